@@ -1,0 +1,1 @@
+"""SCNet and the cascade family of instance segmentation on plain PyTorch."""

@@ -1,0 +1,309 @@
+"""What can be set: one frozen dataclass per component, defaults only here.
+
+A recipe (`recipes.py`) is a `Config`; a variant is the same with a field replaced. YAML files, checkpoints and the
+command line all come in through `from_dict` and `override`, so a mistake reads the same everywhere: the path of the
+field, what was expected, and the nearest known name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
+
+Deltas = tuple[float, float, float, float]
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist, has the wrong type or cannot be combined with another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    name: str = "resnet50"  # any timm model that offers features_only
+    weights: str = "imagenet"  # "imagenet" (timm's own), a file, or "none" to start from random numbers
+    frozen_stages: int = 1  # stem and this many stages keep their weights; 0 = train all
+    frozen_norm: bool = True  # batch norm uses its stored statistics; its scale and shift still learn
+    widths: tuple[int, ...] | None = None  # channels of a ResNet's stages; None = the model's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class RPNConfig:
+    anchor_scale: float = 8.0  # side of a square anchor in strides: 8 gives 32 to 512 px on P2..P6
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
+    positive_iou: float = 0.7
+    negative_iou: float = 0.3
+    samples: int = 256  # anchors per image in the loss, half of them positive where there are enough
+    border: bool = False  # anchors that cross the image border take part in training (Mask R-CNN's release: yes)
+    box_loss_beta: float = 1 / 9  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
+    nms_iou: float = 0.7
+    before_nms: int = 1000  # proposals per level; 2000 in training
+    before_nms_train: int = 2000
+    after_nms: int = 1000  # proposals per image
+    after_nms_train: int = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemanticConfig:
+    """Semantic branch of HTC and SCNet. Learns from stuff maps where given, else from the instance masks."""
+
+    num_classes: int | None = None  # None = things and background, learnt from the instance masks
+    residual: bool = False  # two residual blocks (SCNet) instead of four convolutions (HTC)
+    loss_weight: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextConfig:
+    """Global-context branch of SCNet: which classes are in the image."""
+
+    loss_weight: float = 3.0  # lambda of the paper; Table 5 varies it
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxStageConfig:
+    iou: float = 0.5  # a box is foreground from this overlap on
+    delta_std: Deltas = (0.1, 0.1, 0.2, 0.2)  # scale of dx dy dw dh (Cascade R-CNN, table 1)
+    loss_weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoxConfig:
+    stages: tuple[BoxStageConfig, ...] = (
+        BoxStageConfig(),
+        BoxStageConfig(iou=0.6, delta_std=(0.05, 0.05, 0.1, 0.1), loss_weight=0.5),
+        BoxStageConfig(iou=0.7, delta_std=(0.033, 0.033, 0.067, 0.067), loss_weight=0.25),
+    )
+    hidden: int = 1024  # width of the two shared layers
+    class_agnostic: bool = True  # one box for all classes (cascades) instead of one per class (Mask R-CNN)
+    low_quality: bool = True  # each object takes its best box even where that box overlaps another object more
+    box_loss_beta: float = 1.0  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
+    samples: int = 512  # RoIs per image and stage
+    positive_fraction: float = 0.25
+    score_threshold: float = 0.001  # lowest score of a detection; the release has 0.05 for Mask and Cascade R-CNN
+    nms_iou: float = 0.5
+    max_detections: int = 100  # per image; reaches the evaluator too
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskConfig:
+    fed_by: tuple[int, ...] = (2,)  # one mask branch for each entry, fed by that box stage (0 = first)
+    trained_on: Literal["entering", "leaving"] = "entering"  # boxes that enter the stage, or leave it (HTC)
+    convs: int = 12
+    residual: bool = True  # a skip over every two convolutions
+    flow: bool = False  # each branch receives the features of the one before (HTC)
+    relay: bool = False  # box features join the mask features (SCNet, sec. 4.2)
+    loss_weights: tuple[float, ...] = (1.75,)  # one for each branch
+    size: int = 28  # side of the predicted mask
+
+    def __post_init__(self) -> None:
+        if len(self.fed_by) != len(self.loss_weights):
+            raise ConfigError(
+                f"model.mask: {len(self.fed_by)} branches (fed_by) but {len(self.loss_weights)} loss_weights; "
+                "give one weight for each branch"
+            )
+        if self.residual and self.convs % 2:
+            raise ConfigError(f"model.mask.convs: {self.convs} is odd, but a skip spans two; use an even number")
+        if self.size % 4:
+            raise ConfigError(f"model.mask.size: {self.size} is not a multiple of 4")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    num_classes: int = 80  # without background; taken from the data when training
+    backbone: BackboneConfig = BackboneConfig()
+    channels: int = 256  # of the feature pyramid and of every head
+    rpn: RPNConfig = RPNConfig()
+    semantic: SemanticConfig | None = None
+    context: ContextConfig | None = None
+    box: BoxConfig = BoxConfig()
+    mask: MaskConfig = MaskConfig()
+
+    def __post_init__(self) -> None:
+        stages = len(self.box.stages)
+        if any(not 0 <= stage < stages for stage in self.mask.fed_by):
+            raise ConfigError(
+                f"model.mask.fed_by: {self.mask.fed_by} names a box stage that is not there; stages are 0..{stages - 1}"
+            )
+        if self.num_classes < 1:
+            raise ConfigError(f"model.num_classes: {self.num_classes}; at least one class is needed")
+
+    @property
+    def semantic_classes(self) -> int:
+        """Number of classes of the semantic branch: the things and one background, unless stuff maps say more."""
+        given = self.semantic.num_classes if self.semantic else None
+        return self.num_classes + 1 if given is None else given
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    size: tuple[int, int] = (800, 1333)  # shorter side, and the most the longer side may have; aspect ratio is kept
+    scales: tuple[int, ...] = ()  # shorter sides to choose from at random in training; empty = only `size`
+    flip: float = 0.5  # chance that a training image is mirrored
+    vertical_flip: float = 0.0  # likewise upside down; for cells and aerial images
+    stuff_maps: str = "auto"  # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
+    drop_invalid: bool = False  # leave out broken annotations instead of stopping at them
+    keep_empty: bool = True  # train on images without objects too
+    workers: int = -1  # processes that read images; -1 = one for each core, at most 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    epochs: int = 20
+    batch_size: int = 16  # images in one step
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.02  # for `lr_batch` images a step; scaled in proportion (sgd) or by the square root (adamw)
+    lr_batch: int = 16
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_steps: int = 500  # linear rise from warmup_factor * lr
+    warmup_factor: float = 0.001
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = (16, 19)  # epochs after which the rate is multiplied by gamma
+    gamma: float = 0.1
+    clip_norm: float = 0.0  # largest norm of the gradient; 0 = no clipping
+    max_steps: int = 0  # stop after so many steps; 0 = only epochs count
+    max_minutes: float = 0.0  # the schedule is laid out to end in this time; 0 = only epochs count
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    every: int = 1  # epochs between evaluations; 0 = never
+    batch_size: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    recipe: str = ""  # name it came from
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    eval: EvalConfig = EvalConfig()
+    classes: tuple[str, ...] = ()  # class names, from the annotation file
+    category_ids: tuple[int, ...] = ()  # their ids in the annotation file
+
+
+def replace_at(config: T, path: str, value: Any) -> T:
+    """Return `config` with the field at the dotted `path` set to `value`.
+
+    >>> replace_at(Config(), "model.mask.relay", True).model.mask.relay
+    True
+    """
+    head, _, rest = path.partition(".")
+    if rest:
+        value = replace_at(getattr(config, head), rest, value)
+    return cast(T, dataclasses.replace(cast(Any, config), **{head: value}))
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return the config as plain dicts and lists, as YAML and JSON want it."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return [plain(v) for v in value] if isinstance(value, tuple) else value
+
+    return cast(dict[str, Any], plain(config))
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Build a config from nested dicts; what is missing keeps its default.
+
+    Raises:
+        ConfigError: unknown key, wrong type or impossible combination, with its path and near matches.
+    """
+    return override(Config(), values)
+
+
+def override(config: Config, values: Mapping[str, Any]) -> Config:
+    """Return `config` with the values of a nested dict laid over it.
+
+    An optional part (`model.semantic`) is switched off by `None` or `False` and on, with its defaults, by `True`.
+
+    Raises:
+        ConfigError: as `from_dict`.
+    """
+    return cast(Config, _merge(Config, config, values, ""))
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """Return `{"a": {"b": value}}` for the path `a.b`; dashes count as underscores."""
+    for name in reversed(path.replace("-", "_").split(".")):
+        value = {name: value}
+    return cast(dict[str, Any], value)
+
+
+def suggest(name: str, known: typing.Iterable[str]) -> str:
+    """Return a hint such as `; did you mean "scnet"?`, or the whole list where nothing is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return "; did you mean " + " or ".join(f'"{n}"' for n in near) + "?"
+    return "; known: " + ", ".join(known)
+
+
+def _merge(kind: Any, base: Any, value: Any, path: str) -> Any:
+    """Check `value` against the annotation `kind`; dataclasses take what is missing from `base`."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _merge_optional(args, base, value, path)
+    if dataclasses.is_dataclass(kind):
+        return _merge_dataclass(cast(type, kind), base, value, path)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{path}: {value!r} is not one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        return _tuple(args, value, path)
+    return _scalar(kind, value, path)
+
+
+def _merge_optional(args: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:
+    inner = next(a for a in args if a is not type(None))
+    if value is None or (value is False and dataclasses.is_dataclass(inner)):
+        return None
+    if value is True and dataclasses.is_dataclass(inner):
+        return cast(Any, inner)() if base is None else base
+    return _merge(inner, base, value, path)
+
+
+def _merge_dataclass(kind: type, base: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path}: expected a group of settings, got {value!r}")
+    hints = typing.get_type_hints(kind)
+    base = kind() if base is None else base
+    changes = {}
+    for key, new in value.items():
+        where = f"{path}.{key}" if path else str(key)
+        if key not in hints:
+            raise ConfigError(f"{where}: unknown setting{suggest(str(key), hints)}")
+        changes[key] = _merge(hints[key], getattr(base, key), new, where)
+    return dataclasses.replace(base, **changes)
+
+
+def _tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    if isinstance(value, str | Mapping) or not isinstance(value, typing.Iterable):
+        raise ConfigError(f"{path}: expected a list, got {value!r}")
+    items = list(value)
+    kinds = [args[0]] * len(items) if args[1:] == (Ellipsis,) else list(args)
+    if len(kinds) != len(items):
+        raise ConfigError(f"{path}: expected {len(kinds)} values, got {len(items)}: {items}")
+    return tuple(_merge(k, None, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, items, strict=True)))
+
+
+def _scalar(kind: Any, value: Any, path: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{path}: expected {kind.__name__}, got {value!r}")
+    return value

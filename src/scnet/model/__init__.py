@@ -1,0 +1,1 @@
+"""The detector, in reading order: detector, backbone, rpn, sampling, roi_heads, features, box_stage, mask_branch."""
