@@ -1,0 +1,132 @@
+"""What can be wrong with one entry of an annotation file, each said once.
+
+Loading a data set stops at the first fault; `scnet check-data` collects them all.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from scnet.ops.rle import check_polygons, runs
+from scnet.types import Size
+
+Entry = Mapping[str, Any]
+
+
+def structure_faults(content: Any) -> Iterator[str]:
+    """Yield what keeps the content of a file from being COCO annotations at all."""
+    if not isinstance(content, dict):
+        yield "not COCO annotations: expected an object with images, annotations and categories"
+        return
+    for key in ("images", "annotations", "categories"):
+        if key not in content:
+            yield f"no list of {key}; expected COCO annotations"
+        elif not isinstance(content[key], list):
+            yield f"{key} is not a list"
+        elif any(not isinstance(entry, dict) for entry in content[key]):
+            yield f"{key} holds an entry that is not an object"
+    if content.get("categories") == []:
+        yield "no categories; list at least one class"
+
+
+def category_fault(category: Entry) -> str | None:
+    """Return what is wrong with a category."""
+    if not _is_whole(category.get("id")):
+        return "id is missing or not a whole number"
+    if not isinstance(category.get("name"), str):
+        return "name is missing or not text"
+    return None
+
+
+def image_fault(image: Entry) -> str | None:
+    """Return what is wrong with the entry of an image."""
+    if not _is_whole(image.get("id")):
+        return "id is missing or not a whole number"
+    name = image.get("file_name")
+    if not isinstance(name, str) or not name:
+        return "file_name is missing"
+    if leaves_root(name):
+        return f"file_name {name} leaves the image folder; use a path inside it"
+    for key in ("width", "height"):
+        if not _is_whole(image.get(key)) or image[key] <= 0:
+            return f"{key} is missing or not a positive whole number"
+    return None
+
+
+def leaves_root(file_name: str) -> bool:
+    """Return whether a file name of an annotation file points out of the image folder."""
+    parts = PurePosixPath(file_name.replace("\\", "/"))
+    return parts.is_absolute() or ".." in parts.parts or bool(re.match(r"[A-Za-z]:", file_name)) or "\0" in file_name
+
+
+def box_fault(annotation: Entry, size: Size) -> str | None:
+    """Return what is wrong with the box of an annotation in an image of `size`."""
+    box = annotation.get("bbox")
+    if not isinstance(box, list | tuple) or len(box) != 4:
+        return "bbox is missing or not four numbers x, y, width, height"
+    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in box):
+        return "bbox holds something that is not a number"
+    if not all(math.isfinite(v) for v in box):
+        return "bbox holds a value that is not finite"
+    x, y, width, height = box
+    for name, length in (("width", width), ("height", height)):
+        if length <= 0:
+            return f"box has {'zero' if length == 0 else 'negative'} {name}"
+    if min(x + width, size[1]) <= max(x, 0) or min(y + height, size[0]) <= max(y, 0):
+        return f"box lies outside the image of {size[1]} x {size[0]}"
+    return None
+
+
+def mask_fault(annotation: Entry, size: Size) -> str | None:
+    """Return what is wrong with the mask of an annotation, as far as can be told without drawing it."""
+    if not annotation.get("segmentation"):
+        return "has no segmentation; instance segmentation learns from masks"
+    segmentation = annotation["segmentation"]
+    try:
+        if isinstance(segmentation, list):
+            check_polygons(segmentation, size)
+            return _extent_fault(segmentation, size)
+        return None if runs(segmentation, size)[1::2].any() else "mask is empty"
+    except (ValueError, TypeError) as error:
+        return str(error)
+
+
+def drawn_mask_fault(annotation: Entry, size: Size) -> str | None:
+    """Return what is wrong with the mask of an annotation, drawing it to see whether anything remains."""
+    fault = mask_fault(annotation, size)
+    if fault is None and not runs(annotation["segmentation"], size)[1::2].any():
+        return "mask is empty: the polygon covers no pixel"
+    return fault
+
+
+def annotation_fault(
+    annotation: Entry,
+    size: Size | None,
+    known_category: bool,
+    look: Callable[[Entry, Size], str | None] = mask_fault,
+) -> str | None:
+    """Return the first thing wrong with an annotation; `size` is its image's, None for an unknown image."""
+    if size is None:
+        return f"belongs to image {annotation.get('image_id')}, which is not in the file"
+    if not known_category:
+        return f"has category {annotation.get('category_id')}, which is not in the file"
+    # A crowd region is no target, so its box does not matter.
+    return (None if annotation.get("iscrowd") else box_fault(annotation, size)) or look(annotation, size)
+
+
+def _extent_fault(polygons: list[list[float]], size: Size) -> str | None:
+    xs = [x for p in polygons for x in p[::2]]
+    ys = [y for p in polygons for y in p[1::2]]
+    if min(xs) == max(xs) or min(ys) == max(ys):
+        return "mask is empty: all points of the polygon lie on one line"
+    if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[1] or min(ys) >= size[0]:
+        return f"mask lies outside the image of {size[1]} x {size[0]}"
+    return None
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,83 @@
+"""Image files of any kind to upright RGB."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image
+
+MAX_PIXELS = 300_000_000
+# Pillow refuses above twice its own limit and warns above it; aerial and slide images legitimately pass that.
+Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or MAX_PIXELS, MAX_PIXELS)
+
+
+class DataError(ValueError):
+    """Data that cannot be used: says what is wrong, where, and what to do."""
+
+
+def read_image(source: ImageSource) -> Image.Image:
+    """Return an image as 8-bit RGB, turned upright as its EXIF data says.
+
+    Grey values of 16 bits are scaled from 0..65535; floating-point values by their maximum if that is above 1, else
+    from 0..1. Transparency is dropped.
+
+    Raises:
+        DataError: the file is missing, damaged, no image, or larger than `MAX_PIXELS`.
+    """
+    try:
+        if isinstance(source, Image.Image):
+            return _to_rgb(_upright(source))
+        with Image.open(source) as image:
+            width, height = image.size
+            if width * height <= MAX_PIXELS:
+                return _to_rgb(_upright(image))
+    except FileNotFoundError:
+        raise DataError(f"{_name(source)}: no such image file") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{_name(source)}: {_TOO_LARGE}") from None
+    except Exception as error:  # decoders of broken files raise anything
+        reason = "not an image in a known format" if "cannot identify" in str(error) else str(error)
+        raise DataError(f"{_name(source)}: cannot be read: {reason}; replace or remove the file") from error
+    raise DataError(f"{_name(source)}: {width} x {height}: {_TOO_LARGE}")
+
+
+_TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels; cut the image into parts"
+
+
+def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return height and width of an image, EXIF orientation applied, from the head of its file."""
+    with Image.open(path) as image:
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) >= 5
+    return (width, height) if turned else (height, width)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    return ImageOps.exif_transpose(image)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _from_numbers(np.asarray(image).astype(np.float32), image.mode)
+    if image.mode in ("P", "PA", "RGBa", "La"):  # Pillow has no direct way, or warns about transparency
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    return image.convert("RGB")
+
+
+def _from_numbers(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], mode: str) -> Image.Image:
+    values = np.nan_to_num(values, posinf=0, neginf=0)
+    limit = max(float(values.max(initial=0)), 1.0) if mode == "F" else 65535.0
+    grey = np.clip(values * (255 / limit) + 0.5, 0, 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _name(source: ImageSource) -> str:
+    return str(Path(source)) if isinstance(source, str | os.PathLike) else "image"

@@ -1,0 +1,171 @@
+"""Where a data set keeps its annotations and images: the usual layouts, found by looking.
+
+    annotations/instances_train.json, instances_train2017.json, ...    COCO; images in train/, train2017/, images/...
+    train/_annotations.coco.json, valid/_annotations.coco.json         Roboflow; images beside the file
+    one JSON file, given directly                                      images near it
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from scnet.data.images import DataError
+
+SplitName = Literal["train", "val", "test"]
+WORDS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+_ANY_WORD = "|".join(word for words in WORDS.values() for word in words)
+_NAMED = re.compile(rf"(?:instances_|annotations_|coco_)?({_ANY_WORD})(?:\d{{4}})?([_-].*)?", re.I)
+_FOLDER = re.compile(rf"({_ANY_WORD})(?:\d{{4}})?", re.I)
+_IN_SPLIT_FOLDER = ("_annotations.coco.json", "annotations.json", "labels.json", "instances.json")
+_UNSPLIT = re.compile(r"(instances|annotations|labels|result|coco|_annotations)([._-].*)?", re.I)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set, as found on disk."""
+
+    name: str
+    annotations: Path  # COCO JSON
+    image_roots: tuple[Path, ...]  # folders that may hold the images, likeliest first
+
+
+def find_split(path: str | Path, split: SplitName) -> Split:
+    """Find the annotation file of a split and the folders that may hold its images.
+
+    A file stands for the split it is asked for, unless its name says that it is another's: then the file with the
+    split's own name beside it is taken. Training takes the file itself in any case.
+
+    Raises:
+        DataError: nothing found, or several files and no telling which; says what was looked for.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give a folder with COCO annotations or a JSON file")
+    file = _sibling(path, split) if path.is_file() else _in_folder(path, split)
+    return Split(split, file, tuple(dict.fromkeys(_image_roots(file, split))))
+
+
+def split_of(file: Path) -> str | None:
+    """Return the split that the name of an annotation file, or of its folder, tells; None if neither does."""
+    named = _NAMED.fullmatch(file.stem) or _FOLDER.fullmatch(file.parent.name)
+    return _split_named(named[1]) if named else None
+
+
+def annotation_files(path: Path) -> list[Path]:
+    """Return every annotation file of a data set, of all splits; the file itself if one is given."""
+    if path.is_file():
+        return [path]
+    found = [f for split in WORDS for f in _candidates(path, split)]
+    return found or list(_unsplit(path))
+
+
+def pick_image_root(split: Split, file_names: Sequence[str]) -> Path:
+    """Return the first of the split's folders that holds the images, judged by a few of them.
+
+    Raises:
+        DataError: none does.
+    """
+    probes = file_names[:: max(1, len(file_names) // 10)]
+    hits = [sum((root / name).is_file() for name in probes) for root in split.image_roots]
+    if probes and not max(hits):
+        looked = ", ".join(str(root) for root in split.image_roots)
+        raise DataError(
+            f"{split.annotations}: none of its images found, such as {probes[0]}; looked in {looked}; "
+            "put the images there"
+        )
+    return split.image_roots[hits.index(max(hits))]
+
+
+def _split_named(word: str) -> str:
+    return next(split for split, words in WORDS.items() if word.lower() in words)
+
+
+def _sibling(file: Path, split: SplitName) -> Path:
+    if split == "train" or split_of(file) in (None, split):
+        return file
+    named = _NAMED.fullmatch(file.stem)
+    folders = (file.parent,) if named else tuple(file.parent.with_name(word) for word in WORDS[split])
+    names = [file.name]
+    if named:
+        start, end = named.span(1)
+        names = [file.stem[:start] + word + file.stem[end:] + file.suffix for word in WORDS[split]]
+    for folder in folders:
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    raise DataError(
+        f"{file}: no {split} split beside it; looked for {' or '.join(names)} in {folders[0]}; "
+        f"add one or give a folder that has it"
+    )
+
+
+def _in_folder(path: Path, split: SplitName) -> Path:
+    found = _candidates(path, split)
+    if not found and split == "train":
+        found = list(_unsplit(path))
+    if not found:
+        raise DataError(
+            f"{path}: no {split} split; expected annotations/instances_{split}.json or "
+            f"{WORDS[split][-1] if split == 'train' else WORDS[split][0]}/_annotations.coco.json; "
+            "give a JSON file directly if it has another name"
+        )
+    return _preferred(path, split, found)
+
+
+def _preferred(path: Path, split: SplitName, found: list[Path]) -> Path:
+    """Return the one file to use: without a suffix, else with `_all`, else the only one."""
+    for suffix in (None, "_all"):
+        plain = [f for f in found if _suffix(f) == suffix]
+        if len(plain) == 1:
+            return plain[0]
+    if len(found) > 1:
+        names = ", ".join(str(f.relative_to(path)) for f in found)
+        raise DataError(f"{path}: several files for the {split} split: {names}; give the file instead of the folder")
+    return found[0]
+
+
+def _suffix(file: Path) -> str | None:
+    named = _NAMED.fullmatch(file.stem)
+    return named[2] if named else None
+
+
+def _candidates(path: Path, split: str) -> list[Path]:
+    words = WORDS[split]
+    found = []
+    for folder in (path / "annotations", path):
+        for file in sorted(folder.glob("*.json")):
+            named = _NAMED.fullmatch(file.stem)
+            if named and named[1].lower() in words:
+                found.append(file)
+    for folder in (path / word for word in words):
+        found += [folder / name for name in _IN_SPLIT_FOLDER if (folder / name).is_file()][:1]
+    return found
+
+
+def _unsplit(path: Path) -> Iterator[Path]:
+    for folder in (path / "annotations", path):
+        yield from (f for f in sorted(folder.glob("*.json")) if _UNSPLIT.fullmatch(f.stem))
+
+
+def _image_roots(file: Path, split: str) -> Iterator[Path]:
+    """Yield folders that may hold the images of an annotation file, likeliest first."""
+    inner = re.search(r"annot|label|json|^data$", file.parent.name, re.I)
+    bases = [file.parent.parent, file.parent] if inner else [file.parent]
+    own = _split_named(named[1]) if (named := _NAMED.fullmatch(file.stem)) else split
+    for base in bases:
+        for folder in (base, base / "images"):
+            inside = sorted(d for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
+            for d in inside:
+                word = _FOLDER.fullmatch(d.name)
+                if word and _split_named(word[1]) == own:
+                    yield from (d, d / "images")
+        yield from (d for d in (base / "images", base / "data", base / "JPEGImages") if d.is_dir())
+        yield base

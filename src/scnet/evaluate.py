@@ -1,0 +1,195 @@
+"""COCO box and mask AP: ground truth and results in, a plain dict of figures out.
+
+The matching is faster_coco_eval's, whose figures equal pycocotools'. Here is what both leave to the
+caller: a cap on detections other than 100, annotations that lack fields, and the area of a
+detection, which for mask AP is that of its mask (where a result carries a box, pycocotools takes
+that; everybody who publishes mask AP removes it first).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scnet.ops import rle
+from scnet.results import check
+from scnet.types import Size
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Json = dict[str, Any]
+Result = dict[str, Any]  # what `score` returns
+
+KINDS = ("bbox", "segm")
+AREAS = ("", "s", "m", "l")  # all, below 32 x 32 px, below 96 x 96 px, larger
+
+
+def score(
+    ground_truth: Json,
+    results: Sequence[Json],
+    *,
+    max_detections: int = 100,
+    kinds: Sequence[str] = KINDS,
+) -> Result:
+    """Compare results with an annotation file, both as COCO lays them out.
+
+    Returns `{"bbox": {"AP": .., ..}, "segm": {..}, "per_class": {..}, "images": n, "seconds": s}`;
+    AP as fractions, -1 where there is no object to find. `max_detections` caps the detections of
+    each image and class, in AP too, and names the last recall, `AR100`. No argument is changed.
+
+    Raises:
+        ValueError: a result names an unknown image or class, or is malformed.
+    """
+    start = time.perf_counter()
+    if max_detections < 1:
+        raise ValueError(f"max_detections is {max_detections}; at least one is needed")
+    truth = _ground_truth(ground_truth, with_masks="segm" in kinds)
+    check(results, truth, kinds)
+    objects = Counter(a["category_id"] for a in truth["annotations"] if not a["iscrowd"])
+    per_class: dict[str, Any] = {
+        name: {"objects": objects[c["id"]]}
+        for name, c in zip(_unique_names(truth["categories"]), truth["categories"], strict=True)
+    }
+    result: Result = {}
+    for kind in kinds:
+        result[kind], aps = _figures(truth, results, kind, max_detections)
+        for entry, ap in zip(per_class.values(), aps, strict=True):
+            entry[kind] = ap
+    seconds = round(time.perf_counter() - start, 3)
+    return result | {"per_class": per_class, "images": len(truth["images"]), "seconds": seconds}
+
+
+def table(result: Result) -> Table:
+    """Return the figures of `score` as a table in percent."""
+    from rich.table import Table
+
+    kinds = [kind for kind in KINDS if kind in result]
+    names = list(result[kinds[0]])
+    rows = Table("", *({"bbox": "boxes", "segm": "masks"}[k] for k in kinds), title=_title(result))
+    for column in rows.columns[1:]:
+        column.justify = "right"
+    for name in names:
+        rows.add_row(name, *(_percent(result[kind][name]) for kind in kinds))
+    return rows
+
+
+def class_table(result: Result) -> Table:
+    """Return the AP of each class that has objects, in percent, best first."""
+    from rich.table import Table
+
+    kinds = [kind for kind in KINDS if kind in result]
+    rows = Table("class", "objects", *({"bbox": "box AP", "segm": "mask AP"}[k] for k in kinds))
+    for column in rows.columns[1:]:
+        column.justify = "right"
+    present = [(n, e) for n, e in result["per_class"].items() if e["objects"]]
+    for name, entry in sorted(present, key=lambda item: -float(item[1][kinds[-1]])):
+        rows.add_row(name, str(entry["objects"]), *(_percent(entry[kind]) for kind in kinds))
+    return rows
+
+
+def _figures(
+    truth: Json, results: Sequence[Json], kind: str, cap: int
+) -> tuple[dict[str, float], list[float]]:
+    """Return the twelve figures and the AP of each category, in the order of `truth`."""
+    precision, recall, caps = _accumulate(truth, results, kind, cap)
+    last = caps.index(cap)
+
+    def ap(area: int = 0, iou: slice = slice(None)) -> float:
+        return _mean(precision[iou, :, :, area, last])
+
+    figures = {"AP": ap(), "AP50": ap(iou=slice(0, 1)), "AP75": ap(iou=slice(5, 6))}
+    figures |= {f"AP{name}": ap(area) for area, name in enumerate(AREAS) if name}
+    figures |= {f"AR{c}": _mean(recall[:, :, 0, i]) for i, c in enumerate(caps)}
+    figures |= {
+        f"AR{name}": _mean(recall[:, :, area, last]) for area, name in enumerate(AREAS) if name
+    }
+    columns = np.argsort(
+        np.argsort([c["id"] for c in truth["categories"]])
+    )  # they come sorted by id
+    return figures, [_mean(precision[:, :, column, 0, last]) for column in columns]
+
+
+def _accumulate(
+    truth: Json, results: Sequence[Json], kind: str, cap: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[int]]:
+    """Match and count.
+
+    Returns precision by (IoU, recall, category, area, cap), recall by (IoU, category, area, cap),
+    and the caps.
+    """
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    keys = ("image_id", "category_id", "score", "bbox" if kind == "bbox" else "segmentation")
+    images = COCO(truth)
+    found = images.loadRes([{key: r[key] for key in keys} for r in results])
+    evaluator = COCOeval_faster(images, found, kind)
+    caps = sorted({1, 10, cap})
+    evaluator.params.maxDets = caps
+    evaluator.evaluate()
+    evaluator.accumulate()
+    shape = (10, 101, len(truth["categories"]), len(AREAS), len(caps))
+    precision = np.asarray(evaluator.eval["precision"]).reshape(shape)
+    return precision, np.asarray(evaluator.eval["recall"]).reshape(shape[:1] + shape[2:]), caps
+
+
+def _ground_truth(given: Json, with_masks: bool) -> Json:
+    """Return an annotation dict that lacks nothing the evaluator asks for.
+
+    Annotations are numbered anew from 1, because the evaluator takes number 0 for "not matched".
+    """
+    sizes = {image["id"]: (image["height"], image["width"]) for image in given["images"]}
+    rows = [
+        _annotation(a, sizes, number, with_masks)
+        for number, a in enumerate(given["annotations"], 1)
+    ]
+    return {
+        "info": {},
+        "images": [{"id": i, "height": h, "width": w} for i, (h, w) in sizes.items()],
+        "categories": [{"id": c["id"], "name": c["name"]} for c in given["categories"]],
+        "annotations": rows,
+    }
+
+
+def _annotation(given: Json, sizes: dict[int, Size], number: int, with_masks: bool) -> Json:
+    row = {
+        "id": number,
+        "image_id": given["image_id"],
+        "category_id": given["category_id"],
+        "iscrowd": int(given.get("iscrowd", 0)),
+        "bbox": given.get("bbox"),
+        "area": given.get("area"),
+    }
+    if with_masks or row["bbox"] is None or row["area"] is None:
+        mask = rle.to_rle(given["segmentation"], sizes[given["image_id"]])
+        row["segmentation"] = mask
+        if row["area"] is None:
+            row["area"] = rle.area(mask)
+        if row["bbox"] is None:
+            x1, y1, x2, y2 = rle.box(mask)
+            row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
+    return row
+
+
+def _mean(values: np.ndarray[Any, Any]) -> float:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else -1.0
+
+
+def _unique_names(categories: Sequence[Json]) -> Iterator[str]:
+    """Give classes of the same name their category id too, lest one hides the other."""
+    count = Counter(c["name"] for c in categories)
+    for c in categories:
+        yield c["name"] if count[c["name"]] == 1 else f"{c['name']} ({c['id']})"
+
+
+def _title(result: Result) -> str:
+    return f"{result['images']} images, percent"
+
+
+def _percent(value: float) -> str:
+    return "-" if value < 0 else f"{100 * value:.1f}"

@@ -1,0 +1,114 @@
+"""One stage of the box cascade (Cascade R-CNN, Cai and Vasconcelos 2018): head, loss, refinement."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from scnet.config import BoxConfig, BoxStageConfig, ModelConfig
+from scnet.ops import boxes as box_ops
+from scnet.types import Losses, RoIs, Samples, Targets
+
+SIDE = 7  # of the RoI feature that a box stage reads
+
+
+class BoxOutput(NamedTuple):
+    """What a box stage says of each RoI."""
+
+    logits: Float[Tensor, "R classes"]  # C classes and background
+    deltas: Float[Tensor, "R boxes 4"]  # one box for all classes, or one per class
+    hidden: Float[Tensor, "R hidden"]  # shared feature, for the feature relay
+
+
+class BoxStage(nn.Module):
+    """Classifies RoIs and moves their boxes."""
+
+    def __init__(self, stage: BoxStageConfig, config: ModelConfig) -> None:
+        super().__init__()
+        self.stage = stage
+        self.box: BoxConfig = config.box
+        self.num_classes = config.num_classes
+        hidden = config.box.hidden
+        self.fc1 = nn.Linear(config.channels * SIDE * SIDE, hidden)
+        self.fc2 = nn.Linear(hidden, hidden)
+        self.cls = nn.Linear(hidden, config.num_classes + 1)
+        self.reg = nn.Linear(hidden, 4 * (1 if config.box.class_agnostic else config.num_classes))
+        _initialise(self)
+
+    def forward(self, features: Float[Tensor, "R D 7 7"]) -> BoxOutput:
+        hidden = self.hidden(features)
+        deltas = self.reg(hidden)
+        return BoxOutput(self.cls(hidden), deltas.view(len(hidden), -1, 4), hidden)
+
+    def hidden(self, features: Float[Tensor, "R D 7 7"]) -> Float[Tensor, "R hidden"]:
+        """Return the shared feature alone; the feature relay reads it for the final boxes."""
+        return F.relu(self.fc2(F.relu(self.fc1(features.flatten(1)))))
+
+    def loss(self, out: BoxOutput, samples: Samples, targets: Targets) -> Losses:
+        """Return both losses, divided by the number of sampled RoIs (background too)."""
+        number = samples.valid.sum().clamp(min=1)
+        labels = samples.labels.masked_fill(~samples.valid, -100)
+        cls = F.cross_entropy(out.logits, labels, reduction="sum", ignore_index=-100)
+        positive = samples.gt >= 0
+        deltas = self._of_class(out.deltas, samples.labels)
+        reg = F.smooth_l1_loss(
+            deltas,
+            self._goals(samples, positive, targets),
+            reduction="none",
+            beta=self.box.box_loss_beta,
+        )
+        weight = self.stage.loss_weight / number
+        return {"cls": cls * weight, "box": (reg * positive[:, None]).sum() * weight}
+
+    @torch.no_grad()
+    def refine(
+        self, out: BoxOutput, rois: RoIs, sizes: Int[Tensor, "B 2"], labels: Int[Tensor, "R"] | None
+    ) -> RoIs:
+        """Move each RoI by its deltas; those of its label, or of its likeliest class where that is background."""
+        likeliest = out.logits[:, :-1].argmax(1)
+        if labels is not None:
+            likeliest = torch.where(labels == self.num_classes, likeliest, labels)
+        deltas = self._of_class(out.deltas, likeliest).float()
+        boxes = box_ops.decode(rois.boxes, deltas * box_ops.stds(self.stage.delta_std, deltas))
+        return RoIs(box_ops.clip(boxes, sizes[rois.image]), rois.image)
+
+    def boxes(
+        self, out: BoxOutput, rois: RoIs, sizes: Int[Tensor, "B 2"]
+    ) -> Float[Tensor, "R boxes 4"]:
+        """Return the boxes that a RoI has for each class, or the one for all."""
+        deltas = out.deltas.float() * box_ops.stds(self.stage.delta_std, out.deltas.float())
+        boxes = box_ops.decode(rois.boxes[:, None].expand_as(deltas), deltas)
+        return box_ops.clip(boxes, sizes[rois.image][:, None])
+
+    def _of_class(
+        self, deltas: Float[Tensor, "R boxes 4"], labels: Int[Tensor, "R"]
+    ) -> Float[Tensor, "R 4"]:
+        if deltas.shape[1] == 1:
+            return deltas[:, 0]
+        labels = labels.clamp(max=self.num_classes - 1)  # background has no box; its rows are masked out
+        return deltas[torch.arange(len(labels), device=labels.device), labels]
+
+    def _goals(
+        self, samples: Samples, positive: Tensor, targets: Targets
+    ) -> Float[Tensor, "R 4"]:
+        """Return the deltas that move positives onto their objects; 0 elsewhere."""
+        unit = samples.rois.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+        boxes = torch.where(positive[:, None], samples.rois.boxes, unit)
+        # A row behind the last object stands in where there is none, also in a batch without any.
+        objects = torch.cat([targets.boxes, unit[None]])
+        goals = objects[torch.where(positive, samples.gt, len(targets.boxes))]
+        return box_ops.encode(boxes, goals) / box_ops.stds(self.stage.delta_std, boxes)
+
+
+def _initialise(stage: BoxStage) -> None:
+    for fc in (stage.fc1, stage.fc2):
+        nn.init.xavier_uniform_(fc.weight)
+        nn.init.zeros_(fc.bias)
+    nn.init.normal_(stage.cls.weight, std=0.01)
+    nn.init.normal_(stage.reg.weight, std=0.001)
+    nn.init.zeros_(stage.cls.bias)
+    nn.init.zeros_(stage.reg.bias)

@@ -1,0 +1,126 @@
+"""The detector, the path of an image from pixels to detections:
+
+    normalise -> backbone -> FPN -> RPN -> RoI heads
+
+Two calls, the same in any mode: `loss(batch)` and `predict(images)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Num
+from torch import Tensor, nn
+
+from scnet.config import Config
+from scnet.detections import Detections
+from scnet.model.backbone import FPN, Backbone
+from scnet.model.features import SceneBranches
+from scnet.model.roi_heads import RoIHeads
+from scnet.model.rpn import RPN
+from scnet.model.sampling import Choose, RandomChoice, pad_targets
+from scnet.ops.images import pad_images
+from scnet.ops.masks import rle_from_probabilities
+from scnet.types import Batch, Found, ImageInfo, Losses
+
+
+class Detector(nn.Module):
+    """Any architecture of the family, as its config says."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        model = config.model
+        self.config = config
+        self.classes = config.classes or tuple(f"class {i}" for i in range(model.num_classes))
+        self.category_ids = config.category_ids or tuple(range(1, model.num_classes + 1))
+        self.backbone = Backbone(model.backbone)
+        self.fpn = FPN(self.backbone.channels, model.channels)
+        self.rpn = RPN(model.rpn, model.channels)
+        self.branches = SceneBranches(model)
+        self.roi_heads = RoIHeads(model)
+
+    def loss(self, batch: Batch, choose: Choose | None = None) -> Losses:
+        """Return the weighted losses by name; their sum is what is minimised.
+
+        Args:
+            batch: with targets, and with semantic maps where the model has a semantic branch.
+            choose: how samples are chosen; at random where not given.
+        """
+        if batch.targets is None:
+            raise ValueError("the batch has no targets; a loss needs them")
+        choose = choose or RandomChoice()
+        truth = pad_targets(batch.targets)
+        pyramid = self.fpn(self.backbone(self.normalise(batch)))
+        rpn = self.rpn(pyramid)
+        losses = self.rpn.loss(rpn, batch.sizes, truth, choose)
+        scene = self.branches(pyramid)
+        losses |= self.branches.loss(scene, batch.semantic, batch.targets)
+        proposals = self.rpn.proposals(rpn, batch.sizes, training=True)
+        losses |= self.roi_heads.loss(
+            scene.scene, proposals, batch.sizes, batch.targets, truth, choose
+        )
+        return losses
+
+    forward = loss  # what data-parallel wrappers call
+
+    @torch.inference_mode()
+    def detect(self, batch: Batch) -> Found:
+        """Return what is in a batch, in its pixels; masks are still grids over their boxes."""
+        pyramid = self.fpn(self.backbone(self.normalise(batch)))
+        proposals = self.rpn.proposals(self.rpn(pyramid), batch.sizes, training=False)
+        return self.roi_heads.predict(self.branches(pyramid).scene, proposals, batch.sizes)
+
+    def predict(self, images: Sequence[Num[Tensor, "3 _h _w"]]) -> list[Detections]:
+        """Return the detections of each image, in its own pixels.
+
+        Args:
+            images: (3, H, W) RGB, 0..255, of any sizes. They are not resized.
+
+        Example:
+            >>> detector.predict([torch.rand(3, 480, 640) * 255])[0].boxes.shape  # doctest: +SKIP
+            torch.Size([0, 4])
+        """
+        if not len(images):
+            return []
+        device = self.fpn.output[0].weight.device  # type: ignore[union-attr]
+        padded, sizes = pad_images(images)
+        info = tuple(
+            ImageInfo(i, "", (image.shape[-2], image.shape[-1])) for i, image in enumerate(images)
+        )
+        batch = Batch(padded.to(device), sizes.to(device), info)
+        return self.place(self.detect(batch), batch)
+
+    def place(self, found: Found, batch: Batch) -> list[Detections]:
+        """Turn what was found in a batch into detections in the pixels of the original images."""
+        images = found.image.cpu()
+        boxes, scores, labels, masks = (x.cpu() for x in (found.boxes, found.scores, found.labels, found.masks))
+        sizes = batch.sizes.cpu()
+        result = []
+        for i, info in enumerate(batch.info):
+            here = images == i
+            scale = sizes[i].flip(0) / torch.tensor(info.size[::-1])
+            placed = boxes[here] / scale.repeat(2)
+            result.append(
+                Detections(
+                    boxes=placed,
+                    scores=scores[here],
+                    labels=labels[here],
+                    rle=tuple(rle_from_probabilities(masks[here], placed, info.size)),
+                    size=info.size,
+                    classes=self.classes,
+                    category_ids=self.category_ids,
+                    path=info.path,
+                )
+            )
+        return result
+
+    def normalise(self, batch: Batch) -> Float[Tensor, "B 3 H W"]:
+        """Bring images to the statistics that the backbone was trained with; padding becomes 0."""
+        images = batch.images.float()
+        mean = images.new_tensor(self.backbone.mean).view(3, 1, 1) * 255
+        std = images.new_tensor(self.backbone.std).view(3, 1, 1) * 255
+        rows = torch.arange(images.shape[2], device=images.device) < batch.sizes[:, :1]
+        columns = torch.arange(images.shape[3], device=images.device) < batch.sizes[:, 1:]
+        inside = rows[:, None, :, None] & columns[:, None, None, :]
+        return ((images - mean) / std * inside).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,115 @@
+"""Mask branches: heads, mask information flow (HTC, sec. 3.2) and feature relay (SCNet, sec. 4.2).
+
+A recipe has one branch or several, each fed by a box stage. At inference all of them read the final boxes and their
+probabilities are averaged.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from scnet.config import MaskConfig, ModelConfig
+from scnet.model.layers import ConvReLU, kaiming_normal, stack
+
+
+class MaskHead(nn.Module):
+    """Predicts one mask per class from a RoI feature of half the mask's side."""
+
+    def __init__(self, config: ModelConfig, receives_flow: bool) -> None:
+        super().__init__()
+        mask, channels = config.mask, config.channels
+        self.convs = stack(channels, mask.convs, mask.residual)
+        self.flow = ConvReLU(channels, kernel=1) if receives_flow else None
+        self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
+        self.classifier = nn.Conv2d(channels, config.num_classes, 1)
+        kaiming_normal(self.upsample)
+        kaiming_normal(self.classifier)
+
+    def forward(
+        self, x: Float[Tensor, "R D s s"], previous: Float[Tensor, "R D s s"] | None
+    ) -> Float[Tensor, "R D s s"]:
+        """Return the feature that `logits` reads, and that flows on to the next head."""
+        if self.flow is not None and previous is not None:
+            x = x + self.flow(previous)
+        return self.convs(x)
+
+    def logits(
+        self, feature: Float[Tensor, "R D s s"], labels: Int[Tensor, "R"] | None = None
+    ) -> Float[Tensor, "R n S S"]:
+        """Return the mask logits of every class; with `labels` those of the given class alone (n = 1)."""
+        x = F.relu(self.upsample(feature))
+        if labels is None:
+            return self.classifier(x)
+        # One class of 80 is asked for: computing just that one is a dot product per pixel.
+        weight, bias = self.classifier.weight[labels, :, 0, 0], self.classifier.bias[labels]
+        chosen = torch.bmm(weight[:, None], x.flatten(2)) + bias[:, None, None]
+        return chosen.view(len(x), 1, *x.shape[2:])
+
+
+class FeatureRelay(nn.Module):
+    """Makes the box stage's shared feature spatial, so that it joins the mask feature (SCNet, sec. 4.2)."""
+
+    def __init__(self, hidden: int, channels: int, side: int) -> None:
+        super().__init__()
+        self.channels, self.side = channels, side
+        self.fc = nn.Linear(hidden, channels * (side // 2) ** 2)
+        kaiming_normal(self.fc)
+
+    def forward(self, hidden: Float[Tensor, "R hidden"]) -> Float[Tensor, "R D s s"]:
+        x = self.fc(hidden).view(-1, self.channels, self.side // 2, self.side // 2)
+        if not len(x):  # interpolate refuses no RoIs at all
+            return x.new_zeros(0, self.channels, self.side, self.side) + x.sum()
+        return F.interpolate(x, size=(self.side, self.side), mode="bilinear", align_corners=True)
+
+
+class MaskBranches(nn.Module):
+    """All mask branches of a model."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config: MaskConfig = config.mask
+        branches = range(len(config.mask.fed_by))
+        self.heads = nn.ModuleList(MaskHead(config, config.mask.flow and i > 0) for i in branches)
+        self.relays = (
+            nn.ModuleList(FeatureRelay(config.box.hidden, config.channels, self.side) for _ in branches)
+            if config.mask.relay
+            else None
+        )
+
+    @property
+    def side(self) -> int:
+        """Side of the RoI feature that a mask branch reads."""
+        return self.config.size // 2
+
+    def of_stage(self, stage: int) -> list[int]:
+        """Return the branches that are fed by a box stage."""
+        return [i for i, s in enumerate(self.config.fed_by) if s == stage]
+
+    def forward(
+        self,
+        branch: int,
+        features: Float[Tensor, "R D s s"],
+        hidden: Float[Tensor, "R hidden"] | None,
+        labels: Int[Tensor, "R"] | None,
+    ) -> Float[Tensor, "R n S S"]:
+        """Return the mask logits of one branch, of every class or of `labels` alone.
+
+        `hidden` is the shared feature of the box stage that feeds the branch, for the same RoIs; None without relay.
+        """
+        if self.relays is not None and hidden is not None:
+            features = features + self.relays[branch](hidden)
+        head, feature = self.heads[branch], None
+        if self.config.flow:
+            for earlier in list(self.heads)[:branch]:
+                feature = earlier(features, feature)
+        return head.logits(head(features, feature), labels)
+
+    def loss(
+        self, branch: int, logits: Float[Tensor, "R 1 S S"], goals: Float[Tensor, "R S S"]
+    ) -> Float[Tensor, ""]:
+        """Return the weighted mean cross-entropy over the pixels of all positive RoIs."""
+        total = F.binary_cross_entropy_with_logits(logits[:, 0], goals, reduction="sum")
+        return self.config.loss_weights[branch] * total / max(1, goals.numel())

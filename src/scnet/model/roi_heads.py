@@ -1,0 +1,155 @@
+"""The cascade: one loop over the box stages, for every architecture; `loss` and `predict` side by side."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from scnet.config import ModelConfig
+from scnet.model.box_stage import SIDE, BoxStage
+from scnet.model.features import RoIFeatures
+from scnet.model.mask_branch import MaskBranches
+from scnet.model.sampling import Choose, Truth, sample_rois
+from scnet.ops.masks import crop_targets
+from scnet.ops.nms import class_nms
+from scnet.types import Found, Losses, Proposals, RoIs, Samples, Scene, Targets
+
+
+class RoIHeads(nn.Module):
+    """Box stages in cascade, and the mask branches that they feed."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stages = nn.ModuleList(BoxStage(stage, config) for stage in config.box.stages)
+        self.masks = MaskBranches(config)
+
+    def loss(
+        self,
+        scene: Scene,
+        proposals: Proposals,
+        sizes: Int[Tensor, "B 2"],
+        targets: Targets,
+        truth: Truth,
+        choose: Choose,
+    ) -> Losses:
+        """Return the losses of every stage and mask branch."""
+        features = self.features(scene)
+        losses: Losses = {}
+        for i, stage in enumerate(self.stages):
+            samples = self._sample(proposals, truth, i, choose)
+            out = stage(features(samples.rois, SIDE))
+            named = stage.loss(out, samples, targets)
+            losses |= {f"stage{i + 1}.{name}": value for name, value in named.items()}
+            refined = stage.refine(out, samples.rois, sizes, samples.labels)
+            # Ground truth joins the next stage anew, so it is not kept here.
+            proposals = _by_image(refined, samples.valid & ~samples.is_gt, len(sizes))
+            if not self.masks.of_stage(i):
+                continue
+            if self.config.mask.trained_on == "entering":
+                losses |= self._mask_loss(i, features, samples, out.hidden, targets)
+            else:
+                samples = self._sample(proposals, truth, i, choose)
+                losses |= self._mask_loss(i, features, samples, None, targets)
+        return losses
+
+    def predict(
+        self, scene: Scene, proposals: Proposals, sizes: Int[Tensor, "B 2"]
+    ) -> Found:
+        """Return detections with their masks; scores are averaged over the stages."""
+        features = self.features(scene)
+        boxes, scores, rois = self._cascade(features, proposals, sizes)
+        found = [
+            class_nms(boxes[here], scores[here], *self._nms_settings())
+            for here in (rois.image == i for i in range(len(sizes)))
+        ]
+        counts = torch.tensor([len(box) for box, _, _ in found], device=boxes.device)
+        image = torch.repeat_interleave(torch.arange(len(found), device=boxes.device), counts)
+        box, score, label = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return Found(box, score, label, image, self.mask_probabilities(features, RoIs(box, image), label))
+
+    def features(self, scene: Scene) -> RoIFeatures:
+        """Return the pooling of a scene."""
+        return RoIFeatures(scene, self.masks.side)
+
+    def mask_probabilities(
+        self, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]
+    ) -> Float[Tensor, "R S S"]:
+        """Return the mask of each RoI's class, averaged over the branches."""
+        pooled = features(rois, self.masks.side)
+        hidden = self._hidden(features, rois)
+        probabilities = [
+            self.masks(branch, pooled, hidden.get(stage), labels).sigmoid()
+            for branch, stage in enumerate(self.config.mask.fed_by)
+        ]
+        return torch.stack(probabilities).mean(0)[:, 0].float()
+
+    def _cascade(
+        self, features: RoIFeatures, proposals: Proposals, sizes: Int[Tensor, "B 2"]
+    ) -> tuple[Float[Tensor, "R boxes 4"], Float[Tensor, "R C"], RoIs]:
+        """Refine the proposals stage by stage; return final boxes and class probabilities."""
+        image, column = proposals.valid.nonzero(as_tuple=True)
+        rois = RoIs(proposals.boxes[image, column], image)
+        logits, boxes = [], rois.boxes[:, None]
+        for i, stage in enumerate(self.stages):
+            out = stage(features(rois, SIDE))
+            logits.append(out.logits.float())
+            if i == len(self.stages) - 1:
+                boxes = stage.boxes(out, rois, sizes)
+            else:
+                rois = stage.refine(out, rois, sizes, None)
+        # The release averages logits, not probabilities.
+        scores = torch.stack(logits).mean(0).softmax(1)[:, :-1]
+        return boxes, scores, rois
+
+    def _nms_settings(self) -> tuple[float, float, int]:
+        box = self.config.box
+        return box.score_threshold, box.nms_iou, box.max_detections
+
+    def _sample(self, proposals: Proposals, truth: Truth, stage: int, choose: Choose) -> Samples:
+        box = self.config.box
+        return sample_rois(
+            proposals, truth, self.config.num_classes, box.stages[stage].iou, box, choose
+        )
+
+    def _mask_loss(
+        self,
+        stage: int,
+        features: RoIFeatures,
+        samples: Samples,
+        hidden: Float[Tensor, "R hidden"] | None,
+        targets: Targets,
+    ) -> Losses:
+        """Return the losses of the branches fed by a stage, on its positive samples."""
+        positive = (samples.gt >= 0).nonzero().squeeze(1)
+        rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
+        labels = samples.labels[positive]
+        relayed = None
+        if self.masks.relays is not None:
+            # The boxes that enter a stage were already read by its box head.
+            relayed = (
+                self.stages[stage].hidden(features(rois, SIDE))  # type: ignore[operator]
+                if hidden is None
+                else hidden[positive]
+            )
+        goals = crop_targets(targets.masks, samples.gt[positive], rois.boxes, self.config.mask.size)
+        pooled = features(rois, self.masks.side)
+        losses = {}
+        for branch in self.masks.of_stage(stage):
+            logits = self.masks(branch, pooled, relayed, labels)
+            losses[f"mask{branch + 1}"] = self.masks.loss(branch, logits, goals)
+        return losses
+
+    def _hidden(
+        self, features: RoIFeatures, rois: RoIs
+    ) -> dict[int, Float[Tensor, "R hidden"]]:
+        """Return, where the relay needs it, the shared feature of each feeding box stage for the final boxes."""
+        if self.masks.relays is None:
+            return {}
+        pooled = features(rois, SIDE)
+        return {s: self.stages[s].hidden(pooled) for s in set(self.config.mask.fed_by)}  # type: ignore[operator]
+
+
+def _by_image(rois: RoIs, valid: Tensor, images: int) -> Proposals:
+    return Proposals(rois.boxes.view(images, -1, 4), valid.view(images, -1))

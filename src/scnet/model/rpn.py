@@ -1,0 +1,138 @@
+"""Region proposal network (Faster R-CNN, sec. 3.1) on a feature pyramid: anchors, head, proposals, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from scnet.config import RPNConfig
+from scnet.model.sampling import Choose, Truth, choose_both, match, overlaps
+from scnet.ops import boxes as box_ops
+from scnet.ops.nms import top_proposals
+from scnet.types import Losses, Proposals, Size
+
+STRIDES = (4, 8, 16, 32, 64)
+
+
+class RPNOutput(NamedTuple):
+    """Raw outputs over all anchors of all levels, finest first, by row, column and ratio."""
+
+    logits: Float[Tensor, "B A"]  # object or not
+    deltas: Float[Tensor, "B A 4"]
+    anchors: Float[Tensor, "A 4"]
+    level: Int[Tensor, "A"]
+    counts: tuple[int, ...]  # anchors of each level
+
+
+class RPN(nn.Module):
+    """Proposes boxes that may hold an object."""
+
+    def __init__(self, config: RPNConfig, channels: int) -> None:
+        super().__init__()
+        self.config = config
+        ratios = len(config.anchor_ratios)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.cls = nn.Conv2d(channels, ratios, 1)
+        self.reg = nn.Conv2d(channels, 4 * ratios, 1)
+        for conv in (self.conv, self.cls, self.reg):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, pyramid: Sequence[Float[Tensor, "B D _h _w"]]) -> RPNOutput:
+        hidden = [F.relu(self.conv(p)) for p in pyramid]
+        logits = [self.cls(h).permute(0, 2, 3, 1).flatten(1) for h in hidden]
+        deltas = [self.reg(h).permute(0, 2, 3, 1).reshape(len(h), -1, 4) for h in hidden]
+        counts = tuple(x.shape[1] for x in logits)
+        device = logits[0].device
+        anchors = make_anchors([(p.shape[-2], p.shape[-1]) for p in pyramid], self.config, device)
+        level = torch.repeat_interleave(
+            torch.arange(len(counts), device=device), torch.tensor(counts, device=device)
+        )
+        return RPNOutput(torch.cat(logits, 1), torch.cat(deltas, 1), anchors, level, counts)
+
+    @torch.no_grad()
+    def proposals(self, out: RPNOutput, sizes: Int[Tensor, "B 2"], training: bool) -> Proposals:
+        """Return the best boxes of each image after NMS, inside the image, best first."""
+        config = self.config
+        before = config.before_nms_train if training else config.before_nms
+        after = config.after_nms_train if training else config.after_nms
+        scores = out.logits.float().sigmoid()
+        index = _top_of_each_level(scores, out.counts, before)
+        deltas = out.deltas.float().gather(1, index[..., None].expand(-1, -1, 4))
+        boxes = box_ops.clip(box_ops.decode(out.anchors[index], deltas), sizes[:, None])
+        # The number kept of each level is the same in every image, so the levels of one image stand for all.
+        level = out.level[index[0]]
+        best, valid = top_proposals(boxes, scores.gather(1, index), level, config.nms_iou, after)
+        return Proposals(best, valid)
+
+    def loss(
+        self, out: RPNOutput, sizes: Int[Tensor, "B 2"], truth: Truth, choose: Choose
+    ) -> Losses:
+        """Return the losses of sampled anchors, both divided by the number of samples."""
+        config = self.config
+        matched, positive, negative = self._sample(out, sizes, truth, choose)
+        number = (positive.sum() + negative.sum()).clamp(min=1)
+        cls = F.binary_cross_entropy_with_logits(
+            out.logits, positive.to(out.logits.dtype), reduction="none"
+        )
+        goals = truth.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
+        unit = out.anchors.new_tensor([0.0, 0.0, 1.0, 1.0])  # stands in where there is no object to aim at
+        goals = torch.where(positive[..., None], goals, unit)
+        targets = box_ops.encode(out.anchors.expand_as(goals), goals)
+        reg = F.smooth_l1_loss(out.deltas, targets, reduction="none", beta=config.box_loss_beta)
+        return {
+            "rpn.cls": (cls * (positive | negative)).sum() / number,
+            "rpn.box": (reg * positive[..., None]).sum() / number,
+        }
+
+    @torch.no_grad()
+    def _sample(
+        self, out: RPNOutput, sizes: Int[Tensor, "B 2"], truth: Truth, choose: Choose
+    ) -> tuple[Int[Tensor, "B A"], Bool[Tensor, "B A"], Bool[Tensor, "B A"]]:
+        config = self.config
+        inside = self._inside(out.anchors, sizes)
+        overlap = overlaps(out.anchors[None], inside, truth)
+        minimum = config.negative_iou
+        matched = match(overlap, config.positive_iou, config.negative_iou, minimum, low_quality=True)
+        positive, negative = choose_both(matched, inside, config.samples, 0.5, choose)
+        return matched, positive, negative
+
+    def _inside(
+        self, anchors: Float[Tensor, "A 4"], sizes: Int[Tensor, "B 2"]
+    ) -> Bool[Tensor, "B A"]:
+        if self.config.border:
+            return torch.ones(len(sizes), len(anchors), dtype=torch.bool, device=anchors.device)
+        limit = sizes.flip(1)[:, None]
+        return (anchors[:, :2] >= 0).all(1) & (anchors[:, 2:] < limit).all(2)
+
+
+def make_anchors(
+    maps: Sequence[Size], config: RPNConfig, device: torch.device
+) -> Float[Tensor, "A 4"]:
+    """Return the anchors of every level, centred on the corner of their cell as in the release."""
+    anchors = []
+    for (height, width), stride in zip(maps, STRIDES, strict=True):
+        ratio = torch.tensor(config.anchor_ratios, device=device).sqrt()
+        side = stride * config.anchor_scale
+        half = torch.stack([side / ratio, side * ratio], dim=1) / 2
+        y = torch.arange(height, device=device) * stride
+        x = torch.arange(width, device=device) * stride
+        center = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[:, :, None]
+        anchors.append(torch.cat([center - half, center + half], dim=-1).reshape(-1, 4))
+    return torch.cat(anchors)
+
+
+def _top_of_each_level(
+    scores: Float[Tensor, "B A"], counts: Sequence[int], most: int
+) -> Int[Tensor, "B N"]:
+    """Return the columns of the `most` best anchors of each level."""
+    index, start = [], 0
+    for level in scores.split(list(counts), dim=1):
+        index.append(level.topk(min(most, level.shape[1]), dim=1).indices + start)
+        start += level.shape[1]
+    return torch.cat(index, dim=1)

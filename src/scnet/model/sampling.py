@@ -1,0 +1,171 @@
+"""Match boxes to ground truth and sample them for a training step: used by the RPN and by every box stage.
+
+Everything is batched and stays on the device: boxes are padded per image with a flag, and no step depends on a value.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from scnet.config import BoxConfig
+from scnet.ops import boxes as box_ops
+from scnet.types import Proposals, RoIs, Samples, Targets
+
+BACKGROUND = -1
+IGNORED = -2
+
+
+class Choose(Protocol):
+    """Chooses among candidates; passed in, so that a test can make it deterministic."""
+
+    def __call__(
+        self, candidates: Bool[Tensor, "B N"], number: Int[Tensor, "B"], most: int
+    ) -> Bool[Tensor, "B N"]:
+        """Return `number` of the candidates of each image, all where there are fewer; `number <= most`."""
+        ...
+
+
+class RandomChoice:
+    """Chooses uniformly, by a generator or torch's own."""
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        self.generator = generator
+
+    def __call__(
+        self, candidates: Bool[Tensor, "B N"], number: Int[Tensor, "B"], most: int
+    ) -> Bool[Tensor, "B N"]:
+        key = torch.rand(candidates.shape, generator=self.generator, device=candidates.device)
+        key, index = key.masked_fill(~candidates, -1).topk(min(most, key.shape[1]))
+        rank = torch.arange(key.shape[1], device=key.device)
+        taken = (rank < number[:, None]) & (key >= 0)
+        return torch.zeros_like(candidates).scatter(1, index, taken)
+
+
+class Truth(NamedTuple):
+    """The ground truth of a batch, padded to the same number M (at least one) per image."""
+
+    boxes: Float[Tensor, "B M 4"]
+    labels: Int[Tensor, "B M"]
+    index: Int[Tensor, "B M"]  # row in Targets
+    valid: Bool[Tensor, "B M"]
+
+
+def pad_targets(targets: Targets) -> Truth:
+    """Lay flat targets out by image."""
+    images, most = len(targets.counts), max(1, *targets.counts)
+    counts = torch.tensor(targets.counts, device=targets.boxes.device)
+    slot = torch.arange(most, device=counts.device)
+    valid = slot < counts[:, None]
+    index = torch.where(valid, (counts.cumsum(0) - counts)[:, None] + slot, 0)
+    if not len(targets.boxes):
+        boxes = targets.boxes.new_zeros(images, most, 4)
+        return Truth(boxes, index, index, valid)
+    return Truth(targets.boxes[index], targets.labels[index], index, valid)
+
+
+def match(
+    overlap: Float[Tensor, "B N M"],
+    positive: float,
+    negative: float,
+    minimum: float,
+    low_quality: bool,
+) -> Int[Tensor, "B N"]:
+    """Return for each box the ground truth that it stands for, BACKGROUND or IGNORED.
+
+    A box stands for the object that it overlaps most, from `positive` on; below `negative` it is background. With
+    `low_quality` every object also takes the boxes that overlap it most, from `minimum` on (Faster R-CNN, sec. 3.1.2).
+    What does not exist has overlap -1.
+    """
+    best, index = overlap.max(dim=2)
+    matched = torch.full_like(index, IGNORED)
+    matched = torch.where((best >= 0) & (best < negative), BACKGROUND, matched)
+    matched = torch.where(best >= positive, index, matched)
+    if low_quality:
+        highest = overlap.amax(dim=1, keepdim=True)
+        own = (overlap == highest) & (highest >= minimum)
+        order = torch.arange(1, overlap.shape[2] + 1, device=overlap.device)
+        last = (own * order).amax(dim=2)  # a box that is best for several objects goes to the last
+        matched = torch.where(last > 0, last - 1, matched)
+    return matched
+
+
+def overlaps(
+    boxes: Float[Tensor, "#B N 4"], valid: Bool[Tensor, "#B N"], truth: Truth
+) -> Float[Tensor, "B N M"]:
+    """Return the IoU of every box with every object of its image: 0 with objects that are padding, so that a
+    box without any is background; -1 for boxes that are not valid."""
+    overlap = box_ops.iou(boxes, truth.boxes) * truth.valid[:, None, :]
+    return overlap.masked_fill_(~valid[:, :, None], -1)
+
+
+@torch.no_grad()
+def sample_rois(
+    proposals: Proposals, truth: Truth, num_classes: int, iou: float, config: BoxConfig, choose: Choose
+) -> Samples:
+    """Choose the RoIs of one box stage.
+
+    Ground truth joins the proposals: early on the RPN finds nothing at IoU 0.5 (Faster R-CNN, sec. 3.2).
+    """
+    overlap = overlaps(proposals.boxes, proposals.valid, truth)
+    # `minimum` equals `iou`, so an object without a good box takes none.
+    matched = match(overlap, iou, iou, iou, config.low_quality)
+    own = torch.arange(truth.valid.shape[1], device=matched.device).expand_as(truth.valid)
+    matched = torch.cat([own, matched], dim=1)
+    boxes = torch.cat([truth.boxes, proposals.boxes], dim=1)
+    valid = torch.cat([truth.valid, proposals.valid], dim=1)
+    positive, negative = choose_both(
+        matched, valid, config.samples, config.positive_fraction, choose
+    )
+    order, taken = _positives_first(positive, negative, config.samples)
+    return _gather(order, taken, boxes, matched, truth, num_classes)
+
+
+def choose_both(
+    matched: Int[Tensor, "B N"],
+    valid: Bool[Tensor, "B N"],
+    samples: int,
+    fraction: float,
+    choose: Choose,
+) -> tuple[Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
+    """Choose at most `fraction * samples` positives, and negatives to fill up to `samples`."""
+    most = int(samples * fraction)
+    wanted = torch.full((len(matched),), most, device=matched.device)
+    positive = choose((matched >= 0) & valid, wanted, most)
+    wanted = samples - positive.sum(dim=1)
+    negative = choose((matched == BACKGROUND) & valid, wanted, samples)
+    return positive, negative
+
+
+def _positives_first(
+    positive: Bool[Tensor, "B N"], negative: Bool[Tensor, "B N"], samples: int
+) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
+    """Return the columns of the chosen, positives first, and which of them are real rather than padding."""
+    count = positive.shape[1]
+    key = torch.arange(count, device=positive.device) + count * (2 - 2 * positive.long() - negative.long())
+    key = key.topk(min(samples, count), dim=1, largest=False).values
+    return key % count, key < 2 * count
+
+
+def _gather(
+    order: Int[Tensor, "B P"],
+    taken: Bool[Tensor, "B P"],
+    boxes: Float[Tensor, "B N 4"],
+    matched: Int[Tensor, "B N"],
+    truth: Truth,
+    num_classes: int,
+) -> Samples:
+    matched = torch.where(taken, matched.gather(1, order), BACKGROUND)
+    positive = matched >= 0
+    slot = matched.clamp(min=0)
+    image = torch.arange(len(order), device=order.device)[:, None].expand_as(order)
+    return Samples(
+        rois=RoIs(boxes.gather(1, order[..., None].expand(-1, -1, 4)).flatten(0, 1), image.flatten()),
+        labels=torch.where(positive, truth.labels.gather(1, slot), num_classes).flatten(),
+        gt=torch.where(positive, truth.index.gather(1, slot), BACKGROUND).flatten(),
+        is_gt=(order < truth.valid.shape[1]).flatten() & taken.flatten(),
+        valid=taken.flatten(),
+    )

@@ -1,0 +1,221 @@
+"""Masks as training and results need them: cropped to the object, pooled to a RoI, placed on an image.
+
+Nothing here holds a bitmap of the whole image for each object, except `paste`, which is the plain way to say what
+`rle_from_probabilities` computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from scnet.ops.rle import RLE, Runs, area, box, decode, encode, foreground, pack, runs, to_rle
+from scnet.types import MaskCrops, Size
+
+__all__ = [
+    "RLE",
+    "Crop",
+    "area",
+    "box",
+    "crop",
+    "crop_segmentation",
+    "crop_targets",
+    "decode",
+    "encode",
+    "flip_crop",
+    "paste",
+    "rle_from_probabilities",
+    "stack_crops",
+    "to_rle",
+]
+
+POOLED_AT_ONCE = 2**27  # mask pixels that `crop_targets` holds as float; half a gigabyte
+
+
+class Crop(NamedTuple):
+    """One mask cut to its object, see `MaskCrops`."""
+
+    pixels: UInt8[Tensor, "h w"]
+    origin: tuple[int, int]  # x and y in the image
+
+
+def crop(mask: Bool[Tensor, "H W"] | UInt8[Tensor, "H W"]) -> Crop:
+    """Cut a mask to its tight box and a margin of one pixel; an empty mask gives one empty pixel."""
+    pixels = mask.cpu().numpy().astype(np.uint8)
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    if not len(rows):
+        return _empty_crop()
+    tight = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return _with_margin(tight, int(columns[0]), int(rows[0]), pixels.shape)
+
+
+def crop_segmentation(segmentation: Any, size: Size, target: Size) -> Crop:
+    """Return the crop of a COCO segmentation made for an image of `size`, in that image resized to `target`.
+
+    Polygons are drawn at the target size, so that enlarging keeps their edges smooth; run lengths are resized to
+    the nearest pixel.
+    """
+    if isinstance(segmentation, dict):
+        lengths, drawn = runs(segmentation, size), size
+    else:
+        scale = np.tile([target[1] / size[1], target[0] / size[0]], 1)
+        scaled = [(np.asarray(p, np.float64).reshape(-1, 2) * scale).ravel() for p in segmentation]
+        lengths, drawn = runs(scaled, target), target
+    found = foreground(lengths, drawn)
+    if found is None:
+        return _empty_crop()
+    pixels, (x, y) = found
+    if drawn != target:
+        rows, y = _nearest(y, pixels.shape[0], drawn[0], target[0])
+        columns, x = _nearest(x, pixels.shape[1], drawn[1], target[1])
+        pixels = pixels[rows[:, None], columns]
+    return _with_margin(pixels, x, y, target) if pixels.size else _empty_crop()
+
+
+def flip_crop(crop: Crop, size: Size, *, horizontal: bool, vertical: bool) -> Crop:
+    """Return the crop as it lies in the mirrored image of `size`."""
+    pixels, (x, y) = crop
+    height, width = pixels.shape
+    if horizontal:
+        pixels, x = pixels.flip(1), size[1] - x - width
+    if vertical:
+        pixels, y = pixels.flip(0), size[0] - y - height
+    return Crop(pixels, (x, y))
+
+
+def stack_crops(crops: Sequence[Crop]) -> MaskCrops:
+    """Return crops as one value, padded with zeros to a common size."""
+    height = max((c.pixels.shape[0] for c in crops), default=1)
+    width = max((c.pixels.shape[1] for c in crops), default=1)
+    pixels = torch.zeros(len(crops), height, width, dtype=torch.uint8)
+    for place, c in zip(pixels, crops, strict=True):
+        place[: c.pixels.shape[0], : c.pixels.shape[1]] = c.pixels
+    return MaskCrops(pixels, torch.tensor([c.origin for c in crops], dtype=torch.int64).reshape(-1, 2))
+
+
+def crop_targets(
+    crops: MaskCrops, index: Int[Tensor, "R"], boxes: Float[Tensor, "R 4"], size: int
+) -> Float[Tensor, "R {size} {size}"]:
+    """Return what a mask branch shall predict: for each box its mask, number `index`, pooled to 0 or 1.
+
+    The mask is averaged by RoIAlign with as many samples as it has pixels, as in Mask R-CNN's release. An index below
+    zero (padding) counts as 0; its result means nothing.
+    """
+    targets = boxes.new_zeros(len(boxes), size, size)
+    num_masks, height, width = crops.pixels.shape
+    if not num_masks or not len(boxes):
+        return targets
+    index = index.clamp(min=0)
+    shifted = boxes - crops.origin[index].repeat(1, 2).to(boxes)
+    at_once = max(1, POOLED_AT_ONCE // (height * width))
+    if num_masks <= at_once:
+        return _pool(crops.pixels, index, shifted, size)
+    for start in range(0, num_masks, at_once):
+        chosen = torch.nonzero((index >= start) & (index < start + at_once)).flatten()
+        masks = crops.pixels[start : start + at_once]
+        targets[chosen] = _pool(masks, index[chosen] - start, shifted[chosen], size)
+    return targets
+
+
+def paste(
+    masks: Float[Tensor, "N S S"], boxes: Float[Tensor, "N 4"], size: Size, threshold: float = 0.5
+) -> Bool[Tensor, "N {size[0]} {size[1]}"]:
+    """Resize each mask to its box and place it on an empty image; outside the box is False."""
+    placed = [_window(m, b, (0, 0, size[1], size[0]), threshold) for m, b in zip(masks, boxes, strict=True)]
+    return torch.stack(placed) if placed else torch.zeros(0, *size, dtype=torch.bool, device=masks.device)
+
+
+def rle_from_probabilities(
+    masks: Float[Tensor, "N S S"], boxes: Float[Tensor, "N 4"], size: Size, threshold: float = 0.5
+) -> list[RLE]:
+    """Return what `paste` places, as run lengths, made from the pixels near each box alone."""
+    masks, boxes = masks.detach().float().cpu(), boxes.detach().float().cpu()
+    return [pack(_placed_runs(m, b, size, threshold), size) for m, b in zip(masks, boxes, strict=True)]
+
+
+def _pool(
+    masks: UInt8[Tensor, "G h w"], index: Int[Tensor, "R"], boxes: Float[Tensor, "R 4"], size: int
+) -> Float[Tensor, "R {size} {size}"]:
+    rois = torch.cat((index[:, None].to(boxes), boxes), dim=1)
+    pooled = roi_align(masks[:, None].to(boxes), rois, (size, size), sampling_ratio=0, aligned=True)
+    return (pooled[:, 0] >= 0.5).to(boxes)
+
+
+def _placed_runs(mask: Float[Tensor, "S S"], box: Float[Tensor, "4"], size: Size, threshold: float) -> Runs:
+    """Return the runs of one mask placed on its box in an image of `size`."""
+    window = _reach(box, mask.shape[0], size)
+    left, top, right, bottom = window
+    height, area = size[0], size[0] * size[1]
+    if right <= left or bottom <= top:
+        return np.array([area])
+    # One empty row under each column keeps the runs of neighbouring columns apart.
+    columns = np.zeros((right - left, bottom - top + 1), np.int8)
+    columns[:, :-1] = _window(mask, box, window, threshold).numpy().T
+    edges = np.flatnonzero(np.diff(columns.ravel(), prepend=0))  # a run's start and end in turn
+    column, row = np.divmod(edges, columns.shape[1])
+    edges = (left + column) * height + top + row
+    # A run down to the image's last row goes on in the next column if that begins with a pixel of the mask.
+    touching = np.flatnonzero(edges[1:] == edges[:-1])
+    edges = np.delete(edges, np.concatenate((touching, touching + 1)))
+    lengths = np.diff(edges, prepend=0, append=area)
+    return lengths[:-1] if len(lengths) > 1 and not lengths[-1] else lengths
+
+
+def _reach(box: Float[Tensor, "4"], side: int, size: Size) -> tuple[int, int, int, int]:
+    """Return the pixels (left, top, right, bottom) that a mask can reach: its box and half a cell of the mask more."""
+    x0, y0, x1, y1 = box.tolist()
+    if not (x1 > x0 and y1 > y0 and np.isfinite([x0, y0, x1, y1]).all()):
+        return 0, 0, 0, 0
+    dx, dy = (x1 - x0) / (2 * side) + 1, (y1 - y0) / (2 * side) + 1
+    left, right = np.clip([np.floor(x0 - dx), np.ceil(x1 + dx)], 0, size[1]).astype(int).tolist()
+    top, bottom = np.clip([np.floor(y0 - dy), np.ceil(y1 + dy)], 0, size[0]).astype(int).tolist()
+    return left, top, right, bottom
+
+
+def _window(
+    mask: Float[Tensor, "S S"], box: Float[Tensor, "4"], window: tuple[int, int, int, int], threshold: float
+) -> Bool[Tensor, "h w"]:
+    """Return the pixels of a window (left, top, right, bottom) of the image that a mask laid on its box covers."""
+    left, top, right, bottom = window
+    if not ((box[2:] > box[:2]).all() and box.isfinite().all()):
+        return torch.zeros(bottom - top, right - left, dtype=torch.bool, device=mask.device)
+    x = torch.arange(left, right, dtype=box.dtype, device=box.device) + 0.5
+    y = torch.arange(top, bottom, dtype=box.dtype, device=box.device) + 0.5
+    x = ((x - box[0]) / (box[2] - box[0]) * 2 - 1).clamp(-3, 3)  # beyond -2 and 2 any mask has ended
+    y = ((y - box[1]) / (box[3] - box[1]) * 2 - 1).clamp(-3, 3)
+    grid = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1)
+    values = F.grid_sample(mask[None, None], grid[None], align_corners=False)
+    return values[0, 0] >= threshold
+
+
+def _nearest(start: int, length: int, size: int, target: int) -> tuple[Int[np.ndarray, "n"], int]:
+    """Return, for a stretch of a line resized to `target`, the pixel each new one is taken from, and the new start."""
+    source = ((np.arange(target) + 0.5) * (size / target)).astype(np.int64).clip(max=size - 1)
+    first, last = np.searchsorted(source, [start, start + length]).tolist()
+    return source[first:last] - start, first
+
+
+def _with_margin(tight: UInt8[np.ndarray, "h w"], x: int, y: int, size: Sequence[int]) -> Crop:
+    height, width = tight.shape
+    pixels = np.zeros((height + 2, width + 2), np.uint8)
+    pixels[1:-1, 1:-1] = tight
+    if x == 0:
+        pixels[:, 0] = pixels[:, 1]
+    if x + width == size[1]:
+        pixels[:, -1] = pixels[:, -2]
+    if y == 0:
+        pixels[0] = pixels[1]
+    if y + height == size[0]:
+        pixels[-1] = pixels[-2]
+    return Crop(torch.from_numpy(pixels), (x - 1, y - 1))
+
+
+def _empty_crop() -> Crop:
+    return Crop(torch.zeros(1, 1, dtype=torch.uint8), (0, 0))

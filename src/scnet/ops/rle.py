@@ -1,0 +1,189 @@
+"""Run lengths of binary masks as COCO writes them, read with suspicion.
+
+A mask is written as the lengths of its runs of 0 and 1 in turn, starting with 0, down the columns. COCO files hold
+them as a list of numbers, packed into text, or as polygons. `runs` turns all three into checked numbers; everything
+else starts from there. A reader that trusts the numbers runs past the end of its memory on a broken file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from faster_coco_eval.core import mask as coco_mask
+from jaxtyping import Bool, Int, UInt8
+from torch import Tensor
+
+from scnet.types import Size
+
+RLE = dict[str, Any]  # {"size": [height, width], "counts": packed text}, ready for JSON
+Runs = Int[np.ndarray, "n"]
+
+
+def decode(segmentation: Any, size: Size) -> Bool[Tensor, "H W"]:
+    """Return the mask of polygons or run lengths, packed or not, in an image of `size`.
+
+    Raises:
+        ValueError: the segmentation is malformed or made for another size.
+    """
+    lengths = runs(segmentation, size)
+    pixels = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    return torch.from_numpy(np.ascontiguousarray(pixels.reshape(size[1], size[0]).T))
+
+
+def to_rle(segmentation: Any, size: Size) -> RLE:
+    """Return the packed run lengths of a segmentation in any of COCO's forms.
+
+    >>> to_rle([[1, 1, 4, 1, 4, 4, 1, 4]], (5, 7))
+    {'size': [5, 7], 'counts': '632000>'}
+    """
+    return pack(runs(segmentation, size), size)
+
+
+def encode(mask: Bool[Tensor, "H W"] | UInt8[Tensor, "H W"]) -> RLE:
+    """Return the packed run lengths of a mask."""
+    pixels = np.asfortranarray(mask.cpu().numpy().astype(np.uint8))
+    return _text(coco_mask.encode(pixels))
+
+
+def pack(lengths: Runs, size: Size) -> RLE:
+    """Return run lengths in COCO's packed form."""
+    loose = {"size": list(size), "counts": lengths.tolist()}
+    return _text(coco_mask.frPyObjects(loose, *size))
+
+
+def area(rle: Mapping[str, Any]) -> int:
+    """Return the number of pixels of a mask."""
+    return int(runs(rle, tuple(rle["size"]))[1::2].sum())
+
+
+def box(rle: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """Return the tight xyxy box of a mask, zeros if it is empty."""
+    size = tuple(rle["size"])
+    found = foreground(runs(rle, size), size)
+    if found is None:
+        return 0, 0, 0, 0
+    pixels, (x, y) = found
+    return x, y, x + pixels.shape[1], y + pixels.shape[0]
+
+
+def foreground(lengths: Runs, size: Size) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]] | None:
+    """Return the part of a mask inside its tight box, and the box's x and y; None if the mask is empty.
+
+    Only the columns that hold the object are unrolled, so a small object in a large image costs little.
+    """
+    height = size[0]
+    ends = np.cumsum(lengths)
+    filled = np.flatnonzero(lengths[1::2])
+    if not len(filled):
+        return None
+    first, last = 2 * filled[0] + 1, 2 * filled[-1] + 1
+    left, right = ends[first - 1] // height, (ends[last] - 1) // height + 1
+    edges = np.clip(ends - left * height, 0, (right - left) * height)
+    ones = (np.arange(len(lengths)) % 2).astype(np.uint8)
+    columns = np.repeat(ones, np.diff(edges, prepend=0)).reshape(right - left, height)
+    rows = np.flatnonzero(columns.any(axis=0))
+    return columns.T[rows[0] : rows[-1] + 1], (int(left), int(rows[0]))
+
+
+def runs(segmentation: Any, size: Size) -> Runs:
+    """Return the lengths of the runs of a segmentation in any of COCO's forms.
+
+    Raises:
+        ValueError: the segmentation is malformed or made for another size.
+    """
+    if isinstance(segmentation, Mapping):
+        return _rle_runs(segmentation, size)
+    if isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes):
+        return _polygon_runs(segmentation, size)
+    raise ValueError(f"segmentation is {_short(segmentation)}; expected polygons or run lengths")
+
+
+def check_polygons(polygons: Sequence[Any], size: Size) -> None:
+    """Raise ValueError, saying why, unless the polygons can be drawn in an image of `size`."""
+    if not polygons:
+        raise ValueError("segmentation has no polygon")
+    for polygon in polygons:
+        if not isinstance(polygon, Sequence | np.ndarray) or isinstance(polygon, str):
+            raise ValueError(f"polygon is {_short(polygon)}; expected a list of x and y in turn")
+        if len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError(f"polygon has {len(polygon)} numbers; expected x and y of three points or more")
+        points = _numbers(polygon).reshape(-1, 2)
+        # A vertex far away is a broken file, and drawing the line to it would take memory without end.
+        if (np.abs(points) > 2 * max(size) + 100).any():
+            raise ValueError(f"polygon reaches {_farthest(points)}, far outside the image of {_wh(size)}")
+
+
+def _polygon_runs(polygons: Sequence[Any], size: Size) -> Runs:
+    check_polygons(polygons, size)
+    parts = coco_mask.frPyObjects([np.asarray(p, np.float64).tolist() for p in polygons], *size)
+    return _unpack(coco_mask.merge(parts)["counts"])
+
+
+def _rle_runs(rle: Mapping[str, Any], size: Size) -> Runs:
+    if "counts" not in rle or "size" not in rle:
+        raise ValueError("run lengths need the keys counts and size")
+    if list(rle["size"]) != list(size):
+        raise ValueError(f"run lengths are for height and width {list(rle['size'])}, the image has {list(size)}")
+    counts = rle["counts"]
+    lengths = _unpack(counts) if isinstance(counts, str | bytes) else _whole(_numbers(counts))
+    if (lengths < 0).any():
+        raise ValueError(f"run lengths hold a negative run ({lengths.min()})")
+    total = sum(lengths.tolist())  # Python's integers: a sum that wraps around could look right
+    if total != size[0] * size[1]:
+        raise ValueError(f"run lengths cover {total} pixels, the image of {_wh(size)} has {size[0] * size[1]}")
+    return lengths
+
+
+def _unpack(counts: str | bytes) -> Runs:
+    """Return the numbers of packed text: groups of five bits, low first, each the change from the run before last."""
+    code = np.frombuffer(counts.encode() if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
+    if not len(code) or ((code < 0) | (code > 63)).any() or code[-1] & 32:
+        raise ValueError("packed run lengths are empty, cut off or hold a character that does not belong there")
+    last = np.flatnonzero(code < 32)  # bit 5 says that the number goes on
+    first = np.concatenate(([0], last[:-1] + 1))
+    digits = last - first + 1
+    if (digits > 7).any():
+        raise ValueError("packed run lengths hold a number of more than 32 bits")
+    place = 5 * (np.arange(len(code)) - np.repeat(first, digits))
+    lengths = np.add.reduceat((code & 31) << place, first)
+    lengths -= np.where(code[last] & 16, 1 << (5 * digits), 0)  # bit 4 of the last group is the sign
+    lengths[1::2] = np.cumsum(lengths[1::2])
+    lengths[2::2] = np.cumsum(lengths[2::2])
+    return lengths
+
+
+def _numbers(values: Any) -> Any:
+    try:
+        array = np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{_short(values)} holds something that is not a number") from None
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise ValueError(f"{_short(values)} is not a flat list of finite numbers")
+    return array
+
+
+def _whole(values: Any) -> Runs:
+    if (values != np.floor(values)).any() or (np.abs(values) > 2**40).any():
+        raise ValueError("run lengths are not whole numbers of a sensible size")
+    return np.asarray(values, np.int64)
+
+
+def _text(rle: Mapping[str, Any]) -> RLE:
+    return {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
+
+
+def _farthest(points: Any) -> str:
+    x, y = points[np.abs(points).max(axis=1).argmax()]
+    return f"({x:g}, {y:g})"
+
+
+def _wh(size: Size) -> str:
+    return f"{size[1]} x {size[0]}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."

@@ -1,0 +1,274 @@
+"""Architectures, ablations and schedules as values.
+
+Each function returns a `Config`; a variant is the config of another with a field replaced. `RECIPES` holds every one
+by the name that the command line knows. Settings follow the released implementation; where the paper's text says
+something else, the docstring says so.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+
+from scnet.config import (
+    BackboneConfig,
+    BoxConfig,
+    BoxStageConfig,
+    Config,
+    ConfigError,
+    ContextConfig,
+    DataConfig,
+    MaskConfig,
+    ModelConfig,
+    OptimConfig,
+    RPNConfig,
+    SemanticConfig,
+    replace_at,
+    suggest,
+)
+
+# The mask branch of Mask R-CNN: four convolutions. Cascades have one behind each box stage.
+SHALLOW = MaskConfig(fed_by=(0,), convs=4, residual=False, loss_weights=(1.0,))
+THREE_SHALLOW = replace(SHALLOW, fed_by=(0, 1, 2), loss_weights=(1.0, 0.5, 0.25))
+
+
+def mask_rcnn(num_classes: int = 80) -> Config:
+    """Mask R-CNN (He et al. 2017): one box stage, one mask branch."""
+    box = BoxConfig(
+        stages=(BoxStageConfig(),), class_agnostic=False, box_loss_beta=0.0, score_threshold=0.05
+    )
+    rpn = RPNConfig(border=True, box_loss_beta=0.0, after_nms_train=1000)
+    model = ModelConfig(num_classes=num_classes, rpn=rpn, box=box, mask=SHALLOW)
+    return Config(recipe="mask_rcnn", model=model, optim=schedule_1x())
+
+
+def mask_rcnn_relay(num_classes: int = 80) -> Config:
+    """Mask R-CNN whose mask branch receives the box features (Table 4)."""
+    return replace_at(mask_rcnn(num_classes), "model.mask.relay", True)
+
+
+def cascade_mask_rcnn(num_classes: int = 80) -> Config:
+    """Cascade Mask R-CNN (Cai and Vasconcelos 2019) in its usual form, without semantic branch."""
+    box = BoxConfig(low_quality=False, score_threshold=0.05)
+    model = ModelConfig(num_classes=num_classes, box=box, mask=THREE_SHALLOW)
+    return Config(recipe="cascade_mask_rcnn", model=model, optim=schedule_20e())
+
+
+def cascade_mask_rcnn_semantic(num_classes: int = 80) -> Config:
+    """Cascade Mask R-CNN with the semantic branch: the baseline of the paper's tables."""
+    return replace_at(cascade_mask_rcnn(num_classes), "model.semantic", SemanticConfig())
+
+
+def htc(num_classes: int = 80) -> Config:
+    """Hybrid Task Cascade (Chen et al. 2019): masks on leaving boxes, information flow between mask branches."""
+    mask = replace(THREE_SHALLOW, trained_on="leaving", flow=True)
+    model = ModelConfig(num_classes=num_classes, semantic=SemanticConfig(), mask=mask)
+    return Config(recipe="htc", model=model, optim=schedule_20e())
+
+
+def htc_without_semantic(num_classes: int = 80) -> Config:
+    """HTC without its semantic branch."""
+    return replace_at(htc(num_classes), "model.semantic", None)
+
+
+def scnet(num_classes: int = 80) -> Config:
+    """SCNet (Vu, Kang and Yoo 2021): sample consistency, feature relay and global context.
+
+    In training the mask branch sees the boxes that enter the last stage, as in the release; the paper's text says
+    that it sees those that leave it.
+    """
+    mask = MaskConfig(relay=True)
+    semantic = SemanticConfig(residual=True)
+    model = ModelConfig(
+        num_classes=num_classes, semantic=semantic, context=ContextConfig(), mask=mask
+    )
+    return Config(recipe="scnet", model=model, optim=schedule_20e())
+
+
+def table2(
+    consistency: bool, relay: bool, context: bool, num_classes: int = 80
+) -> Config:
+    """One row of Table 2: Cascade Mask R-CNN with semantic branch, and the three parts of SCNet on or off.
+
+    With all three it is SCNet but for the settings in which the release's SCNet differs from its Cascade Mask R-CNN:
+    residual semantic branch, low-quality matches, score threshold.
+    """
+    config = cascade_mask_rcnn_semantic(num_classes)
+    if consistency:
+        config = replace_at(config, "model.mask", MaskConfig())
+    if context:
+        config = replace_at(config, "model.context", ContextConfig())
+    return replace_at(config, "model.mask.relay", relay)
+
+
+def naive_sample_consistency(num_classes: int = 80) -> Config:
+    """Three ordinary mask branches, all fed by the last box stage (Fig. 3a, Table 3)."""
+    mask = replace(THREE_SHALLOW, fed_by=(2, 2, 2))
+    return replace_at(cascade_mask_rcnn_semantic(num_classes), "model.mask", mask)
+
+
+def sample_consistency(num_classes: int = 80) -> Config:
+    """One deep mask branch fed by the last box stage (effective sample consistency, Fig. 3b, Table 3)."""
+    return table2(True, False, False, num_classes)
+
+
+def cascade_mask_rcnn_relay(num_classes: int = 80) -> Config:
+    """Cascade Mask R-CNN with semantic branch and one feature relay per stage (Table 4)."""
+    return table2(False, True, False, num_classes)
+
+
+def scnet_context(weight: float | None, num_classes: int = 80) -> Config:
+    """SCNet with another weight of the global-context loss; None leaves the branch out (Table 5)."""
+    context = None if weight is None else ContextConfig(loss_weight=weight)
+    return replace_at(scnet(num_classes), "model.context", context)
+
+
+def scnet_without_relay(num_classes: int = 80) -> Config:
+    """SCNet whose masks see the pyramid, the semantic map and the global context only."""
+    return replace_at(scnet(num_classes), "model.mask.relay", False)
+
+
+def scnet_without_semantic(num_classes: int = 80) -> Config:
+    """SCNet without its semantic branch."""
+    return replace_at(scnet(num_classes), "model.semantic", None)
+
+
+def scnet_leaving(num_classes: int = 80) -> Config:
+    """SCNet as the paper's text has it: masks are trained on the boxes that leave the last stage."""
+    return replace_at(scnet(num_classes), "model.mask.trained_on", "leaving")
+
+
+def schedule_1x() -> OptimConfig:
+    """12 epochs, the rate falls after 8 and 11."""
+    return OptimConfig(epochs=12, milestones=(8, 11))
+
+
+def schedule_20e() -> OptimConfig:
+    """20 epochs, the rate falls after 16 and 19: the paper's."""
+    return OptimConfig(epochs=20, milestones=(16, 19))
+
+
+def with_backbone(config: Config, name: str) -> Config:
+    """Return the config with another timm backbone."""
+    return replace_at(config, "model.backbone.name", name)
+
+
+def lite(config: Config) -> Config:
+    """Shrink a recipe for CPUs and quick fine-tuning: EfficientNet-Lite0, narrow heads, small images, AdamW.
+
+    The last step of the schedule and the small batch suit data sets of hundreds of images.
+    """
+    model = replace(
+        config.model,
+        backbone=BackboneConfig(name="tf_efficientnet_lite0", frozen_stages=1),
+        channels=96,
+        rpn=replace(
+            config.model.rpn,
+            anchor_scale=4.0,
+            before_nms_train=500,
+            after_nms_train=500,
+            before_nms=500,
+            after_nms=500,
+            samples=128,
+        ),
+        box=replace(config.model.box, hidden=256, samples=96, score_threshold=0.05),
+    )
+    optim = OptimConfig(
+        epochs=20,
+        batch_size=4,
+        optimizer="adamw",
+        lr=5e-4,
+        lr_batch=4,
+        weight_decay=0.01,
+        warmup_steps=100,
+        warmup_factor=0.01,
+        schedule="cosine",
+        clip_norm=10.0,
+    )
+    data = DataConfig(size=(384, 512))
+    return replace(config, recipe=f"{config.recipe}_lite", model=model, optim=optim, data=data)
+
+
+Recipe = Callable[[], Config]
+
+_ARCHITECTURES: dict[str, Recipe] = {
+    "mask_rcnn": mask_rcnn,
+    "cascade_mask_rcnn": cascade_mask_rcnn,
+    "cascade_mask_rcnn_semantic": cascade_mask_rcnn_semantic,
+    "htc": htc,
+    "htc_without_semantic": htc_without_semantic,
+    "scnet": scnet,
+}
+
+_ABLATIONS: dict[str, Recipe] = {
+    "table2_none": functools.partial(table2, False, False, False),
+    "table2_consistency": functools.partial(table2, True, False, False),
+    "table2_relay": functools.partial(table2, False, True, False),
+    "table2_context": functools.partial(table2, False, False, True),
+    "table2_consistency_relay": functools.partial(table2, True, True, False),
+    "table2_consistency_context": functools.partial(table2, True, False, True),
+    "table2_relay_context": functools.partial(table2, False, True, True),
+    "table2_all": functools.partial(table2, True, True, True),
+    "naive_sample_consistency": naive_sample_consistency,
+    "sample_consistency": sample_consistency,
+    "mask_rcnn_relay": mask_rcnn_relay,
+    "cascade_mask_rcnn_relay": cascade_mask_rcnn_relay,
+    "scnet_without_context": functools.partial(scnet_context, None),
+    **{f"scnet_context_{w}": functools.partial(scnet_context, float(w)) for w in (0, 1, 2, 3, 5)},
+    "scnet_without_relay": scnet_without_relay,
+    "scnet_without_semantic": scnet_without_semantic,
+    "scnet_leaving": scnet_leaving,
+}
+
+
+def _with_backbone_of(recipe: Recipe, name: str) -> Config:
+    return with_backbone(recipe(), name)
+
+
+def _with_schedule_of(recipe: Recipe, optim: OptimConfig) -> Config:
+    return replace(recipe(), optim=optim)
+
+
+def _lite_of(recipe: Recipe) -> Config:
+    return lite(recipe())
+
+
+RECIPES: dict[str, Recipe] = {
+    **_ARCHITECTURES,
+    **{
+        f"{name}_{short}": functools.partial(_with_backbone_of, recipe, full)
+        for name, recipe in _ARCHITECTURES.items()
+        for short, full in (("r101", "resnet101"), ("x101", "resnext101_64x4d"))
+    },
+    "mask_rcnn_20e": functools.partial(_with_schedule_of, mask_rcnn, schedule_20e()),
+    **{
+        f"{name}_1x": functools.partial(_with_schedule_of, _ARCHITECTURES[name], schedule_1x())
+        for name in ("cascade_mask_rcnn", "htc", "scnet")
+    },
+    **_ABLATIONS,
+    **{
+        f"{name}_lite": functools.partial(_lite_of, recipe)
+        for name, recipe in _ARCHITECTURES.items()
+    },
+}
+
+
+def find(name: str) -> Config:
+    """Return the recipe of that name.
+
+    Raises:
+        ConfigError: no recipe has that name; the text names near ones.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f'no recipe is named "{name}"{suggest(name, RECIPES)} (`scnet recipes` lists all)')
+    return replace(RECIPES[name](), recipe=name)
+
+
+def describe(name: str) -> str:
+    """Return one line that says what a recipe is."""
+    recipe = RECIPES[name]
+    while isinstance(recipe, functools.partial):
+        inner = recipe.args[0] if recipe.args and callable(recipe.args[0]) else recipe.func
+        recipe = inner
+    return (recipe.__doc__ or "").splitlines()[0]
