@@ -1,1 +1,69 @@
-"""SCNet and the cascade family of instance segmentation on plain PyTorch."""
+"""SCNet and the cascade family of instance segmentation on plain PyTorch.
+
+>>> import scnet
+>>> model = scnet.load("runs/cells")  # doctest: +SKIP
+>>> model.predict("cells.png").plot().save("cells_masks.png")  # doctest: +SKIP
+
+Names are imported when first used, so that `import scnet` and `scnet --help` are instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scnet import recipes
+    from scnet.config import Config, ConfigError
+    from scnet.data.images import DataError
+    from scnet.detections import Detections
+    from scnet.evaluation import evaluate
+    from scnet.model.detector import Detector
+    from scnet.predict import Model, build, load
+    from scnet.training.checkpoint import CheckpointError
+    from scnet.training.loop import resume, train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CheckpointError": "scnet.training.checkpoint",
+    "Config": "scnet.config",
+    "ConfigError": "scnet.config",
+    "DataError": "scnet.data.images",
+    "Detections": "scnet.detections",
+    "Detector": "scnet.model.detector",
+    "Model": "scnet.predict",
+    "build": "scnet.predict",
+    "evaluate": "scnet.evaluation",
+    "load": "scnet.predict",
+    "resume": "scnet.training.loop",
+    "train": "scnet.training.loop",
+}
+
+__all__ = [
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Detections",
+    "Detector",
+    "Model",
+    "build",
+    "evaluate",
+    "load",
+    "recipes",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "recipes":
+        return import_module("scnet.recipes")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'scnet' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -141,6 +141,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
+    path: str = ""  # folder in a usual COCO layout, or an annotation file
     size: tuple[int, int] = (800, 1333)  # shorter side, and the most the longer side may have; aspect ratio is kept
     scales: tuple[int, ...] = ()  # shorter sides to choose from at random in training; empty = only `size`
     flip: float = 0.5  # chance that a training image is mirrored
@@ -166,15 +167,22 @@ class OptimConfig:
     milestones: tuple[int, ...] = (16, 19)  # epochs after which the rate is multiplied by gamma
     gamma: float = 0.1
     clip_norm: float = 0.0  # largest norm of the gradient; 0 = no clipping
-    max_steps: int = 0  # stop after so many steps; 0 = only epochs count
-    max_minutes: float = 0.0  # the schedule is laid out to end in this time; 0 = only epochs count
+    max_steps: int = 0  # length of the training in steps instead of epochs; 0 = epochs count
+    max_minutes: float = 0.0  # end after so many minutes of steps, with the whole schedule in them; 0 = no limit
+    log_every: int = 20  # steps between lines of the log
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr_batch", "log_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"optim.{name}: {getattr(self, name)}; must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    every: int = 1  # epochs between evaluations; 0 = never
+    every: int = 1  # epochs between evaluations; 0 = only at the end
     batch_size: int = 1
+    pictures: int = 4  # validation images drawn at each evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,6 +244,20 @@ def nested(path: str, value: Any) -> dict[str, Any]:
     for name in reversed(path.replace("-", "_").split(".")):
         value = {name: value}
     return cast(dict[str, Any], value)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested dicts laid one over the other.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+    {'a': {'b': 1, 'c': 3}}
+    """
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = merge(cast(Any, below), value) if both else value
+    return result
 
 
 def suggest(name: str, known: typing.Iterable[str]) -> str:

@@ -116,7 +116,7 @@ def _figures(
 
 def _accumulate(
     truth: Json, results: Sequence[Json], kind: str, cap: int
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], list[int]]:
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Match and count.
 
     Returns precision by (IoU, recall, category, area, cap), recall by (IoU, category, area, cap),
@@ -175,7 +175,7 @@ def _annotation(given: Json, sizes: dict[int, Size], number: int, with_masks: bo
     return row
 
 
-def _mean(values: np.ndarray[Any, Any]) -> float:
+def _mean(values: np.ndarray) -> float:
     defined = values[values > -1]
     return float(defined.mean()) if defined.size else -1.0
 

@@ -5,16 +5,31 @@ Loading a data set stops at the first fault; `scnet check-data` collects them al
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from scnet.data.images import MAX_PIXELS
 from scnet.ops.rle import check_polygons, runs
 from scnet.types import Size
 
 Entry = Mapping[str, Any]
+Number = int | float
+Box = tuple[Number, Number, Number, Number]
+
+STRAY = 2  # pixels that a box or mask may stick out of its image before that is worth a word
+
+
+def image_name(image: Entry) -> str:
+    """Return how messages name an image."""
+    return f"image {image.get('id')} ({image.get('file_name')})"
+
+
+def annotation_name(annotation: Entry, image: Entry | None) -> str:
+    """Return how messages name an annotation."""
+    file = f", {image['file_name']}" if image else ""
+    return f"annotation {annotation.get('id')} (image {annotation.get('image_id')}{file})"
 
 
 def structure_faults(content: Any) -> Iterator[str]:
@@ -54,13 +69,21 @@ def image_fault(image: Entry) -> str | None:
     for key in ("width", "height"):
         if not _is_whole(image.get(key)) or image[key] <= 0:
             return f"{key} is missing or not a positive whole number"
+    if image["width"] * image["height"] > MAX_PIXELS:
+        size = f"{image['width']} x {image['height']}"
+        return f"{size} is more than {MAX_PIXELS // 10**6} million pixels"
     return None
 
 
 def leaves_root(file_name: str) -> bool:
     """Return whether a file name of an annotation file points out of the image folder."""
     parts = PurePosixPath(file_name.replace("\\", "/"))
-    return parts.is_absolute() or ".." in parts.parts or bool(re.match(r"[A-Za-z]:", file_name)) or "\0" in file_name
+    return (
+        parts.is_absolute()
+        or ".." in parts.parts
+        or bool(re.match(r"[A-Za-z]:", file_name))
+        or "\0" in file_name
+    )
 
 
 def box_fault(annotation: Entry, size: Size) -> str | None:
@@ -70,8 +93,8 @@ def box_fault(annotation: Entry, size: Size) -> str | None:
         return "bbox is missing or not four numbers x, y, width, height"
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in box):
         return "bbox holds something that is not a number"
-    if not all(math.isfinite(v) for v in box):
-        return "bbox holds a value that is not finite"
+    if not all(abs(v) < MAX_PIXELS for v in box):  # not true of nan either
+        return "bbox holds a value that is not finite, or beyond any image"
     x, y, width, height = box
     for name, length in (("width", width), ("height", height)):
         if length <= 0:
@@ -82,7 +105,7 @@ def box_fault(annotation: Entry, size: Size) -> str | None:
 
 
 def mask_fault(annotation: Entry, size: Size) -> str | None:
-    """Return what is wrong with the mask of an annotation, as far as can be told without drawing it."""
+    """Return what is wrong with the mask of an annotation; only small polygons are drawn for it."""
     if not annotation.get("segmentation"):
         return "has no segmentation; instance segmentation learns from masks"
     segmentation = annotation["segmentation"]
@@ -91,41 +114,69 @@ def mask_fault(annotation: Entry, size: Size) -> str | None:
             check_polygons(segmentation, size)
             return _extent_fault(segmentation, size)
         return None if runs(segmentation, size)[1::2].any() else "mask is empty"
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         return str(error)
 
 
-def drawn_mask_fault(annotation: Entry, size: Size) -> str | None:
-    """Return what is wrong with the mask of an annotation, drawing it to see whether anything remains."""
-    fault = mask_fault(annotation, size)
-    if fault is None and not runs(annotation["segmentation"], size)[1::2].any():
-        return "mask is empty: the polygon covers no pixel"
-    return fault
+def by_id(table: Mapping[int, Any], key: Any) -> Any:
+    """Return the entry of a table, None where the key is unknown or no number at all."""
+    return table.get(key) if _is_whole(key) else None
 
 
-def annotation_fault(
-    annotation: Entry,
-    size: Size | None,
-    known_category: bool,
-    look: Callable[[Entry, Size], str | None] = mask_fault,
-) -> str | None:
-    """Return the first thing wrong with an annotation; `size` is its image's, None for an unknown image."""
+def annotation_fault(annotation: Entry, size: Size | None, known_category: bool) -> str | None:
+    """Return the first thing wrong with an annotation; `size` is None for an unknown image."""
     if size is None:
         return f"belongs to image {annotation.get('image_id')}, which is not in the file"
     if not known_category:
         return f"has category {annotation.get('category_id')}, which is not in the file"
     # A crowd region is no target, so its box does not matter.
-    return (None if annotation.get("iscrowd") else box_fault(annotation, size)) or look(annotation, size)
+    return (None if annotation.get("iscrowd") else box_fault(annotation, size)) or mask_fault(
+        annotation, size
+    )
 
 
-def _extent_fault(polygons: list[list[float]], size: Size) -> str | None:
+def placement_warnings(annotation: Entry, size: Size, mask_box: Box) -> Iterator[str]:
+    """Yield what looks wrong about where a sound annotation lies; `mask_box` is its mask's."""
+    left, top, width, height = annotation["bbox"]
+    box = (left, top, left + width, top + height)
+    if _sticks_out(box, size):
+        yield f"box sticks out of the image of {size[1]} x {size[0]}"
+    polygons = annotation["segmentation"]
+    if isinstance(polygons, list):
+        xs = [x for polygon in polygons for x in polygon[::2]]
+        ys = [y for polygon in polygons for y in polygon[1::2]]
+        if _sticks_out((min(xs), min(ys), max(xs), max(ys)), size):
+            yield f"mask sticks out of the image of {size[1]} x {size[0]}"
+    if _iou(box, mask_box) < 0.1:
+        yield "box and mask lie in different places"
+
+
+def _sticks_out(box: Box, size: Size) -> bool:
+    return min(box[:2]) < -STRAY or box[2] > size[1] + STRAY or box[3] > size[0] + STRAY
+
+
+def _iou(a: Box, b: Box) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    area_a, area_b = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
+    return shared / (area_a + area_b - shared)
+
+
+def _extent_fault(polygons: list[list[Number]], size: Size) -> str | None:
     xs = [x for p in polygons for x in p[::2]]
     ys = [y for p in polygons for y in p[1::2]]
     if min(xs) == max(xs) or min(ys) == max(ys):
         return "mask is empty: all points of the polygon lie on one line"
     if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[1] or min(ys) >= size[0]:
         return f"mask lies outside the image of {size[1]} x {size[0]}"
-    return None
+    # Drawing every polygon takes too long when loading; small ones are those that cover no pixel.
+    small = min(max(xs) - min(xs), max(ys) - min(ys)) < 3
+    return (
+        "mask is empty: the polygon covers no pixel"
+        if small and not runs(polygons, size)[1::2].any()
+        else None
+    )
 
 
 def _is_whole(value: Any) -> bool:

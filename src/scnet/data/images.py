@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
 
-ImageSource = str | os.PathLike[str] | BinaryIO | Image.Image
+ImageSource = str | os.PathLike[str] | IO[bytes] | Image.Image
 
 MAX_PIXELS = 300_000_000
-# Pillow refuses above twice its own limit and warns above it; aerial and slide images legitimately pass that.
+# Pillow warns above its own limit, which aerial images and slides legitimately pass.
 Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or MAX_PIXELS, MAX_PIXELS)
 
 
@@ -23,8 +23,8 @@ class DataError(ValueError):
 def read_image(source: ImageSource) -> Image.Image:
     """Return an image as 8-bit RGB, turned upright as its EXIF data says.
 
-    Grey values of 16 bits are scaled from 0..65535; floating-point values by their maximum if that is above 1, else
-    from 0..1. Transparency is dropped.
+    Grey values of 16 bits are scaled from 0..65535; floating-point values by their maximum if that
+    is above 1, else from 0..1. Transparency is dropped.
 
     Raises:
         DataError: the file is missing, damaged, no image, or larger than `MAX_PIXELS`.
@@ -42,7 +42,9 @@ def read_image(source: ImageSource) -> Image.Image:
         raise DataError(f"{_name(source)}: {_TOO_LARGE}") from None
     except Exception as error:  # decoders of broken files raise anything
         reason = "not an image in a known format" if "cannot identify" in str(error) else str(error)
-        raise DataError(f"{_name(source)}: cannot be read: {reason}; replace or remove the file") from error
+        raise DataError(
+            f"{_name(source)}: cannot be read: {reason}; replace or remove the file"
+        ) from error
     raise DataError(f"{_name(source)}: {width} x {height}: {_TOO_LARGE}")
 
 
@@ -67,12 +69,19 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode == "F" or image.mode.startswith("I"):
         return _from_numbers(np.asarray(image).astype(np.float32), image.mode)
-    if image.mode in ("P", "PA", "RGBa", "La"):  # Pillow has no direct way, or warns about transparency
+    if image.mode in (
+        "P",
+        "PA",
+        "RGBa",
+        "La",
+    ):  # Pillow has no direct way, or warns about transparency
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     return image.convert("RGB")
 
 
-def _from_numbers(values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], mode: str) -> Image.Image:
+def _from_numbers(
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], mode: str
+) -> Image.Image:
     values = np.nan_to_num(values, posinf=0, neginf=0)
     limit = max(float(values.max(initial=0)), 1.0) if mode == "F" else 65535.0
     grey = np.clip(values * (255 / limit) + 0.5, 0, 255).astype(np.uint8)

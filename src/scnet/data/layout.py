@@ -1,8 +1,8 @@
 """Where a data set keeps its annotations and images: the usual layouts, found by looking.
 
-    annotations/instances_train.json, instances_train2017.json, ...    COCO; images in train/, train2017/, images/...
-    train/_annotations.coco.json, valid/_annotations.coco.json         Roboflow; images beside the file
-    one JSON file, given directly                                      images near it
+COCO      annotations/instances_train.json, instances_train2017.json; images in train/,
+train2017/... Roboflow  train/_annotations.coco.json, valid/_annotations.coco.json; images beside
+the file one file  any COCO JSON, given directly; images near it
 """
 
 from __future__ import annotations
@@ -40,27 +40,29 @@ class Split:
 def find_split(path: str | Path, split: SplitName) -> Split:
     """Find the annotation file of a split and the folders that may hold its images.
 
-    A file stands for the split it is asked for, unless its name says that it is another's: then the file with the
-    split's own name beside it is taken. Training takes the file itself in any case.
+    A file stands for the split it is asked for, unless its name says that it is another's: then
+    the file with the split's own name beside it is taken. Training takes the file itself always.
 
     Raises:
         DataError: nothing found, or several files and no telling which; says what was looked for.
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; give a folder with COCO annotations or a JSON file")
+        raise DataError(
+            f"{path}: no such file or folder; give a folder with COCO annotations or a JSON file"
+        )
     file = _sibling(path, split) if path.is_file() else _in_folder(path, split)
     return Split(split, file, tuple(dict.fromkeys(_image_roots(file, split))))
 
 
 def split_of(file: Path) -> str | None:
-    """Return the split that the name of an annotation file, or of its folder, tells; None if neither does."""
+    """Return the split that an annotation file or its folder is named for; None if neither is."""
     named = _NAMED.fullmatch(file.stem) or _FOLDER.fullmatch(file.parent.name)
     return _split_named(named[1]) if named else None
 
 
 def annotation_files(path: Path) -> list[Path]:
-    """Return every annotation file of a data set, of all splits; the file itself if one is given."""
+    """Return every annotation file of a data set; the file itself if one is given."""
     if path.is_file():
         return [path]
     found = [f for split in WORDS for f in _candidates(path, split)]
@@ -78,7 +80,7 @@ def pick_image_root(split: Split, file_names: Sequence[str]) -> Path:
     if probes and not max(hits):
         looked = ", ".join(str(root) for root in split.image_roots)
         raise DataError(
-            f"{split.annotations}: none of its images found, such as {probes[0]}; looked in {looked}; "
+            f"{split.annotations}: none of its images found, such as {probes[0]}, in {looked}; "
             "put the images there"
         )
     return split.image_roots[hits.index(max(hits))]
@@ -92,7 +94,9 @@ def _sibling(file: Path, split: SplitName) -> Path:
     if split == "train" or split_of(file) in (None, split):
         return file
     named = _NAMED.fullmatch(file.stem)
-    folders = (file.parent,) if named else tuple(file.parent.with_name(word) for word in WORDS[split])
+    folders = (
+        (file.parent,) if named else tuple(file.parent.with_name(word) for word in WORDS[split])
+    )
     names = [file.name]
     if named:
         start, end = named.span(1)
@@ -128,7 +132,10 @@ def _preferred(path: Path, split: SplitName, found: list[Path]) -> Path:
             return plain[0]
     if len(found) > 1:
         names = ", ".join(str(f.relative_to(path)) for f in found)
-        raise DataError(f"{path}: several files for the {split} split: {names}; give the file instead of the folder")
+        raise DataError(
+            f"{path}: several files for the {split} split: {names}; "
+            "give the file instead of the folder"
+        )
     return found[0]
 
 

@@ -19,7 +19,7 @@ from scnet.types import IGNORE, Batch, Targets
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Return samples as one batch; what an image lacks in size is zero, and IGNORE in the semantic map."""
+    """Return samples as one batch; the padding is zero, and IGNORE in the semantic map."""
     images, sizes = pad_images([s.image for s in samples])
     objects = [s.objects for s in samples if s.objects is not None]
     maps = [s.semantic for s in samples if s.semantic is not None]
@@ -33,10 +33,11 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class AspectRatioBatchSampler(Sampler[list[int]]):
-    """Batches of images that are all wide or all tall, in an order drawn anew each epoch; little is padded then.
+    """Batches of images that are all wide or all tall, so that little is padded, in random order.
 
-    Every image comes once an epoch; what is left over of both shapes shares the last batches. The order depends on
-    the data set's seed and epoch alone, so a run that resumes sees what it would have seen.
+    Every image comes once an epoch; what is left over of both shapes shares the last batches. The
+    order depends on the data set's seed and epoch alone, so a run that resumes sees what it would
+    have seen.
     """
 
     def __init__(self, dataset: CocoDataset, batch_size: int) -> None:
@@ -53,7 +54,9 @@ class AspectRatioBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         wide = [ratio >= 1 for ratio in self.dataset.aspect_ratios]
-        random = torch.Generator().manual_seed(hash((self.dataset.seed, self.dataset.epoch)) % 2**63)
+        random = torch.Generator().manual_seed(
+            hash((self.dataset.seed, self.dataset.epoch)) % 2**63
+        )
         waiting: dict[bool, list[int]] = {True: [], False: []}
         for index in torch.randperm(len(wide), generator=random).tolist():
             batch = waiting[wide[index]]

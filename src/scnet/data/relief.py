@@ -46,7 +46,7 @@ def sprite(rng: Random, side: int, kind: str, light: Light, plain: bool = False)
     y, x = np.mgrid[:size, :size].astype(np.float32) - (size - 1) / 2
     turn = rng.uniform(0, 2 * np.pi)
     angle = np.arctan2(y, x) + np.float32(turn)
-    radius = outline(rng, kind, angle) * (side / 2)
+    radius = np.minimum(outline(rng, kind, angle) * (side / 2), size / 2 - 1)
     distance = np.hypot(x, y)
     alpha = np.clip(radius - distance + 0.5, 0, 1)
     height = _profile(rng, distance / radius, side)
@@ -61,18 +61,18 @@ def sprite(rng: Random, side: int, kind: str, light: Light, plain: bool = False)
 def outline(rng: Random, kind: str, angle: Float[Array, "S S"]) -> Float[Array, "S S"]:
     """Return the radius, at most about 1, at each angle."""
     if kind == "disc":
-        return _ellipse(angle, rng.uniform(0.88, 1)) * _worn(rng, angle, rng.choice([0.0, 0.006, 0.015]))
+        wear = rng.choice([0.0, 0.006, 0.015])
+        return np.asarray(_ellipse(angle, rng.uniform(0.88, 1)) * _worn(rng, angle, wear))
     if kind == "polygon":
         return _polygon(angle, int(rng.integers(3, 7)))
     if kind == "star":
         points, depth = rng.integers(4, 8), rng.uniform(0.25, 0.5)
-        return 1 - depth * np.abs((angle * points / np.pi) % 2 - 1)
+        return np.asarray(1 - depth * np.abs((angle * points / np.pi) % 2 - 1))
     if kind == "rectangle":
-        aspect = rng.uniform(0.25, 0.9)
-        return 0.8 * np.minimum(1 / np.maximum(np.abs(np.cos(angle)), 1e-6), aspect / np.maximum(np.abs(np.sin(angle)), 1e-6)).clip(max=1.25)
+        return _rectangle(angle, rng.uniform(0.25, 0.9))
     if kind == "leaf":
-        return _ellipse(angle, rng.uniform(0.25, 0.5)) * _worn(rng, angle, 0.02)
-    return 0.75 * _worn(rng, angle, 0.13)
+        return np.asarray(_ellipse(angle, rng.uniform(0.25, 0.5)) * _worn(rng, angle, 0.02))
+    return np.asarray(0.75 * _worn(rng, angle, 0.13))
 
 
 def noise(rng: Random, shape: tuple[int, int], cells: float) -> Float[Array, "H W"]:
@@ -89,12 +89,18 @@ def blur(values: Float[Array, "H W"], radius: float) -> Float[Array, "H W"]:
 
 
 def _ellipse(angle: Array, aspect: float) -> Array:
-    return aspect / np.sqrt((aspect * np.cos(angle)) ** 2 + np.sin(angle) ** 2)
+    return np.asarray(aspect / np.hypot(aspect * np.cos(angle), np.sin(angle)))
 
 
 def _polygon(angle: Array, corners: int) -> Array:
     sector = 2 * np.pi / corners
-    return np.cos(sector / 2) / np.cos(angle % sector - sector / 2)
+    return np.asarray(np.cos(sector / 2) / np.cos(angle % sector - sector / 2))
+
+
+def _rectangle(angle: Array, aspect: float) -> Array:
+    across, along = np.abs(np.cos(angle)), np.abs(np.sin(angle))
+    reach = np.minimum(1 / np.maximum(across, 1e-6), aspect / np.maximum(along, 1e-6))
+    return np.asarray(reach / np.hypot(1, aspect))
 
 
 def _worn(rng: Random, angle: Array, amount: float) -> Array:
@@ -104,7 +110,7 @@ def _worn(rng: Random, angle: Array, amount: float) -> Array:
     phases = rng.uniform(0, 2 * np.pi, len(waves))
     steps = np.linspace(-np.pi, 3 * np.pi, 512)
     radius = 1 + (sizes[:, None] * np.cos(waves[:, None] * steps + phases[:, None])).sum(0)
-    return np.interp(angle, steps, radius.clip(0.5, 1.3)).astype(np.float32)
+    return np.asarray(np.interp(angle, steps, radius.clip(0.5, 1.3)), np.float32)
 
 
 def _profile(rng: Random, distance: Array, side: int) -> Array:
@@ -113,7 +119,9 @@ def _profile(rng: Random, distance: Array, side: int) -> Array:
     height = rng.uniform(0.02, 0.07) * np.clip((1 - distance) / width, 0, 1)
     if rng.random() < 0.7:
         place = rng.uniform(0.82, 0.94)
-        height += rng.uniform(0.005, 0.03) * np.exp(-(((distance - place) / rng.uniform(0.03, 0.07)) ** 2))
+        height += rng.uniform(0.005, 0.03) * np.exp(
+            -(((distance - place) / rng.uniform(0.03, 0.07)) ** 2)
+        )
     if rng.random() < 0.08:
         height += 0.008 * np.sin(distance * rng.uniform(12, 30))
     if rng.random() < 0.4:
@@ -125,12 +133,14 @@ def _embossing(rng: Random, size: int) -> Array:
     """Return a raised figure: a head, limbs or a legend of short strokes, blurred by wear."""
     image = Image.new("L", (size, size))
     draw = ImageDraw.Draw(image)
-    figure = rng.choice([_head, _limbs, _marks])
+    figure = (_head, _limbs, _marks)[rng.integers(3)]
     figure(rng, draw, size)
     if rng.random() < 0.5:
         _legend(rng, draw, size)
-    worn = np.asarray(image.filter(ImageFilter.GaussianBlur(size * rng.uniform(0.004, 0.02))), np.float32)
-    rough = noise(rng, (size, size), 10) * 0.2 + noise(rng, (size, size), 28) * 0.12
+    worn = np.asarray(
+        image.filter(ImageFilter.GaussianBlur(size * rng.uniform(0.004, 0.02))), np.float32
+    )
+    rough = noise(rng, (size, size), 10.0) * 0.2 + noise(rng, (size, size), 28.0) * 0.12
     return worn / 255 * (1 + 1.5 * rough) + rng.uniform(0, 0.5) * rough
 
 
@@ -138,9 +148,19 @@ def _head(rng: Random, draw: Any, size: int) -> None:
     x, y = size * rng.uniform(0.42, 0.58, 2)
     rx, ry = size * rng.uniform(0.16, 0.28), size * rng.uniform(0.2, 0.3)
     side = rng.choice([-1, 1])
-    draw.polygon([(x - rx / 2, y), (x + rx / 2, y), (x + rx * 0.8, size * 0.85), (x - rx, size * 0.85)], fill=150)
+    draw.polygon(
+        [(x - rx / 2, y), (x + rx / 2, y), (x + rx * 0.8, size * 0.85), (x - rx, size * 0.85)],
+        fill=150,
+    )
     draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=190)
-    draw.polygon([(x + side * rx * 0.8, y - ry * 0.3), (x + side * rx * 1.35, y + ry * 0.2), (x + side * rx * 0.8, y + ry * 0.4)], fill=190)
+    draw.polygon(
+        [
+            (x + side * rx * 0.8, y - ry * 0.3),
+            (x + side * rx * 1.35, y + ry * 0.2),
+            (x + side * rx * 0.8, y + ry * 0.4),
+        ],
+        fill=190,
+    )
     for _ in range(rng.integers(4, 14)):  # hair
         cx, cy = x - side * rx * rng.uniform(-0.4, 1.2), y + ry * rng.uniform(-1.1, 0.4)
         r = size * rng.uniform(0.02, 0.07)
@@ -153,7 +173,11 @@ def _limbs(rng: Random, draw: Any, size: int) -> None:
     joint = size * rng.uniform(0.4, 0.6, 2)
     for _ in range(rng.integers(4, 9)):
         end = size / 2 + size * 0.33 * rng.uniform(-1, 1, 2)
-        draw.line((*joint, *end), fill=int(rng.integers(120, 255)), width=max(2, int(size * rng.uniform(0.03, 0.1))))
+        draw.line(
+            (*joint, *end),
+            fill=int(rng.integers(120, 255)),
+            width=max(2, int(size * rng.uniform(0.03, 0.1))),
+        )
         joint = end if rng.random() < 0.6 else size * rng.uniform(0.4, 0.6, 2)
 
 
@@ -163,7 +187,9 @@ def _marks(rng: Random, draw: Any, size: int) -> None:
         r = size * rng.uniform(0.03, 0.16)
         start = rng.uniform(0, 360)
         width = max(1, int(size * rng.uniform(0.02, 0.05)))
-        draw.arc((x - r, y - r, x + r, y + r), start, start + rng.uniform(90, 360), fill=220, width=width)
+        draw.arc(
+            (x - r, y - r, x + r, y + r), start, start + rng.uniform(90, 360), fill=220, width=width
+        )
 
 
 def _legend(rng: Random, draw: Any, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Targets of the semantic branch: stuff maps from disk, or the instance masks painted onto one map."""
+"""Targets of the semantic branch: stuff maps from disk, or the instance masks as one map."""
 
 from __future__ import annotations
 
@@ -29,17 +29,25 @@ class StuffMaps:
     folder: Path
     num_classes: int
 
+    def path(self, file_name: str) -> Path | None:
+        """Return the map of an image; None if it has none."""
+        for name in (Path(file_name).with_suffix(".png"), Path(file_name).stem + ".png"):
+            if (self.folder / name).is_file():
+                return self.folder / name
+        return None
+
     def read(self, file_name: str, size: Size) -> Int[Tensor, "H W"]:
         """Return the map of an image resized to `size`; all IGNORE if the image has none."""
-        path = self.folder / Path(file_name).with_suffix(".png")
-        if not path.is_file():
-            path = self.folder / (Path(file_name).stem + ".png")
-        if not path.is_file():
+        path = self.path(file_name)
+        if path is None:
             return torch.full(size, IGNORE, dtype=torch.int16)
         values = _read_map(path, size).astype(np.int16)
         values[values == NOT_LABELLED] = IGNORE
         if values.max() >= self.num_classes:
-            raise DataError(f"{path}: holds class {values.max()}, but there are {self.num_classes} (0 to 254 allowed)")
+            raise DataError(
+                f"{path}: holds class {values.max()}, but there are {self.num_classes} classes; "
+                "correct the map or the list of categories"
+            )
         return torch.from_numpy(values)
 
 
@@ -53,18 +61,22 @@ def find_stuff_maps(setting: str, image_root: Path, annotations: Path) -> StuffM
         return None
     if setting == "auto":
         folder = next(filter(_holds_maps, _usual_places(image_root)), None)
-        return folder and StuffMaps(folder, _count_classes(folder, annotations.parent))
+        if folder is None:
+            return None
+        return StuffMaps(folder, _count_classes(folder, annotations.parent))
     given = Path(setting).expanduser()
     for folder in (given / image_root.name, given):
         if _holds_maps(folder):
             return StuffMaps(folder, _count_classes(folder, annotations.parent))
-    raise DataError(f'data.stuff_maps: no PNG files in {given}; give their folder, "auto" or "none"')
+    raise DataError(
+        f'data.stuff_maps: no PNG files in {given}; give their folder, "auto" or "none"'
+    )
 
 
 def paint(
     objects: Iterable[tuple[Crop, int]], crowds: Sequence[Crop], background: int, size: Size
 ) -> Int[Tensor, "H W"]:
-    """Paint masks with their label onto a background, smaller ones over larger; crowd regions become IGNORE."""
+    """Paint masks with their label onto a background, small over large, crowds as IGNORE."""
     canvas = torch.full(size, background, dtype=torch.int16)
     for crop in crowds:
         _paint(canvas, crop, IGNORE)
@@ -94,7 +106,7 @@ def _holds_maps(folder: Path) -> bool:
 
 
 def _count_classes(folder: Path, annotations: Path) -> int:
-    """Return the number of classes: as a list beside the maps says, else by the largest value in them."""
+    """Return the number of classes: a list beside the maps says it, else their largest value."""
     prefix = folder.name.split("_")[0]
     for place in (annotations, folder.parent, folder):
         for file in sorted(place.glob("*categories.json")):
@@ -104,7 +116,9 @@ def _count_classes(folder: Path, annotations: Path) -> int:
         return COCO_STUFF
     maps = sorted(folder.glob("*.png"))
     if len(maps) > SCANNED:
-        return NOT_LABELLED  # as many as a map can hold; unused ones cost a little of the last layer
+        return (
+            NOT_LABELLED  # as many as a map can hold; unused ones cost a little of the last layer
+        )
     largest = (int(m[m != NOT_LABELLED].max(initial=0)) for m in map(_read_map, maps))
     return max(largest) + 1
 
@@ -117,11 +131,15 @@ def _count_listed(file: Path) -> int:
         raise DataError(f"{file}: not a list of categories: {error}") from None
 
 
-def _read_map(path: Path, size: Size | None = None) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+def _read_map(
+    path: Path, size: Size | None = None
+) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     try:
         with Image.open(path) as image:
             if image.mode not in ("L", "P"):
                 raise ValueError(f"mode {image.mode}; expected 8-bit grey or palette values")
-            return np.array(image.resize((size[1], size[0]), Image.Resampling.NEAREST) if size else image)
+            return np.array(
+                image.resize((size[1], size[0]), Image.Resampling.NEAREST) if size else image
+            )
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{path}: not a stuff map: {error}") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,10 @@ from scnet.types import Size
 VERSION = 1  # of the pictures: the same settings and version give the same files
 CLASSES = ("disc", "other")
 SPLITS = ("train", "val")
-VISIBLE = 0.45  # of an object that may be hidden by others before the next is put elsewhere
+HIDDEN = 0.45  # the share of an object that others may hide; what would hide more is left out
 SMALLEST = 40  # pixels; what shows less of itself is not annotated
+
+Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -66,30 +68,93 @@ def generate(
 
 
 def scene(rng: Random, size: Size) -> tuple[UInt8[Array, "H W D"], list[tuple[int, Array]]]:
-    """Draw one image, grey (D = 1) or in colour (D = 3), and return it with class and mask of each object."""
-    coins = rng.random() < 0.5
-    grey = rng.random() < (0.75 if coins else 0.4)
-    light = Light(rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.1), rng.uniform(0.1, 0.5), rng.uniform(0, 0.35))
-    canvas = _ground(rng, size, 1 if grey else 3, calm=coins)
-    owner = np.full(size, -1)
-    labels: list[int] = []
-    full: list[int] = []
+    """Draw one image, grey (D = 1) or in colour (D = 3); return class and mask of each object."""
+    coins = rng.random() < 0.5  # a calm dark ground and mostly discs, of one material
+    channels = 1 if rng.random() < (0.75 if coins else 0.4) else 3
     places = _grid(rng, size) if coins and rng.random() < 0.6 else _scattered(rng, size)
+    light = _light(rng)
+    board = Board(_ground(rng, size, channels, calm=coins), np.full(size, -1))
     tone, depth = rng.uniform(0.35, 0.8), rng.uniform(0, 1)
-    share = rng.uniform(0.85, 1) if coins else rng.uniform(0.3, 0.7)
+    discs = rng.uniform(0.85, 1) if coins else rng.uniform(0.3, 0.7)
     for place in places:
-        kind = "disc" if rng.random() < share else str(rng.choice(OTHERS))
+        kind = "disc" if rng.random() < discs else str(rng.choice(OTHERS))
         item = sprite(rng, place.side, kind, light, plain=not coins and rng.random() < 0.4)
-        window = _window(place, item, size)
-        if window is None or _hides_too_much(owner, full, item, window):
-            continue
-        colour = _colour(rng, canvas.shape[2], tone if coins else rng.uniform(0.1, 0.95))
-        _shade(canvas, place, item, light, depth)
-        _paint(canvas, owner, len(labels), item, window, colour)
-        labels.append(CLASSES.index("disc" if kind == "disc" else "other"))
-        full.append(int(item.mask[window[1]].sum()))
-    masks = [(label, owner == i) for i, label in enumerate(labels)]
-    return _developed(rng, canvas), [(label, m) for label, m in masks if m.sum() >= SMALLEST]
+        colour = _colour(rng, channels, tone if coins else rng.uniform(0.1, 0.95))
+        if board.has_room(place, item):
+            board.shade(place, item, light, depth)
+            board.paint(place, item, colour, int(kind != "disc"))
+    return _developed(rng, board.canvas), board.objects()
+
+
+@dataclass
+class Board:
+    """An image in the making, and which object is visible at each of its pixels."""
+
+    canvas: Float[Array, "H W D"]
+    owner: Int[Array, "H W"]  # number of the object; -1 = ground
+    labels: list[int] = field(default_factory=list)
+    full: list[int] = field(default_factory=list)  # pixels of each object before others hid it
+
+    def __post_init__(self) -> None:
+        self.visible = np.zeros(0, np.int64)  # pixels of each object now
+
+    def has_room(self, place: Placed, item: Sprite) -> bool:
+        """Say whether the object would leave enough of all others in sight."""
+        height, width = self.owner.shape
+        if not (0 <= place.x < width and 0 <= place.y < height):
+            return False
+        covered = self._covered(place, item)
+        left = self.visible - covered
+        return not ((covered > 0) & (left < (1 - HIDDEN) * np.array(self.full))).any()
+
+    def shade(self, place: Placed, item: Sprite, light: Light, depth: float) -> None:
+        """Darken the ground on the side away from the light."""
+        reach = depth * place.side * 0.12 / np.tan(light.elevation)
+        x, y = place.x - reach * np.cos(light.azimuth), place.y - reach * np.sin(light.azimuth)
+        there, here = self._window(Placed(x, y, place.side), item)
+        dark = blur(item.alpha, 1 + place.side * 0.03)[here]
+        self.canvas[there] *= 1 - 0.7 * depth * dark[..., None]
+
+    def paint(self, place: Placed, item: Sprite, colour: Float[Array, "D"], label: int) -> None:
+        """Lay the object on the canvas."""
+        covered = self._covered(place, item)
+        there, here = self._window(place, item)
+        alpha, shine = item.alpha[here][..., None], item.shine[here][..., None]
+        look = item.brightness[here][..., None] * colour + shine
+        self.canvas[there] += (look - self.canvas[there]) * alpha
+        mask = item.mask[here]
+        self.owner[there][mask] = len(self.labels)
+        self.labels.append(label)
+        self.full.append(int(mask.sum()))
+        self.visible = np.append(self.visible - covered, self.full[-1])
+
+    def objects(self) -> list[tuple[int, Array]]:
+        """Return class and visible mask of each object of which enough is in sight."""
+        shown = np.flatnonzero(self.visible >= SMALLEST)
+        return [(self.labels[i], self.owner == i) for i in shown]
+
+    def _covered(self, place: Placed, item: Sprite) -> Int[Array, "N"]:
+        there, here = self._window(place, item)
+        numbers = self.owner[there][item.mask[here]]
+        return np.bincount(numbers + 1, minlength=len(self.labels) + 1)[1:]
+
+    def _window(self, place: Placed, item: Sprite) -> tuple[Window, Window]:
+        """Return which part of the image lies under which part of the sprite."""
+        side, parts = len(item.alpha), []
+        for middle, length in zip((place.y, place.x), self.owner.shape, strict=True):
+            start = round(middle - side / 2)
+            first, last = max(start, 0), max(min(start + side, length), 0)
+            parts.append((slice(first, last), slice(first - start, max(last - start, 0))))
+        return (parts[0][0], parts[1][0]), (parts[0][1], parts[1][1])
+
+
+def _light(rng: Random) -> Light:
+    return Light(
+        azimuth=rng.uniform(0, 2 * np.pi),
+        elevation=rng.uniform(0.5, 1.1),
+        ambient=rng.uniform(0.1, 0.5),
+        gloss=rng.uniform(0, 0.35),
+    )
 
 
 def _grid(rng: Random, size: Size) -> list[Placed]:
@@ -100,8 +165,11 @@ def _grid(rng: Random, size: Size) -> list[Placed]:
     places = []
     for row in range(rows):
         for column in range(columns):
-            side = cell * rng.uniform(0.62, 0.72) * (1 + spread * rng.uniform(-1, 1))
-            x, y = (rng.normal(0.5, 0.06, 2) + (column, row)) * (size[1] / columns, size[0] / rows)
+            side = cell * rng.uniform(0.6, 0.82) * (1 + spread * rng.uniform(-1, 1))
+            x, y = (rng.normal(0.5, 0.06, 2) + np.array([column, row])) * (
+                size[1] / columns,
+                size[0] / rows,
+            )
             places.append(Placed(x, y, int(np.clip(side, 16, 110))))
     return [p for p in places if rng.random() < 0.96]
 
@@ -112,26 +180,24 @@ def _scattered(rng: Random, size: Size) -> list[Placed]:
     room = 0.8 * size[0] * size[1] / typical**2
     count = int(np.clip(rng.uniform(0.2, 1) * room, 5, 30))
     sides = np.clip(typical * np.exp(rng.normal(0, spread, count)), 16, 110)
-    return [
-        Placed(rng.uniform(0, size[1]), rng.uniform(0, size[0]), int(side)) for side in sides
-    ]
+    return [Placed(rng.uniform(0, size[1]), rng.uniform(0, size[0]), int(side)) for side in sides]
 
 
 def _ground(rng: Random, size: Size, channels: int, calm: bool) -> Float[Array, "H W D"]:
     """Return what lies below the objects; calm = a dark board, else cluttered."""
     y, x = np.mgrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j].astype(np.float32)
     turn = rng.uniform(0, 2 * np.pi)
-    ramp = np.clip((x * np.cos(turn) + y * np.sin(turn)) / 2 + 0.3 * noise(rng, size, 3), 0, 1.5)
+    ramp = np.clip((x * np.cos(turn) + y * np.sin(turn)) / 2 + 0.3 * noise(rng, size, 3.0), 0, 1.5)
     tone = rng.uniform(0.04, 0.35 if calm else 0.85)
     values = tone + rng.uniform(0, 0.5 if calm else 0.3) * ramp
-    for cells, amount in ((4, 0.06), (16, 0.04), (64, 0.03), (192, 0.02)):
+    for cells, amount in ((4.0, 0.06), (16.0, 0.04), (64.0, 0.03), (192.0, 0.02)):
         values += rng.uniform(0, amount * (0.5 if calm else 1.5)) * noise(rng, size, cells)
     values += _lines(rng, size, int(rng.integers(0, 5 if calm else 40)), 0.08 if calm else 0.3)
     canvas = np.repeat(values[..., None], channels, axis=2)
     if channels == 3:
         canvas = canvas * _colour(rng, 3, 0.8)
         for channel in range(3):
-            canvas[..., channel] += rng.uniform(0, 0.05) * noise(rng, size, 5)
+            canvas[..., channel] += rng.uniform(0, 0.05) * noise(rng, size, 5.0)
     return canvas.clip(0, 1)
 
 
@@ -155,56 +221,10 @@ def _colour(rng: Random, channels: int, tone: float) -> Float[Array, "D"]:
     return np.asarray(tone * rng.uniform(0.85, 1.15) * (1 + tint - tint.mean()), np.float32)
 
 
-Window = tuple[tuple[slice, slice], tuple[slice, slice]]  # in the image, in the sprite
-
-
-def _window(place: Placed, item: Sprite, size: Size, shift: tuple[float, float] = (0, 0)) -> Window | None:
-    """Return where the sprite lies in the image; None if its middle lies outside."""
-    if not (0 <= place.x < size[1] and 0 <= place.y < size[0]):
-        return None
-    side = len(item.alpha)
-    parts = []
-    for middle, offset, length in ((place.y, shift[1], size[0]), (place.x, shift[0], size[1])):
-        start = round(middle + offset - side / 2)
-        first, last = max(start, 0), min(start + side, length)
-        parts.append((slice(first, last), slice(first - start, last - start)))
-    return (parts[0][0], parts[1][0]), (parts[0][1], parts[1][1])
-
-
-def _hides_too_much(owner: Int[Array, "H W"], full: list[int], item: Sprite, window: Window) -> bool:
-    there, here = window
-    covered = np.bincount(owner[there][item.mask[here]] + 1, minlength=len(full) + 1)[1:]
-    left = np.bincount(owner.ravel() + 1, minlength=len(full) + 1)[1:] - covered
-    return bool((left[covered > 0] < (1 - VISIBLE) * np.array(full)[covered > 0]).any())
-
-
-def _paint(
-    canvas: Float[Array, "H W D"], owner: Int[Array, "H W"], number: int, item: Sprite,
-    window: Window, colour: Float[Array, "D"],
-) -> None:
-    """Lay the sprite on the canvas and write `number` where it is visible."""
-    there, here = window
-    alpha = item.alpha[here][..., None]
-    look = item.brightness[here][..., None] * colour + item.shine[here][..., None]
-    canvas[there] = canvas[there] * (1 - alpha) + look * alpha
-    owner[there][item.mask[here]] = number
-
-
-def _shade(canvas: Float[Array, "H W D"], place: Placed, item: Sprite, light: Light, depth: float) -> None:
-    """Darken the ground on the side away from the light."""
-    reach = depth * place.side * 0.12 / np.tan(light.elevation)
-    shift = (-reach * np.cos(light.azimuth), -reach * np.sin(light.azimuth))
-    window = _window(place, item, canvas.shape[:2], shift)
-    if window is not None:
-        there, here = window
-        dark = blur(item.alpha, 1 + place.side * 0.03)[here]
-        canvas[there] *= 1 - 0.7 * depth * dark[..., None]
-
-
 def _developed(rng: Random, canvas: Float[Array, "H W D"]) -> UInt8[Array, "H W D"]:
     """Return the picture a camera makes of it: uneven light, contrast, blur and noise."""
     size = canvas.shape[:2]
-    canvas = canvas * (1 + rng.uniform(0, 0.25) * noise(rng, size, 2))[..., None].clip(0.4, 1.8)
+    canvas = canvas * (1 + rng.uniform(0, 0.25) * noise(rng, size, 2.0))[..., None].clip(0.4, 1.8)
     canvas = rng.uniform(0.75, 1.15) * canvas.clip(0, None) ** rng.uniform(0.75, 1.3)
     canvas = canvas + rng.uniform(-0.03, 0.06)
     radius = rng.choice([0.0, 0.5, 0.9])
@@ -219,7 +239,8 @@ def _write_split(
 ) -> None:
     (folder / split).mkdir()
     (folder / "annotations").mkdir(exist_ok=True)
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number in range(1, count + 1):
         pixels, objects = scene(np.random.default_rng([*seed, number]), size)
         name = f"{number:06d}.jpg"

@@ -1,7 +1,7 @@
 """Resize and mirror an image and everything that lies on it.
 
-How an image is seen is drawn first, as a `View`; then each part is made to fit it once: polygons are drawn at the final
-size instead of being resized as bitmaps.
+How an image is seen is drawn first, as a `View`; then each part is made to fit it once: polygons
+are drawn at the final size instead of being resized as bitmaps.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Sample:
 
 
 def network_size(original: Size, limits: tuple[int, int]) -> Size:
-    """Return height and width after resizing to a shorter side, unless the longer side then passes its limit.
+    """Return height and width after resizing until the short or the long side meets its limit.
 
     >>> network_size((480, 640), (800, 1333))
     (800, 1067)
@@ -86,7 +86,7 @@ def train_view(original: Size, data: DataConfig, random: np.random.Generator) ->
 
 
 def view_image(image: Image.Image, view: View) -> UInt8[Tensor, "3 H W"]:
-    """Resize and mirror an image. Shrinking averages over all pixels, so fine patterns do not alias."""
+    """Resize and mirror an image; shrinking averages over all pixels, so patterns do not alias."""
     height, width = view.size
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -117,4 +117,3 @@ def view_map(semantic: Int[Tensor, "H W"], view: View) -> Int[Tensor, "H W"]:
     """Mirror a map that has the view's size already."""
     axes = [axis for axis, flip in ((0, view.vertical), (1, view.horizontal)) if flip]
     return semantic.flip(axes) if axes else semantic
-

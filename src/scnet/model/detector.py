@@ -65,11 +65,19 @@ class Detector(nn.Module):
     forward = loss  # what data-parallel wrappers call
 
     @torch.inference_mode()
-    def detect(self, batch: Batch) -> Found:
-        """Return what is in a batch, in its pixels; masks are still grids over their boxes."""
+    def detect(
+        self, batch: Batch, *, min_score: float = 0.0, max_detections: int | None = None
+    ) -> Found:
+        """Return what is in a batch, in its pixels; masks are still grids over their boxes.
+
+        Args:
+            min_score: raises the threshold of the config; what scores less gets no mask, which saves its time.
+            max_detections: most objects per image; None takes the config's.
+        """
         pyramid = self.fpn(self.backbone(self.normalise(batch)))
         proposals = self.rpn.proposals(self.rpn(pyramid), batch.sizes, training=False)
-        return self.roi_heads.predict(self.branches(pyramid).scene, proposals, batch.sizes)
+        scene = self.branches(pyramid).scene
+        return self.roi_heads.predict(scene, proposals, batch.sizes, min_score, max_detections)
 
     def predict(self, images: Sequence[Num[Tensor, "3 _h _w"]]) -> list[Detections]:
         """Return the detections of each image, in its own pixels.
@@ -83,13 +91,17 @@ class Detector(nn.Module):
         """
         if not len(images):
             return []
-        device = self.fpn.output[0].weight.device  # type: ignore[union-attr]
         padded, sizes = pad_images(images)
         info = tuple(
             ImageInfo(i, "", (image.shape[-2], image.shape[-1])) for i, image in enumerate(images)
         )
-        batch = Batch(padded.to(device), sizes.to(device), info)
+        batch = Batch(padded, sizes, info).to(self.device)
         return self.place(self.detect(batch), batch)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.parameters()).device
 
     def place(self, found: Found, batch: Batch) -> list[Detections]:
         """Turn what was found in a batch into detections in the pixels of the original images."""

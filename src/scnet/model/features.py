@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scnet.config import ContextConfig, ModelConfig, SemanticConfig
 from scnet.model.backbone import STRIDES
-from scnet.model.layers import ConvReLU, kaiming_normal, stack
+from scnet.model.layers import ConvReLU, init_classifier, stack
 from scnet.ops.pooling import pyramid_roi_align, roi_align
 from scnet.types import IGNORE, Losses, RoIs, Scene, Targets
 
@@ -85,7 +85,7 @@ class SemanticBranch(nn.Module):
         self.convs = stack(channels, 4, config.residual)
         self.embedding = ConvReLU(channels, kernel=1)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
-        kaiming_normal(self.classifier)
+        init_classifier(self.classifier)
 
     def forward(
         self, pyramid: Sequence[Float[Tensor, "B D _h _w"]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -40,6 +42,16 @@ def stack(channels: int, convs: int, residual: bool) -> nn.Sequential:
     if residual:
         return nn.Sequential(*(ResidualBlock(channels) for _ in range(convs // 2)))
     return nn.Sequential(*(ConvReLU(channels) for _ in range(convs)))
+
+
+def init_classifier(layer: nn.Conv2d) -> None:
+    """Initialise a last layer as the release does for COCO's classes.
+
+    That is Kaiming-normal by the number of outputs. With one class instead of 80 it would make logits nine times as
+    large, and the first steps would only undo that; so fewer classes start like 80.
+    """
+    nn.init.normal_(layer.weight, std=math.sqrt(2 / max(80, layer.out_channels)))
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def kaiming_normal(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:

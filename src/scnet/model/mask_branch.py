@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scnet.config import MaskConfig, ModelConfig
-from scnet.model.layers import ConvReLU, kaiming_normal, stack
+from scnet.model.layers import ConvReLU, init_classifier, kaiming_normal, stack
 
 
 class MaskHead(nn.Module):
@@ -26,7 +26,7 @@ class MaskHead(nn.Module):
         self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
         self.classifier = nn.Conv2d(channels, config.num_classes, 1)
         kaiming_normal(self.upsample)
-        kaiming_normal(self.classifier)
+        init_classifier(self.classifier)
 
     def forward(
         self, x: Float[Tensor, "R D s s"], previous: Float[Tensor, "R D s s"] | None
@@ -106,6 +106,10 @@ class MaskBranches(nn.Module):
             for earlier in list(self.heads)[:branch]:
                 feature = earlier(features, feature)
         return head.logits(head(features, feature), labels)
+
+    def loss_name(self, branch: int) -> str:
+        """Return what the loss of a branch is called: `mask`, or `mask1`, `mask2` ... where there are several."""
+        return f"mask{branch + 1}" if len(self.heads) > 1 else "mask"
 
     def loss(
         self, branch: int, logits: Float[Tensor, "R 1 S S"], goals: Float[Tensor, "R S S"]

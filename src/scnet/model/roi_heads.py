@@ -55,13 +55,21 @@ class RoIHeads(nn.Module):
         return losses
 
     def predict(
-        self, scene: Scene, proposals: Proposals, sizes: Int[Tensor, "B 2"]
+        self,
+        scene: Scene,
+        proposals: Proposals,
+        sizes: Int[Tensor, "B 2"],
+        min_score: float = 0.0,
+        max_detections: int | None = None,
     ) -> Found:
         """Return detections with their masks; scores are averaged over the stages."""
+        config = self.config.box
+        threshold = max(config.score_threshold, min_score)
+        most = max_detections or config.max_detections
         features = self.features(scene)
         boxes, scores, rois = self._cascade(features, proposals, sizes)
         found = [
-            class_nms(boxes[here], scores[here], *self._nms_settings())
+            class_nms(boxes[here], scores[here], threshold, config.nms_iou, most)
             for here in (rois.image == i for i in range(len(sizes)))
         ]
         counts = torch.tensor([len(box) for box, _, _ in found], device=boxes.device)
@@ -103,10 +111,6 @@ class RoIHeads(nn.Module):
         scores = torch.stack(logits).mean(0).softmax(1)[:, :-1]
         return boxes, scores, rois
 
-    def _nms_settings(self) -> tuple[float, float, int]:
-        box = self.config.box
-        return box.score_threshold, box.nms_iou, box.max_detections
-
     def _sample(self, proposals: Proposals, truth: Truth, stage: int, choose: Choose) -> Samples:
         box = self.config.box
         return sample_rois(
@@ -138,7 +142,7 @@ class RoIHeads(nn.Module):
         losses = {}
         for branch in self.masks.of_stage(stage):
             logits = self.masks(branch, pooled, relayed, labels)
-            losses[f"mask{branch + 1}"] = self.masks.loss(branch, logits, goals)
+            losses[self.masks.loss_name(branch)] = self.masks.loss(branch, logits, goals)
         return losses
 
     def _hidden(

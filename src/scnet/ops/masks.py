@@ -1,7 +1,7 @@
-"""Masks as training and results need them: cropped to the object, pooled to a RoI, placed on an image.
+"""Masks as training and results need them: cropped, pooled to a RoI, placed on an image.
 
-Nothing here holds a bitmap of the whole image for each object, except `paste`, which is the plain way to say what
-`rle_from_probabilities` computes.
+Nothing here holds a bitmap of the whole image for each object, except `paste`, which is the plain
+way to say what `rle_from_probabilities` computes.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Crop(NamedTuple):
 
 
 def crop(mask: Bool[Tensor, "H W"] | UInt8[Tensor, "H W"]) -> Crop:
-    """Cut a mask to its tight box and a margin of one pixel; an empty mask gives one empty pixel."""
+    """Cut a mask to its tight box and a margin of one pixel; an empty one to one empty pixel."""
     pixels = mask.cpu().numpy().astype(np.uint8)
     rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
     if not len(rows):
@@ -57,15 +57,15 @@ def crop(mask: Bool[Tensor, "H W"] | UInt8[Tensor, "H W"]) -> Crop:
 
 
 def crop_segmentation(segmentation: Any, size: Size, target: Size) -> Crop:
-    """Return the crop of a COCO segmentation made for an image of `size`, in that image resized to `target`.
+    """Return the crop of a segmentation of an image of `size`, in that image resized to `target`.
 
-    Polygons are drawn at the target size, so that enlarging keeps their edges smooth; run lengths are resized to
-    the nearest pixel.
+    Polygons are drawn at the target size, so that enlarging keeps their edges smooth; run lengths
+    are resized to the nearest pixel.
     """
     if isinstance(segmentation, dict):
         lengths, drawn = runs(segmentation, size), size
     else:
-        scale = np.tile([target[1] / size[1], target[0] / size[0]], 1)
+        scale = np.array([target[1] / size[1], target[0] / size[0]])
         scaled = [(np.asarray(p, np.float64).reshape(-1, 2) * scale).ravel() for p in segmentation]
         lengths, drawn = runs(scaled, target), target
     found = foreground(lengths, drawn)
@@ -97,16 +97,18 @@ def stack_crops(crops: Sequence[Crop]) -> MaskCrops:
     pixels = torch.zeros(len(crops), height, width, dtype=torch.uint8)
     for place, c in zip(pixels, crops, strict=True):
         place[: c.pixels.shape[0], : c.pixels.shape[1]] = c.pixels
-    return MaskCrops(pixels, torch.tensor([c.origin for c in crops], dtype=torch.int64).reshape(-1, 2))
+    return MaskCrops(
+        pixels, torch.tensor([c.origin for c in crops], dtype=torch.int64).reshape(-1, 2)
+    )
 
 
 def crop_targets(
     crops: MaskCrops, index: Int[Tensor, "R"], boxes: Float[Tensor, "R 4"], size: int
 ) -> Float[Tensor, "R {size} {size}"]:
-    """Return what a mask branch shall predict: for each box its mask, number `index`, pooled to 0 or 1.
+    """Return what a mask branch shall predict: for each box its mask, `index`, pooled to 0 or 1.
 
-    The mask is averaged by RoIAlign with as many samples as it has pixels, as in Mask R-CNN's release. An index below
-    zero (padding) counts as 0; its result means nothing.
+    The mask is averaged by RoIAlign with as many samples as it has pixels, as in Mask R-CNN's
+    release. An index below zero (padding) counts as 0; its result means nothing.
     """
     targets = boxes.new_zeros(len(boxes), size, size)
     num_masks, height, width = crops.pixels.shape
@@ -128,8 +130,15 @@ def paste(
     masks: Float[Tensor, "N S S"], boxes: Float[Tensor, "N 4"], size: Size, threshold: float = 0.5
 ) -> Bool[Tensor, "N {size[0]} {size[1]}"]:
     """Resize each mask to its box and place it on an empty image; outside the box is False."""
-    placed = [_window(m, b, (0, 0, size[1], size[0]), threshold) for m, b in zip(masks, boxes, strict=True)]
-    return torch.stack(placed) if placed else torch.zeros(0, *size, dtype=torch.bool, device=masks.device)
+    placed = [
+        _window(m, b, (0, 0, size[1], size[0]), threshold)
+        for m, b in zip(masks, boxes, strict=True)
+    ]
+    return (
+        torch.stack(placed)
+        if placed
+        else torch.zeros(0, *size, dtype=torch.bool, device=masks.device)
+    )
 
 
 def rle_from_probabilities(
@@ -137,18 +146,24 @@ def rle_from_probabilities(
 ) -> list[RLE]:
     """Return what `paste` places, as run lengths, made from the pixels near each box alone."""
     masks, boxes = masks.detach().float().cpu(), boxes.detach().float().cpu()
-    return [pack(_placed_runs(m, b, size, threshold), size) for m, b in zip(masks, boxes, strict=True)]
+    return [
+        pack(_placed_runs(m, b, size, threshold), size) for m, b in zip(masks, boxes, strict=True)
+    ]
 
 
 def _pool(
     masks: UInt8[Tensor, "G h w"], index: Int[Tensor, "R"], boxes: Float[Tensor, "R 4"], size: int
 ) -> Float[Tensor, "R {size} {size}"]:
     rois = torch.cat((index[:, None].to(boxes), boxes), dim=1)
-    pooled = roi_align(masks[:, None].to(boxes), rois, (size, size), sampling_ratio=0, aligned=True)
+    pooled: Tensor = roi_align(
+        masks[:, None].to(boxes), rois, (size, size), sampling_ratio=0, aligned=True
+    )
     return (pooled[:, 0] >= 0.5).to(boxes)
 
 
-def _placed_runs(mask: Float[Tensor, "S S"], box: Float[Tensor, "4"], size: Size, threshold: float) -> Runs:
+def _placed_runs(
+    mask: Float[Tensor, "S S"], box: Float[Tensor, "4"], size: Size, threshold: float
+) -> Runs:
     """Return the runs of one mask placed on its box in an image of `size`."""
     window = _reach(box, mask.shape[0], size)
     left, top, right, bottom = window
@@ -161,7 +176,7 @@ def _placed_runs(mask: Float[Tensor, "S S"], box: Float[Tensor, "4"], size: Size
     edges = np.flatnonzero(np.diff(columns.ravel(), prepend=0))  # a run's start and end in turn
     column, row = np.divmod(edges, columns.shape[1])
     edges = (left + column) * height + top + row
-    # A run down to the image's last row goes on in the next column if that begins with a pixel of the mask.
+    # A run down to the image's last row goes on in the next column if that begins with the mask.
     touching = np.flatnonzero(edges[1:] == edges[:-1])
     edges = np.delete(edges, np.concatenate((touching, touching + 1)))
     lengths = np.diff(edges, prepend=0, append=area)
@@ -169,7 +184,7 @@ def _placed_runs(mask: Float[Tensor, "S S"], box: Float[Tensor, "4"], size: Size
 
 
 def _reach(box: Float[Tensor, "4"], side: int, size: Size) -> tuple[int, int, int, int]:
-    """Return the pixels (left, top, right, bottom) that a mask can reach: its box and half a cell of the mask more."""
+    """Return the window (left, top, right, bottom) a mask can reach: its box and half a cell more."""
     x0, y0, x1, y1 = box.tolist()
     if not (x1 > x0 and y1 > y0 and np.isfinite([x0, y0, x1, y1]).all()):
         return 0, 0, 0, 0
@@ -180,23 +195,29 @@ def _reach(box: Float[Tensor, "4"], side: int, size: Size) -> tuple[int, int, in
 
 
 def _window(
-    mask: Float[Tensor, "S S"], box: Float[Tensor, "4"], window: tuple[int, int, int, int], threshold: float
+    mask: Float[Tensor, "S S"],
+    box: Float[Tensor, "4"],
+    window: tuple[int, int, int, int],
+    threshold: float,
 ) -> Bool[Tensor, "h w"]:
-    """Return the pixels of a window (left, top, right, bottom) of the image that a mask laid on its box covers."""
+    """Return which pixels of a window of the image a mask laid on its box covers."""
     left, top, right, bottom = window
     if not ((box[2:] > box[:2]).all() and box.isfinite().all()):
         return torch.zeros(bottom - top, right - left, dtype=torch.bool, device=mask.device)
     x = torch.arange(left, right, dtype=box.dtype, device=box.device) + 0.5
     y = torch.arange(top, bottom, dtype=box.dtype, device=box.device) + 0.5
-    x = ((x - box[0]) / (box[2] - box[0]) * 2 - 1).clamp(-3, 3)  # beyond -2 and 2 any mask has ended
+    x = ((x - box[0]) / (box[2] - box[0]) * 2 - 1).clamp(
+        -3, 3
+    )  # beyond -2 and 2 any mask has ended
     y = ((y - box[1]) / (box[3] - box[1]) * 2 - 1).clamp(-3, 3)
     grid = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1)
     values = F.grid_sample(mask[None, None], grid[None], align_corners=False)
-    return values[0, 0] >= threshold
+    covered: Tensor = values[0, 0] >= threshold
+    return covered
 
 
 def _nearest(start: int, length: int, size: int, target: int) -> tuple[Int[np.ndarray, "n"], int]:
-    """Return, for a stretch of a line resized to `target`, the pixel each new one is taken from, and the new start."""
+    """Return which pixels of a stretch are taken when its line is resized, and the new start."""
     source = ((np.arange(target) + 0.5) * (size / target)).astype(np.int64).clip(max=size - 1)
     first, last = np.searchsorted(source, [start, start + length]).tolist()
     return source[first:last] - start, first

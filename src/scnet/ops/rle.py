@@ -1,8 +1,9 @@
 """Run lengths of binary masks as COCO writes them, read with suspicion.
 
-A mask is written as the lengths of its runs of 0 and 1 in turn, starting with 0, down the columns. COCO files hold
-them as a list of numbers, packed into text, or as polygons. `runs` turns all three into checked numbers; everything
-else starts from there. A reader that trusts the numbers runs past the end of its memory on a broken file.
+A mask is written as the lengths of its runs of 0 and 1 in turn, starting with 0, down the columns.
+COCO files hold them as a list of numbers, packed into text, or as polygons. `runs` turns all three
+into checked numbers; everything else starts from there. A reader that trusts the numbers runs past
+the end of its memory on a broken file.
 """
 
 from __future__ import annotations
@@ -69,10 +70,13 @@ def box(rle: Mapping[str, Any]) -> tuple[int, int, int, int]:
     return x, y, x + pixels.shape[1], y + pixels.shape[0]
 
 
-def foreground(lengths: Runs, size: Size) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]] | None:
-    """Return the part of a mask inside its tight box, and the box's x and y; None if the mask is empty.
+def foreground(
+    lengths: Runs, size: Size
+) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]] | None:
+    """Return a mask inside its tight box, and the box's x and y; None if the mask is empty.
 
-    Only the columns that hold the object are unrolled, so a small object in a large image costs little.
+    Only the columns that hold the object are unrolled, so a small object in a large image costs
+    little.
     """
     height = size[0]
     ends = np.cumsum(lengths)
@@ -109,11 +113,15 @@ def check_polygons(polygons: Sequence[Any], size: Size) -> None:
         if not isinstance(polygon, Sequence | np.ndarray) or isinstance(polygon, str):
             raise ValueError(f"polygon is {_short(polygon)}; expected a list of x and y in turn")
         if len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"polygon has {len(polygon)} numbers; expected x and y of three points or more")
+            raise ValueError(
+                f"polygon has {len(polygon)} numbers; expected x and y of three points or more"
+            )
         points = _numbers(polygon).reshape(-1, 2)
-        # A vertex far away is a broken file, and drawing the line to it would take memory without end.
+        # Drawing a line to a vertex far away, as broken files have, takes memory without end.
         if (np.abs(points) > 2 * max(size) + 100).any():
-            raise ValueError(f"polygon reaches {_farthest(points)}, far outside the image of {_wh(size)}")
+            raise ValueError(
+                f"polygon reaches {_farthest(points)}, far outside the image of {_wh(size)}"
+            )
 
 
 def _polygon_runs(polygons: Sequence[Any], size: Size) -> Runs:
@@ -125,23 +133,38 @@ def _polygon_runs(polygons: Sequence[Any], size: Size) -> Runs:
 def _rle_runs(rle: Mapping[str, Any], size: Size) -> Runs:
     if "counts" not in rle or "size" not in rle:
         raise ValueError("run lengths need the keys counts and size")
-    if list(rle["size"]) != list(size):
-        raise ValueError(f"run lengths are for height and width {list(rle['size'])}, the image has {list(size)}")
+    made_for = rle["size"]
+    if not isinstance(made_for, Sequence) or list(made_for) != list(size):
+        raise ValueError(
+            f"run lengths are for height and width {made_for}, the image has {list(size)}"
+        )
     counts = rle["counts"]
     lengths = _unpack(counts) if isinstance(counts, str | bytes) else _whole(_numbers(counts))
     if (lengths < 0).any():
         raise ValueError(f"run lengths hold a negative run ({lengths.min()})")
     total = sum(lengths.tolist())  # Python's integers: a sum that wraps around could look right
     if total != size[0] * size[1]:
-        raise ValueError(f"run lengths cover {total} pixels, the image of {_wh(size)} has {size[0] * size[1]}")
+        raise ValueError(
+            f"run lengths cover {total} pixels, the image of {_wh(size)} has {size[0] * size[1]}"
+        )
     return lengths
 
 
 def _unpack(counts: str | bytes) -> Runs:
-    """Return the numbers of packed text: groups of five bits, low first, each the change from the run before last."""
-    code = np.frombuffer(counts.encode() if isinstance(counts, str) else counts, np.uint8).astype(np.int64) - 48
+    """Return the numbers of packed text.
+
+    Each is written in groups of five bits, low first, as the change from the run before last.
+    """
+    code = (
+        np.frombuffer(counts.encode() if isinstance(counts, str) else counts, np.uint8).astype(
+            np.int64
+        )
+        - 48
+    )
     if not len(code) or ((code < 0) | (code > 63)).any() or code[-1] & 32:
-        raise ValueError("packed run lengths are empty, cut off or hold a character that does not belong there")
+        raise ValueError(
+            "packed run lengths are empty, cut off or hold a character that does not belong there"
+        )
     last = np.flatnonzero(code < 32)  # bit 5 says that the number goes on
     first = np.concatenate(([0], last[:-1] + 1))
     digits = last - first + 1
@@ -149,7 +172,9 @@ def _unpack(counts: str | bytes) -> Runs:
         raise ValueError("packed run lengths hold a number of more than 32 bits")
     place = 5 * (np.arange(len(code)) - np.repeat(first, digits))
     lengths = np.add.reduceat((code & 31) << place, first)
-    lengths -= np.where(code[last] & 16, 1 << (5 * digits), 0)  # bit 4 of the last group is the sign
+    lengths -= np.where(
+        code[last] & 16, 1 << (5 * digits), 0
+    )  # bit 4 of the last group is the sign
     lengths[1::2] = np.cumsum(lengths[1::2])
     lengths[2::2] = np.cumsum(lengths[2::2])
     return lengths

@@ -1,0 +1,49 @@
+# Everything happens in .venv beside this file; the only needs are Python 3.10 or later and make.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+READY := $(VENV)/.ready
+
+.PHONY: help demo test lint format types check setup clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## train a small SCNet for two minutes and outline the coins in a photograph
+	@echo "== demo: about 4 minutes on 2 cores; pictures go to demo/"
+	@$(BIN)/scnet demo -o demo
+
+test: $(READY) ## run the tests
+	@echo "== tests: about 10 minutes on 2 cores"
+	@$(BIN)/python -m pytest -n auto -q
+
+lint: $(READY) ## check style and types
+	@echo "== ruff and mypy: about 1 minute"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(READY) ## bring the code into the common format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+check: lint test ## everything that must hold before a change lands
+
+setup: $(READY) ## install the package and its tools into .venv
+
+$(READY): pyproject.toml requirements.lock | $(UV)
+	@echo "== set-up: torch and the rest, 5 GB on Linux; about 2 minutes with a good line"
+	@test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) $(VENV)
+	@$(UV) pip install --python $(BIN)/python -c requirements.lock -e '.[dev]'
+	@touch $(READY)
+
+.tools/bin/uv:
+	@echo "== uv is not installed: putting it into .tools (10 seconds)"
+	@$(PYTHON) -m venv .tools
+	@.tools/bin/python -m pip install -q --disable-pip-version-check uv
+
+clean: ## remove the environment and what the tools left
+	rm -rf $(VENV) .tools .mypy_cache .ruff_cache .pytest_cache

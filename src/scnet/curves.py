@@ -1,0 +1,139 @@
+"""Training curves: what the log of a run says, as one picture."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Record = Mapping[str, Any]
+Line = tuple[list[float], list[float]]  # epochs, values
+
+# The same colours for the same things as everywhere (Okabe and Ito).
+COLOURS = {
+    "total": "#000000",
+    "rpn": "#56B4E9",
+    "box heads": "#E69F00",
+    "mask": "#009E73",
+    "semantic": "#CC79A7",
+    "context": "#0072B2",
+    "boxes": "#E69F00",
+    "masks": "#009E73",
+}
+OTHER = "#777777"
+SMOOTH = 0.04  # width of the running mean, as a share of the run
+
+
+def curves(records: Sequence[Record], path: str | Path) -> Path:
+    """Draw losses, learning rate and validation AP over the epochs, and return the file written.
+
+    A record has the "kind" "train" (with "epoch", "lr", "losses") or "eval" (with "epoch", "bbox",
+    "segm"); others are passed over.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 10), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, rate, ap = figure.subplots(3, 1, sharex=True, height_ratios=(3, 1, 2))
+    _draw(losses, _losses(records), smooth=True)
+    losses.set(ylabel="loss (log scale)", yscale="log", title="Losses")
+    _draw(rate, {"": _rates(records)})
+    rate.set(ylabel="learning rate", title="Learning rate", ylim=(0, None))
+    _draw(ap, _precision(records), marker="o")
+    ap.set(ylabel="AP (percent)", xlabel="epoch", title="Validation", ylim=(0, None))
+    for axes in (losses, rate, ap):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.3)
+        axes.title.set(ha="left", x=0, weight="bold")
+    figure.savefig(path, dpi=110)
+    return Path(path)
+
+
+def _losses(records: Sequence[Record]) -> dict[str, Line]:
+    """Return the total and the main groups of losses; what is not finite is left out."""
+    lines: dict[str, Line] = defaultdict(lambda: ([], []))
+    for record in records:
+        if record.get("kind") == "train":
+            sums: dict[str, float] = defaultdict(float)
+            for name, value in record.get("losses", {}).items():
+                sums[_group(name)] += value
+            for name, value in [("total", record["loss"]), *sums.items()]:
+                if math.isfinite(value) and value > 0:
+                    _append(lines[name], record["epoch"], value)
+    return dict(lines)
+
+
+def _group(name: str) -> str:
+    parts = [part.rstrip("0123456789") for part in name.split(".")]
+    if "mask" in parts:
+        return "mask"
+    return "box heads" if parts[0] in ("stage", "box") else parts[0]
+
+
+def _rates(records: Sequence[Record]) -> Line:
+    line: Line = ([], [])
+    for record in records:
+        if record.get("kind") == "train":
+            _append(line, record["epoch"], record["lr"])
+    return line
+
+
+def _precision(records: Sequence[Record]) -> dict[str, Line]:
+    lines: dict[str, Line] = {}
+    for record in records:
+        for name, kind in (("boxes", "bbox"), ("masks", "segm")):
+            if record.get("kind") == "eval" and kind in record:
+                line = lines.setdefault(name, ([], []))
+                _append(line, record["epoch"], 100 * max(0.0, record[kind]["AP"]))
+    return lines
+
+
+def _append(line: Line, epoch: float, value: float) -> None:
+    line[0].append(epoch)
+    line[1].append(value)
+
+
+def _draw(axes: Any, lines: Mapping[str, Line], smooth: bool = False, marker: str = "") -> None:
+    """Draw lines and write the name of each, and its last value, at its end."""
+    ends = []
+    for name, (x, y) in lines.items():
+        if not x:
+            continue
+        colour = COLOURS.get(name, OTHER) if name else COLOURS["total"]
+        if smooth:
+            axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.8)
+            y = _smoothed(y)
+        axes.plot(x, y, color=colour, linewidth=1.8, marker=marker, markersize=3)
+        if name:
+            ends.append((y[-1], x[-1], f"{name} {y[-1]:.3g}", colour))
+    if not any(x for x, _ in lines.values()):
+        axes.text(
+            0.5, 0.5, "nothing logged yet", ha="center", transform=axes.transAxes, color=OTHER
+        )
+    _label_ends(axes, sorted(ends), logarithmic=smooth)
+
+
+def _smoothed(values: Sequence[float]) -> list[float]:
+    """Return the running mean over a share of the run."""
+    reach = max(1, round(len(values) * SMOOTH / 2))
+    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
+    return [sum(window) / len(window) for window in windows]
+
+
+def _label_ends(
+    axes: Any, ends: Sequence[tuple[float, float, str, str]], logarithmic: bool
+) -> None:
+    """Write names to the right of the lines' ends, moved apart where they would overlap."""
+    if logarithmic:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, None)
+    axes.figure.canvas.draw()
+    last = -math.inf
+    for y, x, text, colour in ends:
+        height = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[1]
+        last = max(height, last + 0.06)
+        axes.text(1.01, last, text, color=colour, va="center", transform=axes.transAxes)

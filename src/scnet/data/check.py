@@ -1,0 +1,306 @@
+"""Read a whole data set and say everything that is wrong with it at once.
+
+Nothing here trusts a file: any content ends in a report, never in an exception.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+from scnet.data.faults import (
+    annotation_fault,
+    annotation_name,
+    by_id,
+    category_fault,
+    image_fault,
+    image_name,
+    placement_warnings,
+    structure_faults,
+)
+from scnet.data.images import DataError, read_image
+from scnet.data.layout import WORDS, Split, annotation_files, find_split, pick_image_root, split_of
+from scnet.data.report import Problem, Report, Summary
+from scnet.data.semantic import find_stuff_maps
+from scnet.ops.rle import foreground, runs
+from scnet.types import Size
+
+__all__ = ["Problem", "Report", "Summary", "check"]
+
+Entry = Mapping[str, Any]
+Outcome = Size | str  # the size of an image that could be read, or why it could not
+Progress = Callable[[int, int], None]  # images done, images in all
+
+REMOVE = "remove it or run with --data.drop-invalid"
+CHOSEN = 6  # images to draw
+
+
+def check(path: str | Path, progress: Progress | None = None) -> Report:
+    """Return a report on every split of a data set, or on one annotation file.
+
+    >>> print(check("my_data").render())  # doctest: +SKIP
+    """
+    path = Path(path).expanduser()
+    checks: list[_FileCheck] = []
+    problems = []
+    files = annotation_files(path) if path.exists() else []
+    if not files:
+        reason = "no annotation files" if path.exists() else "no such file or folder"
+        action = "give a folder with COCO annotations or a JSON file"
+        problems.append(Problem("error", str(path), "", reason, action))
+    outcomes: dict[Path, Outcome] = {}
+    for file in files:
+        checks.append(_FileCheck(file, outcomes, progress))
+        problems += checks[-1].problems
+    chosen = next((c.chosen for c in checks if c.chosen), ())
+    return Report(path, tuple(c.summary for c in checks), tuple(problems), tuple(chosen))
+
+
+class _FileCheck:
+    """The check of one annotation file; made and done in one go."""
+
+    def __init__(
+        self, file: Path, outcomes: dict[Path, Outcome], progress: Progress | None
+    ) -> None:
+        self.file = file
+        self.outcomes = outcomes  # of images read for any file of the data set
+        self.problems: list[Problem] = []
+        self.summary = Summary(split_of(file) or "all", file)
+        self.chosen: list[tuple[Path, tuple[Entry, ...], dict[int, str]]] = []
+        content = self._content()
+        if content is None:
+            return
+        names = self._categories(content["categories"])
+        images = self._images(content["images"])
+        sound = self._annotations(content["annotations"], images, names)
+        self._count(images, names, sound)
+        root = self._root(images)
+        if root is not None:
+            self._read(images, root, progress)
+            self._choose(images, names, sound, root)
+            self._stuff(images, root)
+
+    def add(
+        self, severity: Literal["error", "warning", "note"], where: str, reason: str, action: str
+    ) -> None:
+        self.problems.append(Problem(severity, str(self.file), where, reason, action))
+
+    def _content(self) -> dict[str, list[Entry]] | None:
+        """Return the lists of the file, with objects only; None if one is missing."""
+        try:
+            content = json.loads(self.file.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            self.add("error", "", f"cannot be read as JSON: {error}", "write or download it again")
+            return None
+        faults = list(structure_faults(content))
+        for fault in faults:
+            self.add("error", "", fault, "write the file as COCO annotations")
+        if not isinstance(content, dict):
+            return None
+        keys = ("images", "annotations", "categories")
+        if any(not isinstance(content.get(key), list) for key in keys):
+            return None
+        return {key: [e for e in content[key] if isinstance(e, dict)] for key in keys}
+
+    def _categories(self, entries: Iterable[Entry]) -> dict[int, str]:
+        names: dict[int, str] = {}
+        for entry in entries:
+            where = f"category {entry.get('id')}"
+            if fault := category_fault(entry):
+                self.add("error", where, fault, "give each category an id and a name")
+            elif entry["id"] in names:
+                self.add("error", where, "another category has the same id", "give each its own")
+            else:
+                names[entry["id"]] = entry["name"]
+        for name, count in Counter(names.values()).items():
+            if count > 1:
+                reason = f"{count} categories have the name {name}"
+                self.add("warning", "", reason, "join or rename them")
+        return names
+
+    def _images(self, entries: Iterable[Entry]) -> dict[int, Entry]:
+        images: dict[int, Entry] = {}
+        files: dict[str, int] = {}
+        for entry in entries:
+            where = image_name(entry)
+            if fault := image_fault(entry):
+                refused = "refused: " if "leaves" in fault else ""
+                self.add("error", where, refused + fault, "correct the entry")
+                continue
+            if entry["id"] in images:
+                self.add("error", where, "another image has the same id", "give each its own")
+                continue
+            images[entry["id"]] = entry
+            first = files.setdefault(entry["file_name"], entry["id"])
+            if first != entry["id"]:
+                reason = f"image {first} has the same file name"
+                self.add("warning", where, reason, "join the two entries")
+        if not images:
+            self.add("error", "", "no usable images", "give a file that has some")
+        return images
+
+    def _annotations(
+        self, entries: Iterable[Entry], images: Mapping[int, Entry], names: Mapping[int, str]
+    ) -> dict[int, list[Entry]]:
+        """Return the sound annotations of each image."""
+        sound: dict[int, list[Entry]] = {image: [] for image in images}
+        seen: set[int] = set()
+        for entry in entries:
+            image = by_id(images, entry.get("image_id"))
+            where = annotation_name(entry, image)
+            self._annotation_id(entry, where, seen)
+            size = _size(image) if image else None
+            known = by_id(names, entry.get("category_id")) is not None
+            fault = annotation_fault(entry, size, known)
+            if fault or image is None or size is None:
+                self.add("error", where, fault or "", REMOVE)
+            elif self._mask_is_sound(entry, where, size):
+                sound[image["id"]].append(entry)
+        return sound
+
+    def _annotation_id(self, entry: Entry, where: str, seen: set[int]) -> None:
+        number = entry.get("id")
+        if isinstance(number, bool) or not isinstance(number, int):
+            self.add(
+                "warning", where, "id is missing or not a whole number", "number annotations from 1"
+            )
+        elif number <= 0:
+            reason = f"id is {number}; evaluators built like pycocotools count it as unmatched"
+            self.add("warning", where, reason, "number annotations from 1")
+        elif number in seen:
+            reason = "another annotation has the same id; evaluators keep only one of them"
+            self.add("warning", where, reason, "give each its own")
+        else:
+            seen.add(number)
+
+    def _mask_is_sound(self, entry: Entry, where: str, size: Size) -> bool:
+        """Draw a mask, compare it with its box, count it; return whether it holds anything."""
+        lengths = runs(entry["segmentation"], size)
+        found = foreground(lengths, size)
+        if found is None:
+            self.add("error", where, "mask is empty: the polygon covers no pixel", REMOVE)
+            return False
+        if entry.get("iscrowd"):
+            self.summary.crowds += 1
+            return True
+        self.summary.areas.append(int(lengths[1::2].sum()))
+        pixels, (x, y) = found
+        mask_box = (x, y, x + pixels.shape[1], y + pixels.shape[0])
+        for reason in placement_warnings(entry, size, mask_box):
+            self.add("warning", where, reason, "correct it, or leave it if it is meant")
+        return True
+
+    def _count(
+        self,
+        images: Mapping[int, Entry],
+        names: Mapping[int, str],
+        sound: Mapping[int, list[Entry]],
+    ) -> None:
+        objects = {i: [e for e in entries if not e.get("iscrowd")] for i, entries in sound.items()}
+        self.summary.images = len(images)
+        self.summary.per_image = Counter({i: len(entries) for i, entries in objects.items()})
+        counts = Counter(dict.fromkeys(names.values(), 0))
+        counts.update(names[e["category_id"]] for entries in objects.values() for e in entries)
+        self.summary.per_class = counts
+        without = [name for name, count in counts.items() if not count]
+        if without:
+            listed = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
+            reason = f"{len(without)} of {len(counts)} classes have no object: {listed}"
+            self.add("warning", "", reason, "remove them from the categories, or add examples")
+        empty = [image_name(images[i]) for i, entries in objects.items() if not entries]
+        if empty:
+            action = (
+                "nothing, if that is meant; --data.keep-empty false leaves them out of training"
+            )
+            self.add("note", "", f"{len(empty)} images have no object, such as {empty[0]}", action)
+
+    def _root(self, images: Mapping[int, Entry]) -> Path | None:
+        split = next((s for s in WORDS if s == self.summary.split), "train")
+        try:
+            found: Split = find_split(self.file, split)  # type: ignore[arg-type]
+            return pick_image_root(found, [entry["file_name"] for entry in images.values()])
+        except DataError as error:
+            reason, _, action = str(error).removeprefix(f"{self.file}: ").rpartition("; ")
+            self.add("error", "", reason, action)
+            return None
+
+    def _read(self, images: Mapping[int, Entry], root: Path, progress: Progress | None) -> None:
+        """Read every image not read before, and compare its size with the file's."""
+        paths = {i: root / entry["file_name"] for i, entry in images.items()}
+        new = [path for path in dict.fromkeys(paths.values()) if path not in self.outcomes]
+        start = time.perf_counter()
+        with ThreadPoolExecutor(8) as pool:
+            for done, (path, outcome) in enumerate(
+                zip(new, pool.map(_outcome, new), strict=True), 1
+            ):
+                self.outcomes[path] = outcome
+                if progress:
+                    progress(done, len(new))
+        self.summary.read, self.summary.seconds = len(new), time.perf_counter() - start
+        for i, entry in images.items():
+            outcome = self.outcomes[paths[i]]
+            if isinstance(outcome, str):
+                self.add(
+                    "error",
+                    image_name(entry),
+                    outcome,
+                    "restore or replace the file, or remove the entry",
+                )
+            elif outcome != _size(entry):
+                reason = (
+                    f"file is {outcome[1]} x {outcome[0]}, the annotations say "
+                    f"{entry['width']} x {entry['height']}"
+                )
+                self.add(
+                    "error",
+                    image_name(entry),
+                    reason,
+                    "use the image the annotations were made on",
+                )
+
+    def _choose(
+        self,
+        images: Mapping[int, Entry],
+        names: dict[int, str],
+        sound: Mapping[int, list[Entry]],
+        root: Path,
+    ) -> None:
+        """Choose images to draw, evenly from all that are sound and have objects."""
+        usable = []
+        for i, entry in images.items():
+            path = root / entry["file_name"]
+            objects = tuple(e for e in sound[i] if not e.get("iscrowd"))
+            if objects and self.outcomes[path] == _size(entry):
+                usable.append((path, objects, names))
+        step = max(1, len(usable) // CHOSEN)
+        self.chosen = usable[::step][:CHOSEN]
+
+    def _stuff(self, images: Mapping[int, Entry], root: Path) -> None:
+        try:
+            stuff = find_stuff_maps("auto", root, self.file)
+        except DataError as error:
+            self.add("error", "", str(error), "correct the maps or use --data.stuff-maps none")
+            return
+        if stuff:
+            have = sum(stuff.path(entry["file_name"]) is not None for entry in images.values())
+            self.summary.stuff = (
+                f"semantic maps of {stuff.num_classes} classes for {have} of {len(images)} images: "
+                f"{stuff.folder}"
+            )
+
+
+def _outcome(path: Path) -> Outcome:
+    try:
+        image = read_image(path)
+    except DataError as error:
+        return str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
+    return image.height, image.width
+
+
+def _size(image: Entry) -> Size:
+    return image["height"], image["width"]

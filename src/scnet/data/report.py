@@ -1,0 +1,137 @@
+"""What `scnet check-data` says about a data set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, NamedTuple
+
+from PIL import Image
+
+from scnet.data.images import read_image
+from scnet.ops.rle import RLE, to_rle
+
+SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of mask area, in pixels
+SHOWN_CLASSES = 30
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a data set."""
+
+    severity: Literal["error", "warning", "note"]  # an error stops training or evaluation
+    file: str
+    where: str  # such as `annotation 90412 (image 17, street.jpg)`; empty for the file as a whole
+    reason: str
+    action: str  # what to do
+
+    def __str__(self) -> str:
+        where = f" {self.where}:" if self.where else ""
+        return f"{self.severity}: {self.file}:{where} {self.reason}; {self.action}"
+
+
+@dataclass
+class Summary:
+    """Counts over one annotation file; only sound annotations are counted."""
+
+    split: str
+    file: Path
+    images: int = 0
+    crowds: int = 0
+    seconds: float = 0.0  # spent reading images
+    read: int = 0  # images read in that time
+    per_class: Counter[str] = field(default_factory=Counter)  # with classes that have no object
+    per_image: Counter[int] = field(
+        default_factory=Counter
+    )  # objects by image id, with empty images
+    areas: list[int] = field(default_factory=list)  # pixels of each mask
+    stuff: str = ""  # what is known about semantic maps
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Return the number of objects by COCO's classes of size."""
+        small = sum(area < SMALL for area in self.areas)
+        large = sum(area >= MEDIUM for area in self.areas)
+        return {"small": small, "medium": len(self.areas) - small - large, "large": large}
+
+    def lines(self) -> Iterator[str]:
+        """Yield the summary as text."""
+        objects = len(self.areas)
+        yield f"{self.split}: {self.file}"
+        yield f"  {self.images} images, {objects} objects, {self.crowds} crowd regions"
+        if self.per_image:
+            counts = self.per_image.values()
+            empty = sum(count == 0 for count in counts)
+            middle = f"{median(counts):g}"
+            yield f"  objects per image: median {middle}, most {max(counts)}, none in {empty}"
+        parts = (f"{name} {n} ({n / max(1, objects):.0%})" for name, n in self.sizes.items())
+        yield f"  size of objects: {', '.join(parts)}"
+        shown = [f"{name} {count}" for name, count in self.per_class.most_common(SHOWN_CLASSES)]
+        more = len(self.per_class) - len(shown)
+        rest = f" and {more} more classes" if more > 0 else ""
+        yield f"  objects by class: {', '.join(shown)}{rest}"
+        if self.read:
+            yield f"  read {self.read} images at {self.read / max(self.seconds, 1e-9):.0f} a second"
+        if self.stuff:
+            yield f"  {self.stuff}"
+
+
+class LabelledImage(NamedTuple):
+    """An image with its ground truth, to be drawn."""
+
+    image: Image.Image
+    boxes: list[list[float]]  # xyxy
+    labels: list[str]
+    rles: list[RLE]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything found in a data set."""
+
+    path: Path
+    summaries: tuple[Summary, ...]
+    problems: tuple[Problem, ...]
+    chosen: tuple[tuple[Path, tuple[Mapping[str, Any], ...], Mapping[int, str]], ...] = ()
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """Return what stops training or evaluation."""
+        return tuple(p for p in self.problems if p.severity == "error")
+
+    def samples(self) -> list[LabelledImage]:
+        """Return a few images with their ground truth, to look at."""
+        return [_labelled(*choice) for choice in self.chosen]
+
+    def render(self, limit: int = 100) -> str:
+        """Return the report as text; of each severity at most `limit` problems are written out."""
+        lines = [line for summary in self.summaries for line in (*summary.lines(), "")]
+        for severity in (
+            "note",
+            "warning",
+            "error",
+        ):  # the gravest stand last, where a terminal shows them
+            found = [str(p) for p in self.problems if p.severity == severity]
+            lines += found[:limit]
+            if len(found) > limit:
+                lines.append(f"... and {len(found) - limit} more {severity}s")
+        counts = Counter(p.severity for p in self.problems)
+        number = ", ".join(
+            f"{counts[s]} {s}{'s' * (counts[s] != 1)}" for s in ("error", "warning", "note")
+        )
+        return "\n".join([*lines, f"{self.path}: {number}"])
+
+
+def _labelled(
+    path: Path, entries: Sequence[Mapping[str, Any]], names: Mapping[int, str]
+) -> LabelledImage:
+    image = read_image(path)
+    size = (image.height, image.width)
+    boxes = [[x, y, x + w, y + h] for x, y, w, h in (entry["bbox"] for entry in entries)]
+    labels = [names[entry["category_id"]] for entry in entries]
+    return LabelledImage(
+        image, boxes, labels, [to_rle(entry["segmentation"], size) for entry in entries]
+    )

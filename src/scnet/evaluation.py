@@ -1,0 +1,99 @@
+"""Run a detector over a data set and score what it finds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from scnet.data.coco import CocoDataset, load_dataset
+from scnet.data.layout import SplitName
+from scnet.data.loader import eval_loader
+from scnet.detections import Detections
+from scnet.evaluate import score
+from scnet.model.detector import Detector
+from scnet.ops.masks import to_rle
+from scnet.predict import Model, load
+
+Result = dict[str, Any]
+
+
+def evaluate(
+    model: Model | str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    split: SplitName = "val",
+    *,
+    max_detections: int | None = None,
+) -> Result:
+    """Return the COCO figures of a model on a split of a data set.
+
+    Args:
+        model: a loaded model, or what `load` takes.
+        max_detections: most objects per image, for the model and for the score; None keeps the model's own.
+
+    Returns:
+        `{"bbox": {"AP": .., ...}, "segm": {...}, "per_class": {...}, "images": n, "seconds": s}`, AP as fractions.
+
+    Raises:
+        DataError: something wrong with the data, or its classes are not the model's.
+
+    Example:
+        >>> evaluate(scnet.load("runs/cells"), "my_data")["segm"]["AP"]  # doctest: +SKIP
+    """
+    model = model if isinstance(model, Model) else load(model)
+    dataset = load_dataset(data, split, model.config.data, train=False, classes=model.classes)
+    return evaluate_dataset(model.detector, dataset, max_detections=max_detections)[0]
+
+
+def evaluate_dataset(
+    detector: Detector,
+    dataset: CocoDataset,
+    *,
+    batch_size: int = 1,
+    max_detections: int | None = None,
+) -> tuple[Result, list[Detections]]:
+    """Return the figures and what was found in each image, in the order of the data set."""
+    start = time.perf_counter()
+    found = list(detect_dataset(detector, dataset, batch_size, max_detections))
+    results = [
+        entry
+        for record, detections in zip(dataset.images, found, strict=True)
+        for entry in detections.to_coco(record.id)
+    ]
+    most = max_detections or detector.config.model.box.max_detections
+    result = score(dataset.ground_truth, results, max_detections=most)
+    return result | {"seconds": round(time.perf_counter() - start, 3)}, found
+
+
+def detect_dataset(
+    detector: Detector,
+    dataset: CocoDataset,
+    batch_size: int = 1,
+    max_detections: int | None = None,
+) -> Iterator[Detections]:
+    """Yield what is found in each image, in order. Labels get the category ids of the data set."""
+    detector.eval()
+    for batch in eval_loader(dataset, batch_size, dataset.config):
+        batch = batch.to(detector.device)
+        for found in detector.place(detector.detect(batch, max_detections=max_detections), batch):
+            yield replace(found, classes=dataset.classes, category_ids=dataset.category_ids)
+
+
+def truth_as_detections(dataset: CocoDataset, index: int) -> Detections:
+    """Return the ground truth of an image as if it had been found, with score 1; crowds are left out."""
+    record = dataset.images[index]
+    objects = [a for a in record.annotations if not a.crowd]
+    return Detections(
+        boxes=torch.tensor([a.box for a in objects]).view(-1, 4),
+        scores=torch.ones(len(objects)),
+        labels=torch.tensor([a.label for a in objects], dtype=torch.long),
+        rle=[to_rle(a.segmentation, record.size) for a in objects],
+        size=record.size,
+        classes=dataset.classes,
+        category_ids=dataset.category_ids,
+        path=str(dataset.image_root / record.file_name),
+    )

@@ -1,1 +1,0 @@
-"""Training: the visible loop, optimiser and checkpoints."""

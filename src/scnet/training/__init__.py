@@ -1,0 +1,1 @@
+"""Training: the visible loop, optimiser and schedule, checkpoints, what is logged."""

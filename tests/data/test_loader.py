@@ -1,0 +1,122 @@
+"""Batches hold every image once, padded so that nothing moves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from scnet.config import DataConfig, OptimConfig
+from scnet.data.annotations import ImageRecord
+from scnet.data.coco import CocoDataset, load_dataset
+from scnet.data.loader import AspectRatioBatchSampler, collate, eval_loader, train_loader
+from scnet.types import IGNORE, Batch
+
+CONFIG = DataConfig(size=(30, 40), workers=0)
+# Python 3.12 warns wherever a process with threads forks, which is how workers start.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
+
+@pytest.fixture
+def dataset(coco_folder: Path) -> CocoDataset:
+    return load_dataset(coco_folder, "train", CONFIG, train=True, semantic=True)
+
+
+def test_batch_keeps_what_samples_hold(dataset: CocoDataset) -> None:
+    small = load_dataset(
+        dataset.annotation_file, "train", replace(CONFIG, size=(15, 20)), train=True, semantic=True
+    )
+    samples = [dataset[0], small[3], small[1], dataset[2]]
+    batch = collate(samples)
+    assert batch.images.shape == (4, 3, 32, 64)
+    assert batch.images.dtype == torch.uint8
+    assert batch.sizes.tolist() == [[30, 40], [15, 20], [15, 20], [30, 40]]
+    assert batch.semantic is not None
+    for sample, image, semantic in zip(samples, batch.images, batch.semantic, strict=True):
+        _, height, width = sample.image.shape
+        assert torch.equal(image[:, :height, :width], sample.image)
+        assert sample.semantic is not None
+        assert torch.equal(semantic[:height, :width], sample.semantic)
+        assert semantic[height:].eq(IGNORE).all()
+        assert semantic[:, width:].eq(IGNORE).all()
+    targets = batch.targets
+    assert targets is not None
+    assert targets.counts == (2, 0, 1, 1)
+    assert targets.image.tolist() == [0, 0, 2, 3]
+    assert targets.labels.tolist() == [1, 0, 0, 1]
+    assert targets.masks.pixels.shape[0] == len(targets.boxes) == 4
+
+
+def test_batch_without_objects_has_empty_targets(dataset: CocoDataset) -> None:
+    targets = collate([dataset[3]]).targets
+    assert targets is not None
+    assert targets.counts == (0,)
+    assert targets.boxes.shape == (0, 4)
+    assert targets.masks.pixels.shape == (0, 1, 1)
+
+
+def test_batch_of_inference_has_no_targets(coco_folder: Path) -> None:
+    evaluation = load_dataset(coco_folder, "val", CONFIG, train=False)
+    batches: list[Batch] = list(eval_loader(evaluation, 3, CONFIG))
+    assert [info.id for batch in batches for info in batch.info] == [1, 2, 3, 4]
+    assert all(batch.targets is None and batch.semantic is None for batch in batches)
+
+
+def of_shapes(dataset: CocoDataset, wide: list[bool]) -> CocoDataset:
+    """Let a data set hold images of which only the shapes matter."""
+    sizes = [(30, 40) if w else (40, 30) for w in wide]
+    dataset.images = [ImageRecord(i, "", size, ()) for i, size in enumerate(sizes)]
+    return dataset
+
+
+@pytest.mark.parametrize("number", [1, 7, 8, 61])
+def test_every_image_comes_once_and_with_its_like(number: int, dataset: CocoDataset) -> None:
+    wide = [i % 3 == 0 for i in range(number)]
+    sampler = AspectRatioBatchSampler(of_shapes(dataset, wide), 4)
+    batches = list(sampler)
+    assert sorted(i for batch in batches for i in batch) == list(range(number))
+    assert len(batches) == len(sampler)
+    mixed = [len({wide[i] for i in batch}) > 1 for batch in batches]
+    assert not any(mixed[:-2])
+
+
+def test_order_depends_on_seed_and_epoch_alone(dataset: CocoDataset) -> None:
+    sampler = AspectRatioBatchSampler(of_shapes(dataset, [True] * 50), 4)
+    first = list(sampler)
+    assert list(sampler) == first
+    sampler.set_epoch(1)
+    second = list(sampler)
+    assert second != first
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+    dataset.seed = 1
+    assert list(sampler) not in (first, second)
+
+
+def test_workers_change_nothing(dataset: CocoDataset) -> None:
+    dataset.config = replace(CONFIG, vertical_flip=0.5)
+    optim = OptimConfig(batch_size=2, seed=5)
+    for epoch in range(2):
+        dataset.set_epoch(epoch)
+        alone = list(train_loader(dataset, optim, CONFIG))
+        shared = list(train_loader(dataset, optim, replace(CONFIG, workers=2)))
+        for a, b in zip(alone, shared, strict=True):
+            assert a.info == b.info
+            assert torch.equal(a.images, b.images)
+
+
+@pytest.mark.parametrize("name", ["dsb2018_le360", "coco600_400px"])
+def test_real_data_load_in_workers(name: str, data_dir: Path) -> None:
+    config = DataConfig(size=(200, 333), workers=2)
+    dataset = load_dataset(data_dir / name, "train", config, train=True, semantic=True)
+    dataset.images = dataset.images[:24]
+    batches: list[Batch] = list(train_loader(dataset, OptimConfig(batch_size=4), config))
+    assert sum(len(batch.info) for batch in batches) == 24
+    for batch in batches:
+        assert batch.targets is not None
+        limits = batch.sizes[batch.targets.image].flip(1).repeat(1, 2)
+        assert (batch.targets.boxes <= limits).all()
+        assert (batch.targets.boxes[:, 2:] > batch.targets.boxes[:, :2]).all()
+        assert len(batch.targets.masks.pixels) == sum(batch.targets.counts)
