@@ -147,7 +147,7 @@ def _eval(options: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from scnet.evaluate import class_table, table
+    from scnet.scoring import class_table, table
     from scnet.evaluation import evaluate
     from scnet.predict import load
 

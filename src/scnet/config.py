@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -260,7 +260,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def suggest(name: str, known: typing.Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """Return a hint such as `; did you mean "scnet"?`, or the whole list where nothing is near."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
@@ -309,7 +309,7 @@ def _merge_dataclass(kind: type, base: Any, value: Any, path: str) -> Any:
 
 
 def _tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
-    if isinstance(value, str | Mapping) or not isinstance(value, typing.Iterable):
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
         raise ConfigError(f"{path}: expected a list, got {value!r}")
     items = list(value)
     kinds = [args[0]] * len(items) if args[1:] == (Ellipsis,) else list(args)

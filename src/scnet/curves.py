@@ -60,9 +60,9 @@ def _losses(records: Sequence[Record]) -> dict[str, Line]:
             sums: dict[str, float] = defaultdict(float)
             for name, value in record.get("losses", {}).items():
                 sums[_group(name)] += value
-            for name, value in [("total", record["loss"]), *sums.items()]:
+            for name, value in [("total", float(record["loss"])), *sums.items()]:
                 if math.isfinite(value) and value > 0:
-                    _append(lines[name], record["epoch"], value)
+                    _append(lines[name], float(record["epoch"]), value)
     return dict(lines)
 
 
@@ -77,7 +77,7 @@ def _rates(records: Sequence[Record]) -> Line:
     line: Line = ([], [])
     for record in records:
         if record.get("kind") == "train":
-            _append(line, record["epoch"], record["lr"])
+            _append(line, float(record["epoch"]), float(record["lr"]))
     return line
 
 
@@ -87,7 +87,7 @@ def _precision(records: Sequence[Record]) -> dict[str, Line]:
         for name, kind in (("boxes", "bbox"), ("masks", "segm")):
             if record.get("kind") == "eval" and kind in record:
                 line = lines.setdefault(name, ([], []))
-                _append(line, record["epoch"], 100 * max(0.0, record[kind]["AP"]))
+                _append(line, float(record["epoch"]), 100 * max(0.0, float(record[kind]["AP"])))
     return lines
 
 

@@ -14,7 +14,7 @@ from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.detections import Detections
-from scnet.evaluate import score
+from scnet.scoring import score
 from scnet.model.detector import Detector
 from scnet.ops.masks import to_rle
 from scnet.predict import Model, load

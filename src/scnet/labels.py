@@ -19,6 +19,7 @@ Measure = Callable[[str], tuple[int, int]]  # width and height of a text in pixe
 
 CELL = 4  # pixels; free space is kept on a grid as coarse as this
 COVER = 0.3  # the share of a label that may lie on objects
+LARGE = 0.1  # the share of the picture from which an object may be written on by all
 INSIDE = 0.06  # the share of its own object that a label may hide
 
 
@@ -55,6 +56,8 @@ class Space:
         grid = (size[1] // CELL + 2, size[0] // CELL + 2)
         self.objects, self.written = np.zeros(grid, bool), np.zeros(grid, bool)
         for shape in shapes:
+            if shape.mask.size > LARGE * size[0] * size[1]:
+                continue
             rows, columns = np.nonzero(shape.mask[::CELL, ::CELL])
             self.objects[rows + shape.y // CELL, columns + shape.x // CELL] = True
 
@@ -96,26 +99,37 @@ def _first_free(
     area = int(shape.mask.sum())
     for text in choices:
         width, height = measure(text)
-        for box in _outside(shape, width, height):
-            if space.is_free(box, COVER):
+        above, around = _above(shape, width, height), _around(shape, width, height)
+        inside = list(_inside(shape, width, height)) if width * height <= INSIDE * area else []
+        for box, cover in (
+            *((box, COVER) for box in above),
+            *((box, 1.0) for box in inside if len(shape.mask) > 8 * height),
+            *((box, COVER) for box in around),
+            *((box, 1.0) for box in inside),
+        ):
+            if space.is_free(box, cover):
                 return text, box
-        if width * height <= INSIDE * area:
-            for box in _inside(shape, width, height):
-                if space.is_free(box, 1.0):
-                    return text, box
     return None
 
 
-def _outside(shape: Shape, width: int, height: int) -> Iterator[Box]:
-    """Yield places that touch the mask: above its top, below its bottom, beside its sides."""
-    x1, y1, x2, y2 = shape.box
-    for row, top in ((shape.mask[0], y1 - height), (shape.mask[-1], y2)):
-        middle = x1 + _middle(row)
-        for left in (middle - width // 2, middle - width // 5, middle - width + width // 5):
-            yield left, top, left + width, top + height
+def _above(shape: Shape, width: int, height: int) -> Iterator[Box]:
+    """Yield places on top of the mask."""
+    yield from _along(shape.mask[0], shape.x, shape.y - height, width, height)
+
+
+def _around(shape: Shape, width: int, height: int) -> Iterator[Box]:
+    """Yield places that touch the mask's bottom, right and left."""
+    x1, _, x2, y2 = shape.box
+    yield from _along(shape.mask[-1], x1, y2, width, height)
     for column, left in ((shape.mask[:, -1], x2), (shape.mask[:, 0], x1 - width)):
-        middle = y1 + _middle(column)
-        yield left, middle - height // 2, left + width, middle - height // 2 + height
+        top = shape.y + _middle(column) - height // 2
+        yield left, top, left + width, top + height
+
+
+def _along(row: Bool[Array, "w"], x: int, top: int, width: int, height: int) -> Iterator[Box]:
+    middle = x + _middle(row)
+    for left in (middle - width // 2, middle - width // 5, middle - width + width // 5):
+        yield left, top, left + width, top + height
 
 
 def _inside(shape: Shape, width: int, height: int) -> Iterator[Box]:

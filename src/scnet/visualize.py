@@ -209,7 +209,7 @@ def _draw_label(draw: Any, label: Label, colour: Colour, font: Any) -> None:
 
 
 def _counted(names: Sequence[str], one_class: bool) -> str:
-    return f"{names[0]}: {len(names)} found" if one_class and names else ""
+    return f"{names[0]}: {len(names)}" if one_class and names else ""
 
 
 def _with_caption(picture: Image.Image, text: str) -> Image.Image:
@@ -244,5 +244,5 @@ def _rgb(image: Any) -> Image.Image:
     return Image.fromarray(np.asarray(image)).convert("RGB")
 
 
-def _font(size: float) -> Any:
+def _font(size: int) -> Any:
     return ImageFont.load_default(size)

@@ -18,6 +18,7 @@ from scnet.data.faults import (
     category_fault,
     image_fault,
     image_name,
+    size_of,
     structure_faults,
 )
 from scnet.data.images import DataError
@@ -161,7 +162,7 @@ def _records(
     dropped = set()
     for position, entry in enumerate(content["annotations"]):
         image = by_id(images, entry.get("image_id"))
-        size = (image["height"], image["width"]) if image else None
+        size = size_of(image) if image else None
         fault = annotation_fault(entry, size, by_id(labels, entry.get("category_id")) is not None)
         if fault and not drop_invalid:
             where = f"{file}: {annotation_name(entry, image)}"
@@ -171,7 +172,7 @@ def _records(
             continue
         of_image[image["id"]].append(_annotation(entry, size, labels[entry["category_id"]]))
     records = [
-        ImageRecord(i, image["file_name"], (image["height"], image["width"]), tuple(of_image[i]))
+        ImageRecord(i, image["file_name"], size_of(image), tuple(of_image[i]))
         for i, image in images.items()
     ]
     return records, frozenset(dropped)

@@ -21,10 +21,11 @@ from scnet.data.faults import (
     image_fault,
     image_name,
     placement_warnings,
+    size_of,
     structure_faults,
 )
 from scnet.data.images import DataError, read_image
-from scnet.data.layout import WORDS, Split, annotation_files, find_split, pick_image_root, split_of
+from scnet.data.layout import WORDS, annotation_files, find_split, pick_image_root, split_of
 from scnet.data.report import Problem, Report, Summary
 from scnet.data.semantic import find_stuff_maps
 from scnet.ops.rle import foreground, runs
@@ -154,7 +155,7 @@ class _FileCheck:
             image = by_id(images, entry.get("image_id"))
             where = annotation_name(entry, image)
             self._annotation_id(entry, where, seen)
-            size = _size(image) if image else None
+            size = size_of(image) if image else None
             known = by_id(names, entry.get("category_id")) is not None
             fault = annotation_fault(entry, size, known)
             if fault or image is None or size is None:
@@ -222,7 +223,7 @@ class _FileCheck:
     def _root(self, images: Mapping[int, Entry]) -> Path | None:
         split = next((s for s in WORDS if s == self.summary.split), "train")
         try:
-            found: Split = find_split(self.file, split)  # type: ignore[arg-type]
+            found = find_split(self.file, split)  # type: ignore[arg-type]
             return pick_image_root(found, [entry["file_name"] for entry in images.values()])
         except DataError as error:
             reason, _, action = str(error).removeprefix(f"{self.file}: ").rpartition("; ")
@@ -235,33 +236,21 @@ class _FileCheck:
         new = [path for path in dict.fromkeys(paths.values()) if path not in self.outcomes]
         start = time.perf_counter()
         with ThreadPoolExecutor(8) as pool:
-            for done, (path, outcome) in enumerate(
-                zip(new, pool.map(_outcome, new), strict=True), 1
-            ):
-                self.outcomes[path] = outcome
+            for done, outcome in enumerate(pool.map(_outcome, new), start=1):
+                self.outcomes[new[done - 1]] = outcome
                 if progress:
                     progress(done, len(new))
         self.summary.read, self.summary.seconds = len(new), time.perf_counter() - start
         for i, entry in images.items():
             outcome = self.outcomes[paths[i]]
             if isinstance(outcome, str):
-                self.add(
-                    "error",
-                    image_name(entry),
-                    outcome,
-                    "restore or replace the file, or remove the entry",
-                )
-            elif outcome != _size(entry):
-                reason = (
-                    f"file is {outcome[1]} x {outcome[0]}, the annotations say "
-                    f"{entry['width']} x {entry['height']}"
-                )
-                self.add(
-                    "error",
-                    image_name(entry),
-                    reason,
-                    "use the image the annotations were made on",
-                )
+                action = "restore or replace the file, or remove the entry"
+                self.add("error", image_name(entry), outcome, action)
+            elif outcome != size_of(entry):
+                said = f"the annotations say {entry['width']} x {entry['height']}"
+                reason = f"file is {outcome[1]} x {outcome[0]}, {said}"
+                action = "use the image the annotations were made on"
+                self.add("error", image_name(entry), reason, action)
 
     def _choose(
         self,
@@ -275,7 +264,7 @@ class _FileCheck:
         for i, entry in images.items():
             path = root / entry["file_name"]
             objects = tuple(e for e in sound[i] if not e.get("iscrowd"))
-            if objects and self.outcomes[path] == _size(entry):
+            if objects and self.outcomes[path] == size_of(entry):
                 usable.append((path, objects, names))
         step = max(1, len(usable) // CHOSEN)
         self.chosen = usable[::step][:CHOSEN]
@@ -300,7 +289,3 @@ def _outcome(path: Path) -> Outcome:
     except DataError as error:
         return str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
     return image.height, image.width
-
-
-def _size(image: Entry) -> Size:
-    return image["height"], image["width"]

@@ -21,6 +21,11 @@ Box = tuple[Number, Number, Number, Number]
 STRAY = 2  # pixels that a box or mask may stick out of its image before that is worth a word
 
 
+def size_of(image: Entry) -> Size:
+    """Return height and width of a sound image entry."""
+    return image["height"], image["width"]
+
+
 def image_name(image: Entry) -> str:
     """Return how messages name an image."""
     return f"image {image.get('id')} ({image.get('file_name')})"

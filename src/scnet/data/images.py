@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image, ImageOps
 
-ImageSource = str | os.PathLike[str] | IO[bytes] | Image.Image
+ImageSource = str | os.PathLike[str] | BufferedIOBase | Image.Image
 
 MAX_PIXELS = 300_000_000
 # Pillow warns above its own limit, which aerial images and slides legitimately pass.
@@ -32,7 +33,7 @@ def read_image(source: ImageSource) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return _to_rgb(_upright(source))
-        with Image.open(source) as image:
+        with Image.open(cast(Any, source)) as image:
             width, height = image.size
             if width * height <= MAX_PIXELS:
                 return _to_rgb(_upright(image))

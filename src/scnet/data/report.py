@@ -83,9 +83,9 @@ class LabelledImage(NamedTuple):
     """An image with its ground truth, to be drawn."""
 
     image: Image.Image
-    boxes: list[list[float]]  # xyxy
-    labels: list[str]
     rles: list[RLE]
+    names: list[str]  # class of each mask
+    caption: str
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,11 @@ class Report:
     def errors(self) -> tuple[Problem, ...]:
         """Return what stops training or evaluation."""
         return tuple(p for p in self.problems if p.severity == "error")
+
+    @property
+    def ok(self) -> bool:
+        """Return whether training and evaluation can use the data as they are."""
+        return not self.errors
 
     def samples(self) -> list[LabelledImage]:
         """Return a few images with their ground truth, to look at."""
@@ -130,8 +135,5 @@ def _labelled(
 ) -> LabelledImage:
     image = read_image(path)
     size = (image.height, image.width)
-    boxes = [[x, y, x + w, y + h] for x, y, w, h in (entry["bbox"] for entry in entries)]
-    labels = [names[entry["category_id"]] for entry in entries]
-    return LabelledImage(
-        image, boxes, labels, [to_rle(entry["segmentation"], size) for entry in entries]
-    )
+    rles = [to_rle(entry["segmentation"], size) for entry in entries]
+    return LabelledImage(image, rles, [names[entry["category_id"]] for entry in entries], path.name)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from scnet.config import ContextConfig, ModelConfig, SemanticConfig
 from scnet.model.backbone import STRIDES
 from scnet.model.layers import ConvReLU, init_classifier, stack
-from scnet.ops.pooling import pyramid_roi_align, roi_align
+from scnet.ops.pooling import pyramid_roi_align, roi_align_mean
 from scnet.types import IGNORE, Losses, RoIs, Scene, Targets
 
 SEMANTIC_STRIDE = 8  # of P3, the level that the others are resized to
@@ -138,17 +138,15 @@ class RoIFeatures:
 
     def __init__(self, scene: Scene, semantic_side: int) -> None:
         self.scene = scene
-        self.semantic_side = semantic_side  # the semantic map is always pooled to the mask's size
+        self.semantic_side = semantic_side  # the semantic map is always pooled to the mask's size, and averaged for boxes
 
     def __call__(self, rois: RoIs, side: int) -> Float[Tensor, "R D {side} {side}"]:
         """Return pyramid + semantic + global context for each RoI."""
         scene = self.scene
         x = pyramid_roi_align(scene.pyramid, rois, side, STRIDES)
         if scene.semantic is not None:
-            semantic = roi_align(scene.semantic, rois, self.semantic_side, SEMANTIC_STRIDE)
-            if side != self.semantic_side:
-                semantic = F.adaptive_avg_pool2d(semantic, side)
-            x = x + semantic
+            fine = self.semantic_side
+            x = x + roi_align_mean(scene.semantic, rois, fine, side, SEMANTIC_STRIDE)
         if scene.context is not None:
             x = x + scene.context[rois.image, :, None, None]
         return x

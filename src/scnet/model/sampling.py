@@ -5,7 +5,7 @@ Everything is batched and stays on the device: boxes are padded per image with a
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,6 +19,7 @@ BACKGROUND = -1
 IGNORED = -2
 
 
+@runtime_checkable
 class Choose(Protocol):
     """Chooses among candidates; passed in, so that a test can make it deterministic."""
 

@@ -37,7 +37,9 @@ def clip(boxes: Float[Tensor, "*n 4"], sizes: Int[Tensor, "*#n 2"]) -> Float[Ten
     return boxes.clamp(min=0).minimum(torch.cat([limit, limit], dim=-1))
 
 
-def iou(a: Float[Tensor, "*b n 4"], b: Float[Tensor, "*b m 4"]) -> Float[Tensor, "*b n m"]:
+def iou(
+    a: Float[Tensor, "*#b n 4"], b: Float[Tensor, "*#b m 4"]
+) -> Float[Tensor, "*b n m"]:
     """Return the overlap of every box of `a` with every box of `b`; 0 where both are empty."""
     a, b = a.unsqueeze(-2), b.unsqueeze(-3)
     width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])

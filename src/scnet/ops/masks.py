@@ -184,7 +184,7 @@ def _placed_runs(
 
 
 def _reach(box: Float[Tensor, "4"], side: int, size: Size) -> tuple[int, int, int, int]:
-    """Return the window (left, top, right, bottom) a mask can reach: its box and half a cell more."""
+    """Return the window (left, top, right, bottom) of a mask: its box and half a cell more."""
     x0, y0, x1, y1 = box.tolist()
     if not (x1 > x0 and y1 > y0 and np.isfinite([x0, y0, x1, y1]).all()):
         return 0, 0, 0, 0

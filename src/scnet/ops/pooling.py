@@ -21,14 +21,15 @@ FINEST_SIDE = 56
 def roi_align(
     features: Float[Tensor, "B D h w"], rois: RoIs, side: int, stride: int
 ) -> Float[Tensor, "R D {side} {side}"]:
-    """Pool each RoI to side x side: half-pixel exact, with as many samples as the RoI has pixels per bin."""
+    """Pool each RoI to side x side: half-pixel exact, about one sample per cell."""
     return roi_align_mean(features, rois, side, side, stride)
 
 
 def roi_align_mean(
     features: Float[Tensor, "B D h w"], rois: RoIs, fine: int, side: int, stride: int
 ) -> Float[Tensor, "R D {side} {side}"]:
-    """Pool each RoI to fine x fine and average that to side x side; `fine` is a multiple of `side`."""
+    """Pool each RoI to fine x fine, a multiple of side, and average that to side x side."""
+    assert fine % side == 0
     exact = _at_least_float32(features)
     if _is_sparse_faster(features):
         return pool([exact], None, rois, (side, fine), [stride]).to(features.dtype)
@@ -56,7 +57,7 @@ def pyramid_roi_align(
         exact = [_at_least_float32(features) for features in pyramid]
         return pool(exact, level, rois, (side, side), strides).to(pyramid[0].dtype)
     pooled = pyramid[0].new_zeros(len(rois.boxes), pyramid[0].shape[1], side, side)
-    # Every level is pooled, also for no RoI at all, so that every level has a gradient in every step.
+    # Every level is pooled, also for no RoI at all, so that every level always has a gradient.
     for i, (features, stride) in enumerate(zip(pyramid, strides, strict=True)):
         index = (level == i).nonzero().squeeze(1)
         here = RoIs(rois.boxes[index], rois.image[index])

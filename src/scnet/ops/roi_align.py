@@ -1,10 +1,10 @@
-"""RoIAlign on the CPU as a product with a sparse matrix, several times as fast as torchvision's loop.
+"""RoIAlign on the CPU as a product with a sparse matrix, several times as fast as torchvision's.
 
-RoIAlign (Mask R-CNN, sec. 3) is linear in the features: a pooled value is a weighted sum of cells. The weights are
-those of the bilinear samples, merged where samples share a cell, and they are separable: weight along y times weight
-along x. `embedding_bag` computes such sums on all cores, forward with a bag per pooled value and backward, on the
-transposed matrix, with a bag per cell. The matrix is never stored whole: it is built for a chunk of RoIs at a time,
-which bounds the memory whatever the size of the RoIs.
+RoIAlign (Mask R-CNN, sec. 3) is linear in the features: a pooled value is a weighted sum of cells.
+The weights are those of the bilinear samples, merged where samples share a cell, and separable:
+weight along y times weight along x. `embedding_bag` computes such sums on all cores, forward with a
+bag per pooled value and backward, on the transposed matrix, with a bag per cell. The matrix is
+never stored: it is built for a chunk of RoIs at a time, so memory is bounded for RoIs of any size.
 
 Lists of different length lie behind one another in flat tensors; `_ragged` enumerates them.
 """
@@ -22,8 +22,9 @@ from torch.autograd.function import once_differentiable
 
 from scnet.types import RoIs
 
-# Entries of the sparse matrix that exist at a time, at about 50 bytes each with all that it takes to build them.
-MAX_ENTRIES = 2_000_000
+# Entries of the sparse matrix that exist at a time, at about 50 bytes each while they are built.
+# One chunk is fastest, as its result is the output; more are copied there.
+MAX_ENTRIES = 4_000_000
 
 
 class Maps(NamedTuple):
@@ -31,7 +32,7 @@ class Maps(NamedTuple):
 
     shapes: tuple[torch.Size, ...]  # of each level of the pyramid, (B, D, h, w)
     num_rois: tuple[int, ...]  # RoIs of each level
-    order: Int[Tensor, "R"] | None  # place of each RoI in the output; None if they already are in order
+    order: Int[Tensor, "R"] | None  # place of each RoI in the output; None if already in order
     side: int  # bins along a side of the output
 
 
@@ -39,7 +40,7 @@ class Axis(NamedTuple):
     """The weights along one axis: each bin is the weighted sum of successive cells."""
 
     first: Int[Tensor, "bins"]  # index of the first cell
-    count: Int[Tensor, "bins"]  # cells
+    length: Int[Tensor, "bins"]  # number of cells
     start: Int[Tensor, "bins"]  # where the weights of the bin begin
     weights: Float[Tensor, "n"]  # of each cell of each bin
 
@@ -76,13 +77,13 @@ def pool(
         pyramid: float32 or float64.
         level: index into the pyramid of each RoI; None if there is one level.
         rois: boxes in pixels of the image.
-        bins: bins along a side of the result, and along a side of the grid that they are the mean of.
+        bins: bins along a side of the result, and of the finer grid that they are the mean of.
         strides: pixels per cell of each level.
     """
     with torch.no_grad():
         pooling = _pooling(pyramid, level, rois, bins, strides)
     if torch.is_grad_enabled() and any(features.requires_grad for features in pyramid):
-        out: Tensor = _Pool.apply(pooling, *pyramid)  # type: ignore[no-untyped-call]
+        out: Tensor = _Pool.apply(pooling, *pyramid)
         return out
     return _forward(pooling, pyramid)
 
@@ -94,7 +95,7 @@ class _Pool(torch.autograd.Function):
         return _forward(pooling, pyramid)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return None, *_backward(ctx.pooling, grad)
 
@@ -102,17 +103,19 @@ class _Pool(torch.autograd.Function):
 def _forward(pooling: Pooling, pyramid: Sequence[Tensor]) -> Tensor:
     maps, channels = pooling.maps, pyramid[0].shape[1]
     rows = [_cells(features) for features in pyramid]
-    parts = []
-    for level, begin, end in _chunks(pooling):
+    chunks = list(_chunks(pooling))
+
+    def pooled(level: int, begin: int, end: int) -> Tensor:
         entries = _entries(pooling, begin, end)
-        parts.append((begin, end, _sums(rows[level], entries.cells, entries.weights, entries.starts)))
-    if len(parts) == 1 and maps.order is None:
-        out = parts[0][2]
+        return _sums(rows[level], entries.cells, entries.weights, entries.starts)
+
+    if len(chunks) == 1 and maps.order is None:
+        out = pooled(*chunks[0])
     else:
         out = pyramid[0].new_empty(sum(maps.num_rois), maps.side**2 * channels)
-        for begin, end, part in parts:
+        for level, begin, end in chunks:
             target = slice(begin, end) if maps.order is None else maps.order[begin:end]
-            out[target] = part.view(end - begin, -1)
+            out[target] = pooled(level, begin, end).view(end - begin, -1)
     return out.view(-1, maps.side, maps.side, channels).permute(0, 3, 1, 2)
 
 
@@ -141,7 +144,8 @@ def _transposed(pooling: Pooling, begin: int, end: int, num_cells: int, rows: Te
     else:
         row = row + begin * bins
     cells, by_cell = entries.cells.sort()
-    starts = torch.searchsorted(cells, torch.arange(num_cells + 1, dtype=torch.int32), out_int32=True)
+    edges = torch.arange(num_cells + 1, dtype=torch.int32)
+    starts = torch.searchsorted(cells, edges, out_int32=True)
     weights = entries.weights.index_select(0, by_cell)
     return _sums(rows, row.index_select(0, by_cell), weights, starts)
 
@@ -165,7 +169,7 @@ def _uncells(rows: Float[Tensor, "cells D"], shape: torch.Size) -> Float[Tensor,
 def _chunks(pooling: Pooling) -> Iterator[tuple[int, int, int]]:
     """Yield level, begin and end of runs of RoIs of one level with a bounded number of entries."""
     side = pooling.maps.side
-    per_y, per_x = (axis.count.view(-1, side).sum(1) for axis in (pooling.y, pooling.x))
+    per_y, per_x = (axis.length.view(-1, side).sum(1) for axis in (pooling.y, pooling.x))
     total = torch.cat([per_y.new_zeros(1), per_y * per_x]).cumsum(0)
     begin = 0
     for level, number in enumerate(pooling.maps.num_rois):
@@ -205,7 +209,10 @@ def _pooling(
 
 
 def _axis(
-    low: Float[Tensor, "R"], high: Float[Tensor, "R"], cells: Int[Tensor, "_"], bins: tuple[int, int]
+    low: Float[Tensor, "R"],
+    high: Float[Tensor, "R"],
+    cells: Int[Tensor, "_"],
+    bins: tuple[int, int],
 ) -> Axis:
     """Return the weights of the RoIs from `low` to `high` along an axis of so many cells."""
     side, fine = bins
@@ -217,7 +224,8 @@ def _axis(
 
     per_bin = (number.int() * (fine // side)).repeat_interleave(side)
     bin_of, sample = _ragged(per_bin)
-    values = torch.stack([low.nan_to_num(), length.nan_to_num(), number, weight, cells.expand_as(low)])
+    low, length, limit = low.nan_to_num(), length.nan_to_num(), cells.expand_as(low)
+    values = torch.stack([low, length, number, weight, limit])
     low, length, number, weight, limit = values.index_select(1, bin_of // side)
     # The order of operations is torchvision's: where a sample falls decides whether it counts.
     fine_bin = bin_of % side * (fine // side) + (sample / number).floor()
@@ -246,7 +254,7 @@ def _entries(pooling: Pooling, begin: int, end: int) -> Entries:
     shape = (end - begin, side, side)
     bin_x = torch.arange((end - begin) * side, dtype=torch.int32).view(-1, 1, side).expand(shape)
     # A run is what a bin covers in one row of cells.
-    count = y.count.view(-1, side, 1).expand(shape).flatten()
+    count = y.length.view(-1, side, 1).expand(shape).flatten()
     bin_of_run, row = _ragged(count)
     bin_y = torch.div(bin_of_run, side, rounding_mode="floor")
     bin_x = bin_x.flatten().index_select(0, bin_of_run)
@@ -257,24 +265,23 @@ def _entries(pooling: Pooling, begin: int, end: int) -> Entries:
     cell = origin + (y.first.index_select(0, bin_y) + row) * width + x.first.index_select(0, bin_x)
     weight_y = y.weights.index_select(0, y.start.index_select(0, bin_y) + row)
 
-    run, column = _ragged(x.count.index_select(0, bin_x))
+    run, column = _ragged(x.length.index_select(0, bin_x))
     weight_x = x.start.index_select(0, bin_x).index_select(0, run).add_(column)
     weights = x.weights.index_select(0, weight_x).mul_(weight_y.index_select(0, run))
     cells = cell.index_select(0, run).add_(column)
-    per_row = count * x.count.view(-1, 1, side).expand(shape).flatten()
+    per_row = count * x.length.view(-1, 1, side).expand(shape).flatten()
     starts = F.pad(per_row.cumsum(0, dtype=torch.int32), (1, 0))
     return Entries(cells, weights, bin_of_run.index_select(0, run), starts)
 
 
 def _part(axis: Axis, begin: int, end: int) -> Axis:
-    return Axis(axis.first[begin:end], axis.count[begin:end], axis.start[begin:end], axis.weights)
+    return Axis(axis.first[begin:end], axis.length[begin:end], axis.start[begin:end], axis.weights)
 
 
 def _ragged(count: Int[Tensor, "n"]) -> tuple[Int[Tensor, "total"], Int[Tensor, "total"]]:
-    """Enumerate lists of these lengths behind one another: the list of each element, its place in it."""
+    """Enumerate lists of these lengths: the list of each element, and its place in that list."""
     end = count.cumsum(0, dtype=torch.int32)
     total = int(end[-1]) if len(end) else 0
-    lists = torch.arange(len(count), dtype=torch.int32)
-    owner = lists.repeat_interleave(count, output_size=total)
+    owner = torch.repeat_interleave(count, output_size=total)
     place = torch.arange(total, dtype=torch.int32).sub_((end - count).index_select(0, owner))
     return owner, place

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,18 @@ from torch.nn.utils import clip_grad_norm_
 from scnet import recipes
 from scnet.config import Config, from_dict, nested, override, to_dict
 from scnet.data.coco import CocoDataset, load_dataset
-from scnet.data.images import DataError
+from scnet.data.images import DataError, read_image
 from scnet.data.loader import train_loader
-from scnet.evaluation import evaluate_dataset
+from scnet.detections import Detections
+from scnet.evaluation import evaluate_dataset, truth_as_detections
 from scnet.model.backbone import load_backbone_weights
 from scnet.model.detector import Detector
 from scnet.training import checkpoint
 from scnet.training.log import Log, Meter, duration
 from scnet.training.optim import base_rate, make_optimizer, rate_factor
 from scnet.types import Batch, Losses
+
+SHOWN = 0.5  # lowest score in the pictures of validation images
 
 
 def train(
@@ -203,24 +206,29 @@ class Trainer:
         self.log.evaluation(
             {"step": self.step, "epoch": epoch, **figures, "seconds": result["seconds"]}
         )
-        self._draw_samples(found)
+        self._draw_samples(self.val_set, found)
         if result["segm"]["AP"] > self.best:
             self.best = result["segm"]["AP"]
             self.save("best")
 
-    def _draw_samples(self, found: Any) -> None:
-        from scnet.visualize import comparison
+    def _draw_samples(self, val_set: CocoDataset, found: Sequence[Detections]) -> None:
+        """Draw some validation images twice: ground truth, and what was found."""
+        from scnet.visualize import grid, overlay
 
-        count = min(self.config.eval.pictures, len(self.val_set or ()))
-        if self.val_set is None or not count:
+        count = min(self.config.eval.pictures, len(found))
+        if not count:
             return
-        chosen = [round(i * (len(self.val_set) - 1) / max(1, count - 1)) for i in range(count)]
-        picture = comparison([(self.val_set.truth(i), found[i]) for i in chosen])
-        (self.folder / "samples").mkdir(exist_ok=True)
-        picture.save(self.folder / "samples" / f"step{self.step:06d}.png")
+        images, captions = [], []
+        for i in (round(k * (len(found) - 1) / max(1, count - 1)) for k in range(count)):
+            truth = truth_as_detections(val_set, i)
+            images += [overlay(read_image(truth.path), truth.rle), found[i].plot(SHOWN)]
+            captions += [f"ground truth: {len(truth)} objects", f"found, score from {SHOWN:g}"]
+        folder = self.folder / "samples"
+        folder.mkdir(exist_ok=True)
+        grid(images, captions, columns=2).save(folder / f"step{self.step:06d}.png")
 
     def _draw_curves(self) -> None:
-        from scnet.visualize import curves
+        from scnet.curves import curves
 
         curves(self.log.records(), self.folder / "curves.png")
 

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pycocotools import mask as reference_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from scnet.evaluate import class_table, score, table
+from scnet.scoring import class_table, score, table
 
 # pycocotools' own, under NumPy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -25,17 +24,14 @@ NAMES = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 Json = dict[str, Any]
 
 
-def load(name: str) -> Json:
-    root = os.environ.get("SCNET_DATA")
-    if not root:
-        pytest.skip("SCNET_DATA is not set")
-    values: Json = json.loads((Path(root) / name).read_text())
+def load(path: Path) -> Json:
+    values: Json = json.loads(path.read_text())
     return values
 
 
 @pytest.fixture(scope="module")
-def coco() -> Json:
-    return load("coco600_400px/annotations/instances_val_orig.json")
+def coco(data_dir: Path) -> Json:
+    return load(data_dir / "coco600_400px/annotations/instances_val_orig.json")
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +178,8 @@ def test_a_cap_below_ten_reaches_ap(cap: int) -> None:
         "dsb2018_le360/annotations/instances_val.json",
     ],
 )
-def test_ground_truth_as_detections_is_perfect(name: str) -> None:
-    truth = load(name)
+def test_ground_truth_as_detections_is_perfect(data_dir: Path, name: str) -> None:
+    truth = load(data_dir / name)
     result = score(truth, as_results(truth))
     assert result["bbox"]["AP"] == result["segm"]["AP"] == 1.0
     assert result["images"] == len(truth["images"])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scnet.ops import rle
-from scnet.results import check
+from scnet.result_checks import check
 from scnet.types import Size
 
 if TYPE_CHECKING:

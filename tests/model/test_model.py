@@ -1,0 +1,221 @@
+"""Properties of the parts of the model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from scnet.model.features import RoIFeatures
+from scnet.model.mask_branch import MaskHead
+from scnet.model.rpn import make_anchors
+from scnet.model.sampling import BACKGROUND, IGNORED, RandomChoice, match, pad_targets, sample_rois
+from scnet.ops import boxes as box_ops
+from scnet.types import Found, Proposals, RoIs
+from tests.model_cases import CLASSES, make_batch, make_detector, small
+
+
+def random_boxes(*shape: int) -> Tensor:
+    corner = torch.rand(*shape, 2) * 100
+    return torch.cat([corner, corner + 1 + torch.rand(*shape, 2) * 50], dim=-1)
+
+
+def test_decode_inverts_encode() -> None:
+    boxes, goals = random_boxes(50), random_boxes(50)
+    torch.testing.assert_close(box_ops.decode(boxes, box_ops.encode(boxes, goals)), goals)
+
+
+def test_iou_equals_torchvision() -> None:
+    from torchvision.ops import box_iou
+
+    a, b = random_boxes(2, 20), random_boxes(2, 30)
+    expected = torch.stack([box_iou(x, y) for x, y in zip(a, b, strict=True)])
+    torch.testing.assert_close(box_ops.iou(a, b), expected)
+
+
+def test_clip_keeps_each_box_inside_its_image() -> None:
+    boxes = torch.tensor([[-5.0, -5, 500, 500], [10, 10, 20, 20]])
+    clipped = box_ops.clip(boxes, torch.tensor([[30, 40], [15, 12]]))
+    assert clipped.tolist() == [[0, 0, 40, 30], [10, 10, 12, 15]]
+
+
+def test_anchors_start_at_the_corner_and_keep_their_area() -> None:
+    maps = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
+    anchors = make_anchors(maps, small("scnet").model.rpn, torch.device("cpu"))
+    assert len(anchors) == 3 * sum(h * w for h, w in maps)
+    square = anchors[1]  # ratio 1 of the first cell: side 8 * stride, centred on pixel 0
+    assert square.tolist() == [-16, -16, 16, 16]
+    ratio = (anchors[0, 3] - anchors[0, 1]) / (anchors[0, 2] - anchors[0, 0])
+    assert ratio == pytest.approx(0.5)
+    torch.testing.assert_close(box_ops.area(anchors[:3]), torch.full((3,), 1024.0))
+
+
+def test_match_follows_thresholds_and_gives_each_object_its_best_box() -> None:
+    overlap = torch.tensor([[[0.8, 0.1], [0.4, 0.35], [0.1, 0.2], [-1, -1]]])
+    plain = match(overlap, 0.7, 0.3, 0.3, low_quality=False)
+    assert plain.tolist() == [[0, IGNORED, BACKGROUND, IGNORED]]
+    low = match(overlap, 0.7, 0.3, 0.3, low_quality=True)
+    assert low.tolist() == [[0, 1, BACKGROUND, IGNORED]]
+
+
+def test_choice_takes_all_where_few_and_as_many_as_asked_where_many() -> None:
+    candidates = torch.rand(4, 200) > 0.5
+    candidates[3] = False
+    candidates[2, 5:] = False
+    chosen = RandomChoice(torch.Generator().manual_seed(0))(candidates, torch.tensor([10, 0, 9, 9]), 10)
+    assert (chosen & ~candidates).sum() == 0
+    assert chosen.sum(1).tolist() == [10, 0, int(candidates[2].sum()), 0]
+
+
+def test_choice_is_uniform() -> None:
+    candidates = torch.ones(4000, 8, dtype=torch.bool)
+    chosen = RandomChoice(torch.Generator().manual_seed(0))(candidates, torch.full((4000,), 2), 2)
+    share = chosen.float().mean(0)
+    assert (share - 0.25).abs().max() < 0.03
+
+
+def test_samples_hold_ground_truth_first_and_the_label_of_their_object() -> None:
+    batch = make_batch((3, 0))
+    assert batch.targets is not None
+    config = small("scnet").model.box
+    boxes = torch.cat([batch.targets.boxes[None] + 1, random_boxes(1, 40)], dim=1).expand(2, -1, -1)
+    proposals = Proposals(boxes, torch.ones(2, 43, dtype=torch.bool))
+    samples = sample_rois(proposals, pad_targets(batch.targets), CLASSES, 0.5, config, RandomChoice())
+    assert samples.is_gt[:3].all()
+    assert not samples.is_gt[3:].any()
+    assert samples.gt[:3].tolist() == [0, 1, 2]
+    positive = samples.gt >= 0
+    assert (samples.labels[positive] == batch.targets.labels[samples.gt[positive]]).all()
+    assert (samples.labels[~positive] == CLASSES).all()
+    assert not positive[samples.rois.image == 1].any()
+    assert positive.sum() <= config.samples * config.positive_fraction
+
+
+def scene_loss(name: str, **changes: object) -> dict[str, float]:
+    detector = make_detector(name, **changes)
+    batch = make_batch((3, 2))
+    choose = RandomChoice(torch.Generator().manual_seed(1))
+    return {k: float(v) for k, v in detector.loss(batch, choose).items()}
+
+
+def test_losses_have_the_names_of_the_parts_that_exist() -> None:
+    stages = [f"stage{i}.{part}" for i in (1, 2, 3) for part in ("cls", "box")]
+    rpn = ["rpn.cls", "rpn.box"]
+    assert set(scene_loss("scnet")) == {*rpn, *stages, "semantic", "context", "mask"}
+    masks = {"mask1", "mask2", "mask3"}
+    assert set(scene_loss("htc")) == {*rpn, *stages, "semantic", *masks}
+    assert set(scene_loss("mask_rcnn")) == {*rpn, "stage1.cls", "stage1.box", "mask"}
+
+
+def test_loss_weights_scale_their_losses() -> None:
+    one, three = scene_loss("scnet_context_1"), scene_loss("scnet_context_3")
+    assert three["context"] == pytest.approx(3 * one["context"], rel=1e-4)
+    assert {k: v for k, v in one.items() if k != "context"} == pytest.approx(
+        {k: v for k, v in three.items() if k != "context"}, rel=1e-4
+    )
+
+
+def test_relay_off_changes_only_the_mask_branch() -> None:
+    on, off = make_detector("scnet"), make_detector("scnet_without_relay", seed=1)
+    shared = {k: v for k, v in on.state_dict().items() if k in off.state_dict()}
+    off.load_state_dict(shared)
+    image = [torch.rand(3, 96, 128) * 255]
+    a, b = on.predict(image)[0], off.predict(image)[0]
+    torch.testing.assert_close(a.boxes, b.boxes)
+    torch.testing.assert_close(a.scores, b.scores)
+    assert a.rle != b.rle
+    only = {n for n, _ in on.named_parameters()} - {n for n, _ in off.named_parameters()}
+    assert only == {"roi_heads.masks.relays.0.fc.weight", "roi_heads.masks.relays.0.fc.bias"}
+
+
+def test_flow_reaches_the_first_mask_head_from_the_last_loss() -> None:
+    detector = make_detector("htc")
+    detector.loss(make_batch((3, 2)))["mask3"].backward()
+    heads = detector.roi_heads.masks.heads
+    assert all(next(h.parameters()).grad.abs().sum() > 0 for h in heads)
+    plain = make_detector("cascade_mask_rcnn")
+    plain.loss(make_batch((3, 2)))["mask3"].backward()
+    assert next(plain.roi_heads.masks.heads[0].parameters()).grad is None
+
+
+def test_mask_loss_reaches_the_box_head_through_the_relay_alone() -> None:
+    for name, reached in (("scnet", True), ("scnet_without_relay", False)):
+        detector = make_detector(name)
+        detector.loss(make_batch((3, 2)))["mask"].backward()
+        gradient = detector.roi_heads.stages[2].fc2.weight.grad
+        assert (gradient is not None and bool(gradient.abs().sum() > 0)) is reached
+
+
+def test_logits_of_chosen_classes_are_those_of_all_classes() -> None:
+    head = MaskHead(small("scnet").model, receives_flow=False)
+    x, labels = torch.randn(5, 16, 14, 14), torch.tensor([0, 2, 1, 1, 0])
+    feature = head(x, None)
+    every = head.logits(feature)
+    assert every.shape == (5, CLASSES, 28, 28)
+    torch.testing.assert_close(head.logits(feature, labels)[:, 0], every[range(5), labels])
+
+
+def found_in(images: list[Tensor], name: str = "scnet") -> list[tuple[Tensor, Tensor]]:
+    detector = make_detector(name)
+    return [(f.boxes, f.scores) for f in detector.predict(images)]
+
+
+def test_a_batch_gives_what_single_images_give() -> None:
+    # Same sizes: with padding the release's global context, and so ours, sees the padding too.
+    images = [torch.rand(3, 96, 128) * 255, torch.rand(3, 96, 128) * 255]
+    together = found_in(images)
+    alone = [found_in([image])[0] for image in images]
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_padding_is_zero_after_normalising_whatever_stands_in_it() -> None:
+    from dataclasses import replace
+
+    detector = make_detector("mask_rcnn")
+    batch = make_batch((1, 1))
+    batch = replace(batch, sizes=torch.tensor([[96, 128], [60, 70]]))
+    x = detector.normalise(batch)
+    assert (x[1, :, 60:] == 0).all()
+    assert (x[1, :, :, 70:] == 0).all()
+    assert (x[1, :, :60, :70] != 0).any()
+
+
+def test_frozen_parts_stay_as_they_are_in_training_mode() -> None:
+    detector = make_detector("scnet").train()
+    net = detector.backbone.net
+    assert not any(p.requires_grad for p in [*net.conv1.parameters(), *net.layer1.parameters()])
+    assert all(p.requires_grad for p in net.layer2.parameters())
+    assert not any(m.training for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_detections_scale_back_to_the_original_image() -> None:
+    from dataclasses import replace
+
+    detector = make_detector("mask_rcnn")
+    batch = make_batch((0,))
+    info = (batch.info[0]._replace(size=(192, 256)),)
+    found = Found(
+        torch.tensor([[10.0, 20, 50, 60]]), torch.ones(1), torch.zeros(1, dtype=torch.long),
+        torch.zeros(1, dtype=torch.long), torch.ones(1, 28, 28),
+    )
+    placed = detector.place(found, replace(batch, info=info))[0]
+    assert placed.boxes.tolist() == [[20, 40, 100, 120]]
+    assert placed.size == (192, 256)
+    assert placed.masks()[0].nonzero().amin(0).tolist() == [40, 20]
+    assert placed.masks()[0].sum() == 80 * 80
+
+
+def test_roi_features_are_the_sum_of_pyramid_semantic_and_context() -> None:
+    detector = make_detector("scnet")
+    batch = make_batch((1, 1))
+    with torch.no_grad():
+        scene = detector.branches(detector.fpn(detector.backbone(detector.normalise(batch)))).scene
+    rois = RoIs(random_boxes(6), torch.tensor([0, 0, 0, 1, 1, 1]))
+    full = RoIFeatures(scene, 14)(rois, 14)
+    pyramid = RoIFeatures(scene._replace(semantic=None, context=None), 14)(rois, 14)
+    semantic = RoIFeatures(scene._replace(context=None), 14)(rois, 14) - pyramid
+    assert scene.context is not None
+    expected = pyramid + semantic + scene.context[rois.image, :, None, None]
+    torch.testing.assert_close(full, expected, rtol=1e-4, atol=1e-4)
+    assert semantic.abs().sum() > 0
