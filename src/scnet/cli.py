@@ -1,7 +1,8 @@
 """The command line: `scnet train | eval | predict | check-data | recipes | demo`.
 
-Progress goes to stderr, results to stdout. Exit status: 0 done, 1 the input is wrong or a check failed, 2 the command
-line is wrong, 130 interrupted. Heavy modules are imported by the command that needs them.
+Progress goes to stderr, results to stdout. Exit status: 0 done, 1 the input is wrong or a check
+failed, 2 the command line is wrong, 130 interrupted. Heavy modules are imported by the command that
+needs them.
 """
 
 from __future__ import annotations
@@ -52,7 +53,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], help: str, example: str
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    help: str,
+    example: str,
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -71,8 +76,12 @@ def _command(
 def _add_train(commands: Any) -> None:
     example = f"scnet train scnet_lite --data my_data --optim.epochs 20\n\n{TRAIN_HELP}"
     parser = _command(commands, "train", _train, "train a recipe on data in COCO format", example)
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="what to train; `scnet recipes` lists all")
-    parser.add_argument("--data", metavar="PATH", help="folder in a usual COCO layout, or an annotation file")
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="what to train; `scnet recipes` lists all"
+    )
+    parser.add_argument(
+        "--data", metavar="PATH", help="folder in a usual COCO layout, or an annotation file"
+    )
     parser.add_argument("-o", "--output", metavar="DIR", help="run folder (default: runs/RECIPE)")
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
     parser.add_argument("--resume", metavar="DIR", help="continue the training in this run folder")
@@ -81,47 +90,107 @@ def _add_train(commands: Any) -> None:
 def _add_eval(commands: Any) -> None:
     example = "scnet eval runs/scnet_lite --data my_data --json figures.json"
     parser = _command(commands, "eval", _eval, "measure box and mask AP on a data set", example)
-    parser.add_argument("weights", metavar="WEIGHTS", help="run folder, checkpoint folder or .safetensors file")
-    parser.add_argument("--data", metavar="PATH", required=True, help="folder in a usual COCO layout, or an annotation file")
-    parser.add_argument("--split", default="val", choices=("train", "val", "test"), help="part of the data (default: val)")
+    parser.add_argument(
+        "weights", metavar="WEIGHTS", help="run folder, checkpoint folder or .safetensors file"
+    )
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        required=True,
+        help="folder in a usual COCO layout, or an annotation file",
+    )
+    parser.add_argument(
+        "--split",
+        default="val",
+        choices=("train", "val", "test"),
+        help="part of the data (default: val)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     _add_inference(parser)
 
 
 def _add_predict(commands: Any) -> None:
     example = "scnet predict runs/scnet_lite photos/*.jpg -o found"
-    parser = _command(commands, "predict", _predict, "find and outline the objects in images", example)
-    parser.add_argument("weights", metavar="WEIGHTS", help="run folder, checkpoint folder or .safetensors file")
-    parser.add_argument("source", metavar="SOURCE", nargs="+", help="image, folder of images or pattern such as 'a/*.jpg'")
-    parser.add_argument("-o", "--output", metavar="DIR", help="folder for pictures and results (default: predictions)")
-    parser.add_argument("--score", type=_fraction, default=0.5, help="lowest score shown, 0..1 (default: 0.5)")
+    parser = _command(
+        commands, "predict", _predict, "find and outline the objects in images", example
+    )
+    parser.add_argument(
+        "weights", metavar="WEIGHTS", help="run folder, checkpoint folder or .safetensors file"
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="+",
+        help="image, folder of images or pattern such as 'a/*.jpg'",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="folder for pictures and results (default: predictions)",
+    )
+    parser.add_argument(
+        "--score", type=_fraction, default=0.5, help="lowest score shown, 0..1 (default: 0.5)"
+    )
     _add_inference(parser)
 
 
 def _add_check(commands: Any) -> None:
     example = "scnet check-data my_data"
-    parser = _command(commands, "check-data", _check_data, "read a whole data set and report all that is wrong", example)
-    parser.add_argument("path", metavar="PATH", help="folder in a usual COCO layout, or an annotation file")
-    parser.add_argument("--picture", metavar="FILE", help="draw samples with their masks to this file (default: check-data.png)")
+    parser = _command(
+        commands,
+        "check-data",
+        _check_data,
+        "read a whole data set and report all that is wrong",
+        example,
+    )
+    parser.add_argument(
+        "path", metavar="PATH", help="folder in a usual COCO layout, or an annotation file"
+    )
+    parser.add_argument(
+        "--picture",
+        metavar="FILE",
+        help="draw samples with their masks to this file (default: check-data.png)",
+    )
 
 
 def _add_recipes(commands: Any) -> None:
-    example = "scnet recipes            lists all\n         scnet recipes scnet      prints the settings of one, as YAML"
-    parser = _command(commands, "recipes", _recipes, "list the architectures and ablations", example)
-    parser.add_argument("name", metavar="NAME", nargs="?", help="print every setting of this recipe")
+    example = (
+        "scnet recipes            lists all\n"
+        "         scnet recipes scnet      prints the settings of one, as YAML"
+    )
+    parser = _command(
+        commands, "recipes", _recipes, "list the architectures and ablations", example
+    )
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="print every setting of this recipe"
+    )
 
 
 def _add_demo(commands: Any) -> None:
     example = "scnet demo -o demo"
     help = "train a small SCNet on generated images, then outline the coins in a photograph"
     parser = _command(commands, "demo", _demo, help, example)
-    parser.add_argument("-o", "--output", metavar="DIR", default="demo", help="folder for everything it makes (default: demo)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        default="demo",
+        help="folder for everything it makes (default: demo)",
+    )
     parser.add_argument("--minutes", type=float, default=2.0, help="training time (default: 2)")
 
 
 def _add_inference(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--max-detections", type=_positive, metavar="N", help="most objects per image (default: the model's, usually 100)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    parser.add_argument(
+        "--max-detections",
+        type=_positive,
+        metavar="N",
+        help="most objects per image (default: the model's, usually 100)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -134,10 +203,16 @@ def _train(options: argparse.Namespace) -> None:
         folder = resume(options.resume, quiet=options.quiet)
     else:
         if not options.recipe or not options.data:
-            raise UsageError("give a RECIPE and --data PATH, or --resume DIR; see scnet train --help")
+            raise UsageError(
+                "give a RECIPE and --data PATH, or --resume DIR; see scnet train --help"
+            )
         settings = merge(_read_yaml(options.config), options.settings)
         folder = train(
-            options.recipe, options.data, output=options.output, settings=settings, quiet=options.quiet
+            options.recipe,
+            options.data,
+            output=options.output,
+            settings=settings,
+            quiet=options.quiet,
         )
     print(f"wrote {folder}; next: scnet predict {folder} IMAGE")
 
@@ -147,9 +222,9 @@ def _eval(options: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from scnet.scoring import class_table, table
     from scnet.evaluation import evaluate
     from scnet.predict import load
+    from scnet.scoring import class_table, table
 
     model = load(options.weights, device=options.device)
     _say(options, f"{model}; data {options.data}, split {options.split}")
@@ -217,7 +292,7 @@ class UsageError(ValueError):
 
 
 def _settings(rest: Sequence[str]) -> dict[str, Any]:
-    """Turn `--group.field VALUE`, `--group.field=VALUE` and the switch `--group.field` into nested settings."""
+    """Nest settings: `--group.field VALUE`, `--group.field=VALUE`, the switch `--group.field`."""
     import yaml
 
     from scnet.config import merge, nested
@@ -227,7 +302,9 @@ def _settings(rest: Sequence[str]) -> dict[str, Any]:
     while words:
         name, has_value, value = words.pop(0).partition("=")
         if not name.startswith("--") or len(name) == 2:
-            raise UsageError(f"unexpected argument {name!r}; settings are given as --group.field VALUE")
+            raise UsageError(
+                f"unexpected argument {name!r}; settings are given as --group.field VALUE"
+            )
         if not has_value:
             value = words.pop(0) if words and not words[0].startswith("--") else "true"
         try:

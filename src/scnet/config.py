@@ -1,8 +1,8 @@
 """What can be set: one frozen dataclass per component, defaults only here.
 
-A recipe (`recipes.py`) is a `Config`; a variant is the same with a field replaced. YAML files, checkpoints and the
-command line all come in through `from_dict` and `override`, so a mistake reads the same everywhere: the path of the
-field, what was expected, and the nearest known name.
+A recipe (`recipes.py`) is a `Config`; a variant is the same with a field replaced. YAML files,
+checkpoints and the command line all come in through `from_dict` and `override`, so a mistake reads
+the same everywhere: the path of the field, what was expected, and the nearest known name.
 """
 
 from __future__ import annotations
@@ -26,9 +26,13 @@ class ConfigError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
     name: str = "resnet50"  # any timm model that offers features_only
-    weights: str = "imagenet"  # "imagenet" (timm's own), a file, or "none" to start from random numbers
+    weights: str = (
+        "imagenet"  # "imagenet" (timm's own), a file, or "none" to start from random numbers
+    )
     frozen_stages: int = 1  # stem and this many stages keep their weights; 0 = train all
-    frozen_norm: bool = True  # batch norm uses its stored statistics; its scale and shift still learn
+    frozen_norm: bool = (
+        True  # batch norm uses its stored statistics; its scale and shift still learn
+    )
     widths: tuple[int, ...] | None = None  # channels of a ResNet's stages; None = the model's own
 
 
@@ -38,8 +42,10 @@ class RPNConfig:
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
     positive_iou: float = 0.7
     negative_iou: float = 0.3
-    samples: int = 256  # anchors per image in the loss, half of them positive where there are enough
-    border: bool = False  # anchors that cross the image border take part in training (Mask R-CNN's release: yes)
+    samples: int = (
+        256  # anchors per image in the loss, half of them positive where there are enough
+    )
+    border: bool = False  # train on anchors across the image border (Mask R-CNN's release: yes)
     box_loss_beta: float = 1 / 9  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
     nms_iou: float = 0.7
     before_nms: int = 1000  # proposals per level; 2000 in training
@@ -50,7 +56,7 @@ class RPNConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticConfig:
-    """Semantic branch of HTC and SCNet. Learns from stuff maps where given, else from the instance masks."""
+    """Semantic branch (HTC, SCNet), learning from stuff maps if given, else from instance masks."""
 
     num_classes: int | None = None  # None = things and background, learnt from the instance masks
     residual: bool = False  # two residual blocks (SCNet) instead of four convolutions (HTC)
@@ -79,20 +85,30 @@ class BoxConfig:
         BoxStageConfig(iou=0.7, delta_std=(0.033, 0.033, 0.067, 0.067), loss_weight=0.25),
     )
     hidden: int = 1024  # width of the two shared layers
-    class_agnostic: bool = True  # one box for all classes (cascades) instead of one per class (Mask R-CNN)
-    low_quality: bool = True  # each object takes its best box even where that box overlaps another object more
+    class_agnostic: bool = (
+        True  # one box for all classes (cascades) instead of one per class (Mask R-CNN)
+    )
+    low_quality: bool = (
+        True  # each object takes its best box even where that box overlaps another object more
+    )
     box_loss_beta: float = 1.0  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
     samples: int = 512  # RoIs per image and stage
     positive_fraction: float = 0.25
-    score_threshold: float = 0.001  # lowest score of a detection; the release has 0.05 for Mask and Cascade R-CNN
+    score_threshold: float = (
+        0.001  # lowest score of a detection; the release has 0.05 for Mask and Cascade R-CNN
+    )
     nms_iou: float = 0.5
     max_detections: int = 100  # per image; reaches the evaluator too
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskConfig:
-    fed_by: tuple[int, ...] = (2,)  # one mask branch for each entry, fed by that box stage (0 = first)
-    trained_on: Literal["entering", "leaving"] = "entering"  # boxes that enter the stage, or leave it (HTC)
+    fed_by: tuple[int, ...] = (
+        2,
+    )  # one mask branch for each entry, fed by that box stage (0 = first)
+    trained_on: Literal["entering", "leaving"] = (
+        "entering"  # boxes that enter the stage, or leave it (HTC)
+    )
     convs: int = 12
     residual: bool = True  # a skip over every two convolutions
     flow: bool = False  # each branch receives the features of the one before (HTC)
@@ -103,11 +119,13 @@ class MaskConfig:
     def __post_init__(self) -> None:
         if len(self.fed_by) != len(self.loss_weights):
             raise ConfigError(
-                f"model.mask: {len(self.fed_by)} branches (fed_by) but {len(self.loss_weights)} loss_weights; "
-                "give one weight for each branch"
+                f"model.mask: {len(self.fed_by)} branches (fed_by) but {len(self.loss_weights)} "
+                "loss_weights; give one weight for each branch"
             )
         if self.residual and self.convs % 2:
-            raise ConfigError(f"model.mask.convs: {self.convs} is odd, but a skip spans two; use an even number")
+            raise ConfigError(
+                f"model.mask.convs: {self.convs} is odd, but a skip spans two; use an even number"
+            )
         if self.size % 4:
             raise ConfigError(f"model.mask.size: {self.size} is not a multiple of 4")
 
@@ -127,14 +145,17 @@ class ModelConfig:
         stages = len(self.box.stages)
         if any(not 0 <= stage < stages for stage in self.mask.fed_by):
             raise ConfigError(
-                f"model.mask.fed_by: {self.mask.fed_by} names a box stage that is not there; stages are 0..{stages - 1}"
+                f"model.mask.fed_by: {self.mask.fed_by} names a box stage that is not there; "
+                f"stages are 0..{stages - 1}"
             )
         if self.num_classes < 1:
-            raise ConfigError(f"model.num_classes: {self.num_classes}; at least one class is needed")
+            raise ConfigError(
+                f"model.num_classes: {self.num_classes}; at least one class is needed"
+            )
 
     @property
     def semantic_classes(self) -> int:
-        """Number of classes of the semantic branch: the things and one background, unless stuff maps say more."""
+        """Number of semantic classes: the things and one background, unless stuff maps say more."""
         given = self.semantic.num_classes if self.semantic else None
         return self.num_classes + 1 if given is None else given
 
@@ -142,11 +163,18 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     path: str = ""  # folder in a usual COCO layout, or an annotation file
-    size: tuple[int, int] = (800, 1333)  # shorter side, and the most the longer side may have; aspect ratio is kept
-    scales: tuple[int, ...] = ()  # shorter sides to choose from at random in training; empty = only `size`
+    size: tuple[int, int] = (
+        800,
+        1333,
+    )  # shorter side, and the most the longer side may have; aspect ratio is kept
+    scales: tuple[
+        int, ...
+    ] = ()  # shorter sides to choose from at random in training; empty = only `size`
     flip: float = 0.5  # chance that a training image is mirrored
     vertical_flip: float = 0.0  # likewise upside down; for cells and aerial images
-    stuff_maps: str = "auto"  # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
+    stuff_maps: str = (
+        "auto"  # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
+    )
     drop_invalid: bool = False  # leave out broken annotations instead of stopping at them
     keep_empty: bool = True  # train on images without objects too
     workers: int = -1  # processes that read images; -1 = one for each core, at most 8
@@ -157,7 +185,7 @@ class OptimConfig:
     epochs: int = 20
     batch_size: int = 16  # images in one step
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.02  # for `lr_batch` images a step; scaled in proportion (sgd) or by the square root (adamw)
+    lr: float = 0.02  # for `lr_batch` images a step; sgd scales it linearly, adamw by square root
     lr_batch: int = 16
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -168,7 +196,9 @@ class OptimConfig:
     gamma: float = 0.1
     clip_norm: float = 0.0  # largest norm of the gradient; 0 = no clipping
     max_steps: int = 0  # length of the training in steps instead of epochs; 0 = epochs count
-    max_minutes: float = 0.0  # end after so many minutes of steps, with the whole schedule in them; 0 = no limit
+    max_minutes: float = (
+        0.0  # end after so many minutes of steps, with the whole schedule in them; 0 = no limit
+    )
     log_every: int = 20  # steps between lines of the log
     seed: int = 0
 
@@ -223,7 +253,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
     """Build a config from nested dicts; what is missing keeps its default.
 
     Raises:
-        ConfigError: unknown key, wrong type or impossible combination, with its path and near matches.
+        ConfigError: unknown key, wrong type or impossible combination; gives path and near matches.
     """
     return override(Config(), values)
 
@@ -231,7 +261,8 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 def override(config: Config, values: Mapping[str, Any]) -> Config:
     """Return `config` with the values of a nested dict laid over it.
 
-    An optional part (`model.semantic`) is switched off by `None` or `False` and on, with its defaults, by `True`.
+    An optional part (`model.semantic`) is switched off by `None` or `False` and on, with its
+    defaults, by `True`.
 
     Raises:
         ConfigError: as `from_dict`.
@@ -315,7 +346,10 @@ def _tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     kinds = [args[0]] * len(items) if args[1:] == (Ellipsis,) else list(args)
     if len(kinds) != len(items):
         raise ConfigError(f"{path}: expected {len(kinds)} values, got {len(items)}: {items}")
-    return tuple(_merge(k, None, v, f"{path}[{i}]") for i, (k, v) in enumerate(zip(kinds, items, strict=True)))
+    return tuple(
+        _merge(k, None, v, f"{path}[{i}]")
+        for i, (k, v) in enumerate(zip(kinds, items, strict=True))
+    )
 
 
 def _scalar(kind: Any, value: Any, path: str) -> Any:

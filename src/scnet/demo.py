@@ -1,6 +1,6 @@
-"""The main job in a few minutes: train on generated images, evaluate, outline the coins in a photograph.
+"""The main job in a few minutes: train on generated images, evaluate, outline coins in a photo.
 
-The photograph is scikit-image's `coins`: 24 Greek coins from Pompeii, none of which the model has seen.
+The photograph is scikit-image's `coins`: 24 Greek coins from Pompeii, none seen by the model.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.detections import Detections
-from scnet.scoring import score
 from scnet.model.detector import Detector
 from scnet.ops.masks import to_rle
 from scnet.predict import Model, load
+from scnet.scoring import score
 
 Result = dict[str, Any]
 
@@ -33,10 +34,12 @@ def evaluate(
 
     Args:
         model: a loaded model, or what `load` takes.
-        max_detections: most objects per image, for the model and for the score; None keeps the model's own.
+        max_detections: most objects per image, for the model and for the score;
+            None keeps the model's own.
 
     Returns:
-        `{"bbox": {"AP": .., ...}, "segm": {...}, "per_class": {...}, "images": n, "seconds": s}`, AP as fractions.
+        `{"bbox": {"AP": .., ...}, "segm": {...}, "per_class": {...}, "images": n, "seconds": s}`,
+        AP as fractions.
 
     Raises:
         DataError: something wrong with the data, or its classes are not the model's.
@@ -45,7 +48,7 @@ def evaluate(
         >>> evaluate(scnet.load("runs/cells"), "my_data")["segm"]["AP"]  # doctest: +SKIP
     """
     model = model if isinstance(model, Model) else load(model)
-    dataset = load_dataset(data, split, model.config.data, train=False, classes=model.classes)
+    dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
     return evaluate_dataset(model.detector, dataset, max_detections=max_detections)[0]
 
 
@@ -84,7 +87,7 @@ def detect_dataset(
 
 
 def truth_as_detections(dataset: CocoDataset, index: int) -> Detections:
-    """Return the ground truth of an image as if it had been found, with score 1; crowds are left out."""
+    """Return the ground truth of an image as if found, with score 1; crowds are left out."""
     record = dataset.images[index]
     objects = [a for a in record.annotations if not a.crowd]
     return Detections(

@@ -1,4 +1,4 @@
-"""A trained model as users hold it: images of any kind in, detections in the image's own pixels out."""
+"""A trained model as users hold it: any kind of image in, detections in its own pixels out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Model:
 
     def __init__(self, detector: Detector, device: str | torch.device = "auto") -> None:
         self.device = pick_device(device)
-        self.detector = detector.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        detector.to(device=self.device)
+        detector.to(memory_format=torch.channels_last)
+        self.detector: Detector = detector.eval()
 
     @property
     def config(self) -> Config:
@@ -49,12 +51,12 @@ class Model:
     ) -> Detections: ...
     @overload
     def predict(
-        self, source: Sequence[Source], *, score: float = ..., max_detections: int | None = ...
+        self, source: list[Source], *, score: float = ..., max_detections: int | None = ...
     ) -> list[Detections]: ...
 
     def predict(
         self,
-        source: Source | Sequence[Source],
+        source: Source | list[Source],
         *,
         score: float = 0.5,
         max_detections: int | None = None,
@@ -62,7 +64,8 @@ class Model:
         """Return what is in an image, or in each of a list of images, from this score on.
 
         Args:
-            source: path, PIL image, (H, W, 3) or (H, W) uint8 array, (3, H, W) tensor 0..255, or a list of these.
+            source: path, PIL image, (H, W, 3) or (H, W) uint8 array, (3, H, W) tensor 0..255,
+                or a list of these.
             score: lowest score.
             max_detections: most objects per image; None takes the model's own setting.
 
@@ -72,13 +75,11 @@ class Model:
         Example:
             >>> found = scnet.load("runs/cells").predict("cells.png")  # doctest: +SKIP
         """
-        if isinstance(source, list | tuple):
+        if isinstance(source, list):
             return [self._predict_one(one, score, max_detections) for one in source]
-        return self._predict_one(source, score, max_detections)  # type: ignore[arg-type]
+        return self._predict_one(source, score, max_detections)
 
-    def _predict_one(
-        self, source: Source, score: float, max_detections: int | None
-    ) -> Detections:
+    def _predict_one(self, source: Source, score: float, max_detections: int | None) -> Detections:
         image = to_image(source)
         view = eval_view((image.height, image.width), self.config.data)
         images, sizes = pad_images([view_image(image, view)])
@@ -92,13 +93,11 @@ class Model:
         return f"Model({self.config.recipe}, {len(self.classes)} classes, {self.device})"
 
 
-def load(
-    weights: str | os.PathLike[str], *, device: str | torch.device = "auto"
-) -> Model:
+def load(weights: str | os.PathLike[str], *, device: str | torch.device = "auto") -> Model:
     """Load a trained model.
 
     Args:
-        weights: run folder (its best checkpoint is taken), checkpoint folder or `.safetensors` file.
+        weights: run folder (its best checkpoint), checkpoint folder or `.safetensors` file.
         device: "auto" takes a GPU where there is one.
 
     Raises:
@@ -111,7 +110,7 @@ def load(
 
 
 def build(config: Config, *, pretrained: bool = True) -> Detector:
-    """Return the bare detector of a config, with backbone weights as `config.model.backbone.weights` says.
+    """Return a config's bare detector, backbone weights as `config.model.backbone.weights` says.
 
     Args:
         pretrained: False leaves the backbone at random numbers, whatever the config says.
@@ -147,7 +146,9 @@ def to_image(source: Source) -> Image.Image:
     if isinstance(source, Tensor):
         if source.ndim != 3 or source.shape[0] != 3:
             raise DataError(f"a tensor image must be (3, H, W), not {tuple(source.shape)}")
-        source = source.detach().cpu().clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        source = (
+            source.detach().cpu().clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        )
     if isinstance(source, np.ndarray):
         return read_image(_array_image(source))
     return read_image(source)
@@ -172,7 +173,10 @@ def image_files(sources: Sequence[str]) -> list[Path]:
         else:
             found = sorted(Path(p) for p in glob.glob(source, recursive=True) if Path(p).is_file())
         if not found:
-            raise DataError(f"{source}: no image found; give an image, a folder of images or a pattern such as 'a/*.jpg'")
+            raise DataError(
+                f"{source}: no image found; "
+                "give an image, a folder of images or a pattern such as 'a/*.jpg'"
+            )
         files += found
     return files
 
@@ -193,6 +197,12 @@ def write(found: Detections, folder: Path) -> tuple[Path, Path]:
 
 
 def _array_image(array: np.ndarray[Any, Any]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise DataError(f"an array image must be (H, W, 3) or (H, W) uint8, not {array.shape} {array.dtype}")
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+    ):
+        raise DataError(
+            f"an array image must be (H, W, 3) or (H, W) uint8, not {array.shape} {array.dtype}"
+        )
     return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)

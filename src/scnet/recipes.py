@@ -1,8 +1,8 @@
 """Architectures, ablations and schedules as values.
 
-Each function returns a `Config`; a variant is the config of another with a field replaced. `RECIPES` holds every one
-by the name that the command line knows. Settings follow the released implementation; where the paper's text says
-something else, the docstring says so.
+Each function returns a `Config`; a variant is the config of another with a field replaced.
+`RECIPES` holds every one by the name that the command line knows. Settings follow the released
+implementation; where the paper's text says something else, the docstring says so.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def cascade_mask_rcnn_semantic(num_classes: int = 80) -> Config:
 
 
 def htc(num_classes: int = 80) -> Config:
-    """Hybrid Task Cascade (Chen et al. 2019): masks on leaving boxes, information flow between mask branches."""
+    """Hybrid Task Cascade (Chen et al. 2019): masks on leaving boxes, with information flow."""
     mask = replace(THREE_SHALLOW, trained_on="leaving", flow=True)
     model = ModelConfig(num_classes=num_classes, semantic=SemanticConfig(), mask=mask)
     return Config(recipe="htc", model=model, optim=schedule_20e())
@@ -75,8 +75,8 @@ def htc_without_semantic(num_classes: int = 80) -> Config:
 def scnet(num_classes: int = 80) -> Config:
     """SCNet (Vu, Kang and Yoo 2021): sample consistency, feature relay and global context.
 
-    In training the mask branch sees the boxes that enter the last stage, as in the release; the paper's text says
-    that it sees those that leave it.
+    In training the mask branch sees the boxes that enter the last stage, as in the release; the
+    paper's text says that it sees those that leave it.
     """
     mask = MaskConfig(relay=True)
     semantic = SemanticConfig(residual=True)
@@ -86,13 +86,11 @@ def scnet(num_classes: int = 80) -> Config:
     return Config(recipe="scnet", model=model, optim=schedule_20e())
 
 
-def table2(
-    consistency: bool, relay: bool, context: bool, num_classes: int = 80
-) -> Config:
-    """One row of Table 2: Cascade Mask R-CNN with semantic branch, and the three parts of SCNet on or off.
+def table2(consistency: bool, relay: bool, context: bool, num_classes: int = 80) -> Config:
+    """A row of Table 2: Cascade Mask R-CNN + semantic branch, SCNet's three parts on or off.
 
-    With all three it is SCNet but for the settings in which the release's SCNet differs from its Cascade Mask R-CNN:
-    residual semantic branch, low-quality matches, score threshold.
+    With all three it is SCNet but for the settings in which the release's SCNet differs from its
+    Cascade Mask R-CNN: residual semantic branch, low-quality matches, score threshold.
     """
     config = cascade_mask_rcnn_semantic(num_classes)
     if consistency:
@@ -109,7 +107,7 @@ def naive_sample_consistency(num_classes: int = 80) -> Config:
 
 
 def sample_consistency(num_classes: int = 80) -> Config:
-    """One deep mask branch fed by the last box stage (effective sample consistency, Fig. 3b, Table 3)."""
+    """A deep mask branch on the last box stage (effective sample consistency, Fig. 3b, Table 3)."""
     return table2(True, False, False, num_classes)
 
 
@@ -119,7 +117,7 @@ def cascade_mask_rcnn_relay(num_classes: int = 80) -> Config:
 
 
 def scnet_context(weight: float | None, num_classes: int = 80) -> Config:
-    """SCNet with another weight of the global-context loss; None leaves the branch out (Table 5)."""
+    """SCNet with another global-context loss weight; None leaves the branch out (Table 5)."""
     context = None if weight is None else ContextConfig(loss_weight=weight)
     return replace_at(scnet(num_classes), "model.context", context)
 
@@ -135,7 +133,7 @@ def scnet_without_semantic(num_classes: int = 80) -> Config:
 
 
 def scnet_leaving(num_classes: int = 80) -> Config:
-    """SCNet as the paper's text has it: masks are trained on the boxes that leave the last stage."""
+    """SCNet as the paper's text has it: masks train on the boxes that leave the last stage."""
     return replace_at(scnet(num_classes), "model.mask.trained_on", "leaving")
 
 
@@ -155,9 +153,10 @@ def with_backbone(config: Config, name: str) -> Config:
 
 
 def lite(config: Config) -> Config:
-    """Shrink a recipe for CPUs and quick fine-tuning: EfficientNet-Lite0, narrow heads, small images, AdamW.
+    """Shrink a recipe for CPUs and quick fine-tuning: small backbone, narrow heads, small images.
 
-    The last step of the schedule and the small batch suit data sets of hundreds of images.
+    The backbone is EfficientNet-Lite0, the optimiser AdamW. The last step of the schedule and the
+    small batch suit data sets of hundreds of images.
     """
     model = replace(
         config.model,
@@ -261,7 +260,9 @@ def find(name: str) -> Config:
         ConfigError: no recipe has that name; the text names near ones.
     """
     if name not in RECIPES:
-        raise ConfigError(f'no recipe is named "{name}"{suggest(name, RECIPES)} (`scnet recipes` lists all)')
+        raise ConfigError(
+            f'no recipe is named "{name}"{suggest(name, RECIPES)} (`scnet recipes` lists all)'
+        )
     return replace(RECIPES[name](), recipe=name)
 
 

@@ -3,8 +3,9 @@
 Letters for sizes, the same in every annotation:
 
     B images, R RoIs of the whole batch, G ground truths of the whole batch, N boxes of one image,
-    M ground truths of one image (padded), C classes, D channels, H W image pixels, h w feature cells,
-    S side of a pooled RoI, A anchors of one image, K stages, P samples of one image
+    M ground truths of one image (padded), C classes, D channels, H W image pixels,
+    h w feature cells, S side of a pooled RoI, A anchors of one image, K stages,
+    P samples of one image
 
 Conventions:
 
@@ -14,8 +15,8 @@ Conventions:
     images   RGB in [0, 255] until the detector normalises them
     scores   are probabilities; `*_logits` are not
 
-The boxes of a batch are one flat tensor with an image index beside it, never a list of per-image bags: an image
-without boxes then needs no branch.
+The boxes of a batch are one flat tensor with an image index beside it, never a list of per-image
+bags: an image without boxes then needs no branch.
 """
 
 from __future__ import annotations
@@ -44,14 +45,16 @@ class ImageInfo(NamedTuple):
 class MaskCrops(NamedTuple):
     """Binary masks, each cut to its object, so that a thousand small objects cost little.
 
-    A crop holds the tight box of the mask and a margin of one pixel on every side. Where the margin lies outside the
-    image it repeats the image's border pixel, which is what RoIAlign sees there on a mask of full size; so pooling a
-    crop equals pooling the whole mask. Behind its own height and width a crop is padded with zeros to the common
-    size.
+    A crop holds the tight box of the mask and a margin of one pixel on every side. Where the margin
+    lies outside the image it repeats the image's border pixel, which is what RoIAlign sees there on
+    a mask of full size; so pooling a crop equals pooling the whole mask. Behind its own height and
+    width a crop is padded with zeros to the common size.
     """
 
     pixels: UInt8[Tensor, "G h w"]  # 0 or 1
-    origin: Int[Tensor, "G 2"]  # x and y, in the image, of the crop's first pixel; -1 where the margin is outside
+    origin: Int[
+        Tensor, "G 2"
+    ]  # x and y, in the image, of the crop's first pixel; -1 where the margin is outside
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ class Targets:
     labels: Int[Tensor, "G"]
     image: Int[Tensor, "G"]  # which image of the batch
     masks: MaskCrops
-    counts: tuple[int, ...]  # objects in each image; known on the host, so nothing waits for the device
+    counts: tuple[
+        int, ...
+    ]  # objects in each image; known on the host, so nothing waits for the device
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ class Batch:
     sizes: Int[Tensor, "B 2"]  # height and width of each image inside the padding
     info: tuple[ImageInfo, ...]
     targets: Targets | None = None  # None at inference
-    semantic: Int[Tensor, "B H W"] | None = None  # class of each pixel, IGNORE where unknown; None without the branch
+    semantic: Int[Tensor, "B H W"] | None = (
+        None  # class of each pixel, IGNORE where unknown; None without the branch
+    )
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with every tensor on `device`."""
@@ -90,7 +97,11 @@ class Batch:
         )
         semantic = None if self.semantic is None else move(self.semantic)
         return replace(
-            self, images=move(self.images), sizes=move(self.sizes), targets=targets, semantic=semantic
+            self,
+            images=move(self.images),
+            sizes=move(self.sizes),
+            targets=targets,
+            semantic=semantic,
         )
 
 
@@ -109,7 +120,7 @@ class Proposals(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """RoIs chosen for a training step, in each image positives first, padded to the same number P per image."""
+    """RoIs chosen for a training step: positives first in each image, padded to P per image."""
 
     rois: RoIs  # (B * P) boxes
     labels: Int[Tensor, "R"]  # class to predict; C = background
@@ -132,5 +143,7 @@ class Found(NamedTuple):
     boxes: Float[Tensor, "R 4"]
     scores: Float[Tensor, "R"]
     labels: Int[Tensor, "R"]
-    image: Int[Tensor, "R"]  # which image of the batch; sorted, and by falling score within an image
+    image: Int[
+        Tensor, "R"
+    ]  # which image of the batch; sorted, and by falling score within an image
     masks: Float[Tensor, "R S S"]  # probability of the mask on a grid laid over the box

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.model_cases import CLASSES, make_batch, make_detector, small
 from torch import Tensor
 
 from scnet.model.features import RoIFeatures
@@ -12,7 +13,6 @@ from scnet.model.rpn import make_anchors
 from scnet.model.sampling import BACKGROUND, IGNORED, RandomChoice, match, pad_targets, sample_rois
 from scnet.ops import boxes as box_ops
 from scnet.types import Found, Proposals, RoIs
-from tests.model_cases import CLASSES, make_batch, make_detector, small
 
 
 def random_boxes(*shape: int) -> Tensor:
@@ -62,7 +62,9 @@ def test_choice_takes_all_where_few_and_as_many_as_asked_where_many() -> None:
     candidates = torch.rand(4, 200) > 0.5
     candidates[3] = False
     candidates[2, 5:] = False
-    chosen = RandomChoice(torch.Generator().manual_seed(0))(candidates, torch.tensor([10, 0, 9, 9]), 10)
+    chosen = RandomChoice(torch.Generator().manual_seed(0))(
+        candidates, torch.tensor([10, 0, 9, 9]), 10
+    )
     assert (chosen & ~candidates).sum() == 0
     assert chosen.sum(1).tolist() == [10, 0, int(candidates[2].sum()), 0]
 
@@ -80,7 +82,9 @@ def test_samples_hold_ground_truth_first_and_the_label_of_their_object() -> None
     config = small("scnet").model.box
     boxes = torch.cat([batch.targets.boxes[None] + 1, random_boxes(1, 40)], dim=1).expand(2, -1, -1)
     proposals = Proposals(boxes, torch.ones(2, 43, dtype=torch.bool))
-    samples = sample_rois(proposals, pad_targets(batch.targets), CLASSES, 0.5, config, RandomChoice())
+    samples = sample_rois(
+        proposals, pad_targets(batch.targets), CLASSES, 0.5, config, RandomChoice()
+    )
     assert samples.is_gt[:3].all()
     assert not samples.is_gt[3:].any()
     assert samples.gt[:3].tolist() == [0, 1, 2]
@@ -196,8 +200,11 @@ def test_detections_scale_back_to_the_original_image() -> None:
     batch = make_batch((0,))
     info = (batch.info[0]._replace(size=(192, 256)),)
     found = Found(
-        torch.tensor([[10.0, 20, 50, 60]]), torch.ones(1), torch.zeros(1, dtype=torch.long),
-        torch.zeros(1, dtype=torch.long), torch.ones(1, 28, 28),
+        torch.tensor([[10.0, 20, 50, 60]]),
+        torch.ones(1),
+        torch.zeros(1, dtype=torch.long),
+        torch.zeros(1, dtype=torch.long),
+        torch.ones(1, 28, 28),
     )
     placed = detector.place(found, replace(batch, info=info))[0]
     assert placed.boxes.tolist() == [[20, 40, 100, 120]]

@@ -6,17 +6,19 @@ import dataclasses
 
 import pytest
 import torch
+from tests.model_cases import CLASSES, make_batch, make_detector, small
 
 from scnet import recipes
 from scnet.config import from_dict, to_dict
 from scnet.detections import Detections
 from scnet.model.detector import Detector
 from scnet.types import Losses, Proposals
-from tests.model_cases import CLASSES, make_batch, make_detector, small
 
 # Recipes that differ in nothing but the backbone's name or the schedule are built once.
 DISTINCT = {
-    dataclasses.replace(small(n), recipe="", optim=small("scnet").optim, data=small("scnet").data): n
+    dataclasses.replace(
+        small(n), recipe="", optim=small("scnet").optim, data=small("scnet").data
+    ): n
     for n in reversed(recipes.RECIPES)
 }
 CASES = {
@@ -87,7 +89,9 @@ def test_parameters_are_those_of_the_release(name: str, millions: float) -> None
     config = recipes.find(name)
     if config.model.semantic:
         semantic = dataclasses.replace(config.model.semantic, num_classes=183)
-        config = dataclasses.replace(config, model=dataclasses.replace(config.model, semantic=semantic))
+        config = dataclasses.replace(
+            config, model=dataclasses.replace(config.model, semantic=semantic)
+        )
     count = sum(p.numel() for p in Detector(config).parameters())
     statistics = 53120  # running means and variances, which the release's count leaves out too
     assert abs(count / 1e6 - millions) < 0.001, (count, statistics)
@@ -101,13 +105,17 @@ def test_lite_has_about_ten_million_parameters() -> None:
     "name", ["resnet101", "resnext101_64x4d", "convnext_atto", "mobilenetv3_small_050"]
 )
 def test_any_timm_backbone_with_four_strides_serves(name: str) -> None:
-    config = small("scnet", dataclasses.replace(small("scnet").model.backbone, name=name, widths=None))
+    config = small(
+        "scnet", dataclasses.replace(small("scnet").model.backbone, name=name, widths=None)
+    )
     found = Detector(config).predict([torch.rand(3, 64, 64) * 255])
     assert len(found) == 1
 
 
 def test_a_backbone_that_does_not_exist_is_named_with_near_ones() -> None:
-    config = small("scnet", dataclasses.replace(small("scnet").model.backbone, name="resnet5O", widths=None))
+    config = small(
+        "scnet", dataclasses.replace(small("scnet").model.backbone, name="resnet5O", widths=None)
+    )
     with pytest.raises(ValueError, match=r"no model 'resnet5O'.*resnet50"):
         Detector(config)
 

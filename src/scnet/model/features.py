@@ -1,7 +1,8 @@
 """What an image offers to its RoIs: the pyramid, the semantic branch and the global-context branch.
 
-The semantic branch is that of HTC (Chen et al. 2019, sec. 3.4), the global context that of SCNet (sec. 4.2). A RoI's
-feature is the sum of what the three give. `RoIFeatures` is the only caller of RoIAlign, in training and inference.
+The semantic branch is that of HTC (Chen et al. 2019, sec. 3.4), the global context that of SCNet
+(sec. 4.2). A RoI's feature is the sum of what the three give. `RoIFeatures` is the only caller of
+RoIAlign, in training and inference.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ class SceneBranches(nn.Module):
         if self.semantic and out.semantic_logits is not None:
             if semantic is None:
                 raise ValueError(
-                    "the model has a semantic branch, but the batch has no semantic maps; load the data "
-                    "with them, or switch the branch off: --model.semantic off"
+                    "the model has a semantic branch, but the batch has no semantic maps; "
+                    "load the data with them, or switch the branch off: --model.semantic off"
                 )
             losses["semantic"] = self.semantic.loss(out.semantic_logits, semantic)
         if self.context and out.context_logits is not None:
@@ -76,7 +77,7 @@ class SceneBranches(nn.Module):
 
 
 class SemanticBranch(nn.Module):
-    """Fuses all levels at the size of P3; gives class logits per pixel and an embedding for the RoIs."""
+    """Fuses all levels at P3's size; gives class logits per pixel and an embedding for the RoIs."""
 
     def __init__(self, config: SemanticConfig, channels: int, num_classes: int) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class SemanticBranch(nn.Module):
     def loss(
         self, logits: Float[Tensor, "B classes h8 w8"], target: Int[Tensor, "B H W"]
     ) -> Float[Tensor, ""]:
-        """Return the weighted cross-entropy; as in the release the mean counts ignored pixels too."""
+        """Return the weighted cross-entropy; as in the release its mean counts ignored pixels."""
         target = target[:, ::SEMANTIC_STRIDE, ::SEMANTIC_STRIDE].long()
         total = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
         return self.config.loss_weight * total / target.numel()
@@ -138,7 +139,8 @@ class RoIFeatures:
 
     def __init__(self, scene: Scene, semantic_side: int) -> None:
         self.scene = scene
-        self.semantic_side = semantic_side  # the semantic map is always pooled to the mask's size, and averaged for boxes
+        # The semantic map is always pooled to the mask's size, and averaged for boxes.
+        self.semantic_side = semantic_side
 
     def __call__(self, rois: RoIs, side: int) -> Float[Tensor, "R D {side} {side}"]:
         """Return pyramid + semantic + global context for each RoI."""

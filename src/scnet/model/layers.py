@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class ResidualBlock(nn.Module):
     """Two convolutions and a skip; no norm and, unlike ResNet's block, no ReLU after the sum.
 
-    The weights keep PyTorch's default initialisation: the release never initialises these blocks itself, and that is
-    how the published models were trained.
+    The weights keep PyTorch's default initialisation: the release never initialises these blocks
+    itself, and that is how the published models were trained.
     """
 
     def __init__(self, channels: int) -> None:
@@ -22,7 +22,8 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "n D h w"]) -> Float[Tensor, "n D h w"]:
-        return x + self.conv2(F.relu(self.conv1(x)))
+        out: Tensor = x + self.conv2(F.relu(self.conv1(x)))
+        return out
 
 
 class ConvReLU(nn.Module):
@@ -47,8 +48,9 @@ def stack(channels: int, convs: int, residual: bool) -> nn.Sequential:
 def init_classifier(layer: nn.Conv2d) -> None:
     """Initialise a last layer as the release does for COCO's classes.
 
-    That is Kaiming-normal by the number of outputs. With one class instead of 80 it would make logits nine times as
-    large, and the first steps would only undo that; so fewer classes start like 80.
+    That is Kaiming-normal by the number of outputs. With one class instead of 80 it would make
+    logits nine times as large, and the first steps would only undo that; so fewer classes start
+    like 80.
     """
     nn.init.normal_(layer.weight, std=math.sqrt(2 / max(80, layer.out_channels)))
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

@@ -1,10 +1,13 @@
 """Mask branches: heads, mask information flow (HTC, sec. 3.2) and feature relay (SCNet, sec. 4.2).
 
-A recipe has one branch or several, each fed by a box stage. At inference all of them read the final boxes and their
-probabilities are averaged.
+A recipe has one branch or several, each fed by a box stage. At inference all of them read the final
+boxes and their probabilities are averaged.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -34,23 +37,26 @@ class MaskHead(nn.Module):
         """Return the feature that `logits` reads, and that flows on to the next head."""
         if self.flow is not None and previous is not None:
             x = x + self.flow(previous)
-        return self.convs(x)
+        out: Tensor = self.convs(x)
+        return out
 
     def logits(
         self, feature: Float[Tensor, "R D s s"], labels: Int[Tensor, "R"] | None = None
     ) -> Float[Tensor, "R n S S"]:
-        """Return the mask logits of every class; with `labels` those of the given class alone (n = 1)."""
+        """Return the mask logits of every class; with `labels` of the given one alone (n = 1)."""
         x = F.relu(self.upsample(feature))
         if labels is None:
-            return self.classifier(x)
+            every: Tensor = self.classifier(x)
+            return every
         # One class of 80 is asked for: computing just that one is a dot product per pixel.
-        weight, bias = self.classifier.weight[labels, :, 0, 0], self.classifier.bias[labels]
-        chosen = torch.bmm(weight[:, None], x.flatten(2)) + bias[:, None, None]
+        bias = cast(Tensor, self.classifier.bias)[labels, None, None]
+        weight = self.classifier.weight[labels, :, 0, 0]
+        chosen = torch.bmm(weight[:, None], x.flatten(2)) + bias
         return chosen.view(len(x), 1, *x.shape[2:])
 
 
 class FeatureRelay(nn.Module):
-    """Makes the box stage's shared feature spatial, so that it joins the mask feature (SCNet, sec. 4.2)."""
+    """Makes the box stage's shared feature spatial, to join the mask feature (SCNet, sec. 4.2)."""
 
     def __init__(self, hidden: int, channels: int, side: int) -> None:
         super().__init__()
@@ -59,22 +65,30 @@ class FeatureRelay(nn.Module):
         kaiming_normal(self.fc)
 
     def forward(self, hidden: Float[Tensor, "R hidden"]) -> Float[Tensor, "R D s s"]:
-        x = self.fc(hidden).view(-1, self.channels, self.side // 2, self.side // 2)
+        x: Tensor = self.fc(hidden).view(-1, self.channels, self.side // 2, self.side // 2)
         if not len(x):  # interpolate refuses no RoIs at all
-            return x.new_zeros(0, self.channels, self.side, self.side) + x.sum()
-        return F.interpolate(x, size=(self.side, self.side), mode="bilinear", align_corners=True)
+            return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+        size = (self.side, self.side)
+        return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 class MaskBranches(nn.Module):
     """All mask branches of a model."""
 
+    heads: Sequence[MaskHead]
+    relays: Sequence[FeatureRelay] | None
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config: MaskConfig = config.mask
         branches = range(len(config.mask.fed_by))
-        self.heads = nn.ModuleList(MaskHead(config, config.mask.flow and i > 0) for i in branches)
+        self.heads = nn.ModuleList(  # type: ignore[assignment]
+            MaskHead(config, config.mask.flow and i > 0) for i in branches
+        )
         self.relays = (
-            nn.ModuleList(FeatureRelay(config.box.hidden, config.channels, self.side) for _ in branches)
+            nn.ModuleList(  # type: ignore[assignment]
+                FeatureRelay(config.box.hidden, config.channels, self.side) for _ in branches
+            )
             if config.mask.relay
             else None
         )
@@ -97,18 +111,19 @@ class MaskBranches(nn.Module):
     ) -> Float[Tensor, "R n S S"]:
         """Return the mask logits of one branch, of every class or of `labels` alone.
 
-        `hidden` is the shared feature of the box stage that feeds the branch, for the same RoIs; None without relay.
+        `hidden` is the shared feature of the box stage that feeds the branch, for the same RoIs;
+        None without relay.
         """
         if self.relays is not None and hidden is not None:
             features = features + self.relays[branch](hidden)
         head, feature = self.heads[branch], None
         if self.config.flow:
-            for earlier in list(self.heads)[:branch]:
+            for earlier in self.heads[:branch]:
                 feature = earlier(features, feature)
         return head.logits(head(features, feature), labels)
 
     def loss_name(self, branch: int) -> str:
-        """Return what the loss of a branch is called: `mask`, or `mask1`, `mask2` ... where there are several."""
+        """Return a branch's loss name: `mask`, or `mask1`, `mask2` ... where there are several."""
         return f"mask{branch + 1}" if len(self.heads) > 1 else "mask"
 
     def loss(

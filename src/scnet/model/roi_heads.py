@@ -1,6 +1,8 @@
-"""The cascade: one loop over the box stages, for every architecture; `loss` and `predict` side by side."""
+"""The cascade: one loop over the box stages for every architecture; `loss` beside `predict`."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -19,10 +21,14 @@ from scnet.types import Found, Losses, Proposals, RoIs, Samples, Scene, Targets
 class RoIHeads(nn.Module):
     """Box stages in cascade, and the mask branches that they feed."""
 
+    stages: Sequence[BoxStage]
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.stages = nn.ModuleList(BoxStage(stage, config) for stage in config.box.stages)
+        self.stages = nn.ModuleList(  # type: ignore[assignment]
+            BoxStage(stage, config) for stage in config.box.stages
+        )
         self.masks = MaskBranches(config)
 
     def loss(
@@ -75,7 +81,9 @@ class RoIHeads(nn.Module):
         counts = torch.tensor([len(box) for box, _, _ in found], device=boxes.device)
         image = torch.repeat_interleave(torch.arange(len(found), device=boxes.device), counts)
         box, score, label = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return Found(box, score, label, image, self.mask_probabilities(features, RoIs(box, image), label))
+        return Found(
+            box, score, label, image, self.mask_probabilities(features, RoIs(box, image), label)
+        )
 
     def features(self, scene: Scene) -> RoIFeatures:
         """Return the pooling of a scene."""
@@ -133,7 +141,7 @@ class RoIHeads(nn.Module):
         if self.masks.relays is not None:
             # The boxes that enter a stage were already read by its box head.
             relayed = (
-                self.stages[stage].hidden(features(rois, SIDE))  # type: ignore[operator]
+                self.stages[stage].hidden(features(rois, SIDE))
                 if hidden is None
                 else hidden[positive]
             )
@@ -145,14 +153,12 @@ class RoIHeads(nn.Module):
             losses[self.masks.loss_name(branch)] = self.masks.loss(branch, logits, goals)
         return losses
 
-    def _hidden(
-        self, features: RoIFeatures, rois: RoIs
-    ) -> dict[int, Float[Tensor, "R hidden"]]:
-        """Return, where the relay needs it, the shared feature of each feeding box stage for the final boxes."""
+    def _hidden(self, features: RoIFeatures, rois: RoIs) -> dict[int, Float[Tensor, "R hidden"]]:
+        """Return, for the relay if any, each feeding stage's shared feature of the final boxes."""
         if self.masks.relays is None:
             return {}
         pooled = features(rois, SIDE)
-        return {s: self.stages[s].hidden(pooled) for s in set(self.config.mask.fed_by)}  # type: ignore[operator]
+        return {s: self.stages[s].hidden(pooled) for s in set(self.config.mask.fed_by)}
 
 
 def _by_image(rois: RoIs, valid: Tensor, images: int) -> Proposals:

@@ -1,4 +1,4 @@
-"""Region proposal network (Faster R-CNN, sec. 3.1) on a feature pyramid: anchors, head, proposals, loss."""
+"""Region proposal network (Faster R-CNN, sec. 3.1) on a pyramid: anchors, head, proposals, loss."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class RPN(nn.Module):
         index = _top_of_each_level(scores, out.counts, before)
         deltas = out.deltas.float().gather(1, index[..., None].expand(-1, -1, 4))
         boxes = box_ops.clip(box_ops.decode(out.anchors[index], deltas), sizes[:, None])
-        # The number kept of each level is the same in every image, so the levels of one image stand for all.
+        # Every image keeps the same number of each level, so the levels of one stand for all.
         level = out.level[index[0]]
         best, valid = top_proposals(boxes, scores.gather(1, index), level, config.nms_iou, after)
         return Proposals(best, valid)
@@ -81,7 +81,9 @@ class RPN(nn.Module):
             out.logits, positive.to(out.logits.dtype), reduction="none"
         )
         goals = truth.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
-        unit = out.anchors.new_tensor([0.0, 0.0, 1.0, 1.0])  # stands in where there is no object to aim at
+        unit = out.anchors.new_tensor(
+            [0.0, 0.0, 1.0, 1.0]
+        )  # stands in where there is no object to aim at
         goals = torch.where(positive[..., None], goals, unit)
         targets = box_ops.encode(out.anchors.expand_as(goals), goals)
         reg = F.smooth_l1_loss(out.deltas, targets, reduction="none", beta=config.box_loss_beta)
@@ -98,7 +100,9 @@ class RPN(nn.Module):
         inside = self._inside(out.anchors, sizes)
         overlap = overlaps(out.anchors[None], inside, truth)
         minimum = config.negative_iou
-        matched = match(overlap, config.positive_iou, config.negative_iou, minimum, low_quality=True)
+        matched = match(
+            overlap, config.positive_iou, config.negative_iou, minimum, low_quality=True
+        )
         positive, negative = choose_both(matched, inside, config.samples, 0.5, choose)
         return matched, positive, negative
 
@@ -132,7 +136,7 @@ def _top_of_each_level(
 ) -> Int[Tensor, "B N"]:
     """Return the columns of the `most` best anchors of each level."""
     index, start = [], 0
-    for level in scores.split(list(counts), dim=1):
+    for level in torch.split(scores, list(counts), dim=1):
         index.append(level.topk(min(most, level.shape[1]), dim=1).indices + start)
         start += level.shape[1]
     return torch.cat(index, dim=1)

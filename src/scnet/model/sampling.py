@@ -1,6 +1,7 @@
-"""Match boxes to ground truth and sample them for a training step: used by the RPN and by every box stage.
+"""Match boxes to ground truth and sample them for a training step, in RPN and box stages.
 
-Everything is batched and stays on the device: boxes are padded per image with a flag, and no step depends on a value.
+Everything is batched and stays on the device: boxes are padded per image with a flag, and no step
+depends on a value.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Choose(Protocol):
     def __call__(
         self, candidates: Bool[Tensor, "B N"], number: Int[Tensor, "B"], most: int
     ) -> Bool[Tensor, "B N"]:
-        """Return `number` of the candidates of each image, all where there are fewer; `number <= most`."""
+        """Return `number` candidates of each image, all where there are fewer; `number <= most`."""
         ...
 
 
@@ -51,7 +52,7 @@ class Truth(NamedTuple):
 
     boxes: Float[Tensor, "B M 4"]
     labels: Int[Tensor, "B M"]
-    index: Int[Tensor, "B M"]  # row in Targets
+    rows: Int[Tensor, "B M"]  # of Targets
     valid: Bool[Tensor, "B M"]
 
 
@@ -77,9 +78,9 @@ def match(
 ) -> Int[Tensor, "B N"]:
     """Return for each box the ground truth that it stands for, BACKGROUND or IGNORED.
 
-    A box stands for the object that it overlaps most, from `positive` on; below `negative` it is background. With
-    `low_quality` every object also takes the boxes that overlap it most, from `minimum` on (Faster R-CNN, sec. 3.1.2).
-    What does not exist has overlap -1.
+    A box stands for the object that it overlaps most, from `positive` on; below `negative` it is
+    background. With `low_quality` every object also takes the boxes that overlap it most, from
+    `minimum` on (Faster R-CNN, sec. 3.1.2). What does not exist has overlap -1.
     """
     best, index = overlap.max(dim=2)
     matched = torch.full_like(index, IGNORED)
@@ -97,19 +98,28 @@ def match(
 def overlaps(
     boxes: Float[Tensor, "#B N 4"], valid: Bool[Tensor, "#B N"], truth: Truth
 ) -> Float[Tensor, "B N M"]:
-    """Return the IoU of every box with every object of its image: 0 with objects that are padding, so that a
-    box without any is background; -1 for boxes that are not valid."""
+    """Return the IoU of every box with every object of its image.
+
+    It is 0 with objects that are padding, so that a box without any is background, and -1 for boxes
+    that are not valid.
+    """
     overlap = box_ops.iou(boxes, truth.boxes) * truth.valid[:, None, :]
     return overlap.masked_fill_(~valid[:, :, None], -1)
 
 
 @torch.no_grad()
 def sample_rois(
-    proposals: Proposals, truth: Truth, num_classes: int, iou: float, config: BoxConfig, choose: Choose
+    proposals: Proposals,
+    truth: Truth,
+    num_classes: int,
+    iou: float,
+    config: BoxConfig,
+    choose: Choose,
 ) -> Samples:
     """Choose the RoIs of one box stage.
 
-    Ground truth joins the proposals: early on the RPN finds nothing at IoU 0.5 (Faster R-CNN, sec. 3.2).
+    Ground truth joins the proposals: early on the RPN finds nothing at IoU 0.5
+    (Faster R-CNN, sec. 3.2).
     """
     overlap = overlaps(proposals.boxes, proposals.valid, truth)
     # `minimum` equals `iou`, so an object without a good box takes none.
@@ -144,9 +154,11 @@ def choose_both(
 def _positives_first(
     positive: Bool[Tensor, "B N"], negative: Bool[Tensor, "B N"], samples: int
 ) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
-    """Return the columns of the chosen, positives first, and which of them are real rather than padding."""
+    """Return the columns of the chosen, positives first, and which are real rather than padding."""
     count = positive.shape[1]
-    key = torch.arange(count, device=positive.device) + count * (2 - 2 * positive.long() - negative.long())
+    key = torch.arange(count, device=positive.device) + count * (
+        2 - 2 * positive.long() - negative.long()
+    )
     key = key.topk(min(samples, count), dim=1, largest=False).values
     return key % count, key < 2 * count
 
@@ -164,9 +176,11 @@ def _gather(
     slot = matched.clamp(min=0)
     image = torch.arange(len(order), device=order.device)[:, None].expand_as(order)
     return Samples(
-        rois=RoIs(boxes.gather(1, order[..., None].expand(-1, -1, 4)).flatten(0, 1), image.flatten()),
+        rois=RoIs(
+            boxes.gather(1, order[..., None].expand(-1, -1, 4)).flatten(0, 1), image.flatten()
+        ),
         labels=torch.where(positive, truth.labels.gather(1, slot), num_classes).flatten(),
-        gt=torch.where(positive, truth.index.gather(1, slot), BACKGROUND).flatten(),
+        gt=torch.where(positive, truth.rows.gather(1, slot), BACKGROUND).flatten(),
         is_gt=(order < truth.valid.shape[1]).flatten() & taken.flatten(),
         valid=taken.flatten(),
     )

@@ -1,6 +1,7 @@
 """Boxes: overlap, and the deltas by which a network moves one box onto another.
 
-Deltas are those of R-CNN (Girshick et al. 2014, app. C): shift of the centre in box sizes and log of the size ratio.
+Deltas are those of R-CNN (Girshick et al. 2014, app. C): shift of the centre in box sizes and log
+of the size ratio.
 """
 
 from __future__ import annotations
@@ -32,14 +33,12 @@ def decode(boxes: Float[Tensor, "*n 4"], deltas: Float[Tensor, "*n 4"]) -> Float
 
 
 def clip(boxes: Float[Tensor, "*n 4"], sizes: Int[Tensor, "*#n 2"]) -> Float[Tensor, "*n 4"]:
-    """Cut boxes at the border of their image; `sizes` are (height, width), broadcast against the boxes."""
+    """Cut boxes at their image's border; `sizes`, (height, width), broadcast against the boxes."""
     limit = sizes.flip(-1).to(boxes.dtype)
     return boxes.clamp(min=0).minimum(torch.cat([limit, limit], dim=-1))
 
 
-def iou(
-    a: Float[Tensor, "*#b n 4"], b: Float[Tensor, "*#b m 4"]
-) -> Float[Tensor, "*b n m"]:
+def iou(a: Float[Tensor, "*#b n 4"], b: Float[Tensor, "*#b m 4"]) -> Float[Tensor, "*b n m"]:
     """Return the overlap of every box of `a` with every box of `b`; 0 where both are empty."""
     a, b = a.unsqueeze(-2), b.unsqueeze(-3)
     width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])

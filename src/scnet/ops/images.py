@@ -14,7 +14,7 @@ DIVISOR = 32  # the coarsest map of the backbone then has whole cells
 def pad_images(
     images: Sequence[Num[Tensor, "3 _h _w"]],
 ) -> tuple[Num[Tensor, "B 3 H W"], Int[Tensor, "B 2"]]:
-    """Stack images at the top left of a common size, a multiple of 32; return their own sizes beside them."""
+    """Stack images at the top left of a common size, a multiple of 32; also return their sizes."""
     sizes = torch.tensor([image.shape[-2:] for image in images])
     height, width = (-(-int(side) // DIVISOR) * DIVISOR for side in sizes.amax(0))
     padded = images[0].new_zeros(len(images), 3, height, width)

@@ -17,7 +17,8 @@ def top_proposals(
 ) -> tuple[Float[Tensor, "B {keep} 4"], Bool[Tensor, "B {keep}"]]:
     """Return the `keep` best boxes of each image that survive NMS within their group, best first.
 
-    Boxes without width or height are dropped. Fewer survivors are padded; the second value is False there.
+    Boxes without width or height are dropped. Fewer survivors are padded;
+    the second value is False there.
     """
     count, device = len(boxes), boxes.device
     best = boxes.new_zeros(count, keep, 4)
@@ -38,7 +39,7 @@ def class_nms(
     iou: float,
     keep: int,
 ) -> tuple[Float[Tensor, "n 4"], Float[Tensor, "n"], Int[Tensor, "n"]]:
-    """Return boxes, scores and labels of the `keep` best that survive NMS within their class, best first."""
+    """Return boxes, scores, labels of the `keep` best survivors of NMS per class, best first."""
     row, label = (scores > threshold).nonzero(as_tuple=True)
     boxes = boxes.expand(-1, scores.shape[1], 4)[row, label]
     found = scores[row, label]

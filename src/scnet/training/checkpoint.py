@@ -1,4 +1,4 @@
-"""Checkpoints: weights as safetensors with config and class names beside them, and the state that resuming needs.
+"""Checkpoints: safetensors weights, config and class names beside them, what resuming needs.
 
 A checkpoint is a folder:
 
@@ -48,7 +48,7 @@ def save(folder: Path, detector: Detector, state: dict[str, Any] | None = None) 
 
 
 def load(path: str | os.PathLike[str], **changes: Any) -> Detector:
-    """Return the detector of a run folder (its best checkpoint), a checkpoint folder or a safetensors file.
+    """Return the detector of a run folder (best checkpoint), checkpoint folder or safetensors file.
 
     `changes` are laid over the stored config, as `scnet.config.override` takes them.
 
@@ -63,7 +63,9 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Detector:
             header = (opened.metadata() or {}).get("scnet")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{file}: cannot be read as safetensors ({error}); is it cut off?") from error
+        raise CheckpointError(
+            f"{file}: cannot be read as safetensors ({error}); is it cut off?"
+        ) from error
     detector = Detector(override(_config(file, header), changes))
     _fill(detector, tensors, file)
     return detector.eval()
@@ -73,7 +75,9 @@ def load_state(folder: Path) -> dict[str, Any]:
     """Return the state that resuming needs."""
     file = folder / STATE
     if not file.is_file():
-        raise CheckpointError(f"{file}: not there, so this training cannot be resumed; start a new one")
+        raise CheckpointError(
+            f"{file}: not there, so this training cannot be resumed; start a new one"
+        )
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state
 
@@ -85,14 +89,21 @@ def find_weights(path: Path) -> Path:
         if place.is_file():
             return place
     if path.is_dir():
-        raise CheckpointError(f"{path}: holds no {WEIGHTS}, nor best/ or last/ with one; give a run folder or a file")
-    raise CheckpointError(f"{path}: no such file or folder; give a run folder, a checkpoint folder or a .safetensors file")
+        raise CheckpointError(
+            f"{path}: holds no {WEIGHTS}, nor best/ or last/ with one; give a run folder or a file"
+        )
+    raise CheckpointError(
+        f"{path}: no such file or folder; "
+        "give a run folder, a checkpoint folder or a .safetensors file"
+    )
 
 
 def _config(file: Path, header: str | None) -> Config:
     beside = file.parent / CONFIG
     if header is None and not beside.is_file():
-        raise CheckpointError(f"{file}: carries no config and there is no {CONFIG} beside it; is it a file of scnet?")
+        raise CheckpointError(
+            f"{file}: carries no config and there is no {CONFIG} beside it; is it a file of scnet?"
+        )
     text = header if header is not None else beside.read_text()
     try:
         return from_dict(json.loads(text))

@@ -1,4 +1,4 @@
-"""What a training says: a progress bar or plain lines on stderr, and every figure in `log.jsonl`."""
+"""What a training says: progress bar or plain lines on stderr, every figure in `log.jsonl`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 
 class Meter:
-    """Averages over the steps since the last line of the log. Values stay on the device until then."""
+    """Averages over the steps since the last log line. Values stay on the device until then."""
 
     def __init__(self) -> None:
         self.reset()
@@ -64,8 +64,11 @@ class Log:
         self.bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
             self.bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
-                TextColumn("{task.fields[text]}"), console=self.console,
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:3.0f} %"),
+                TextColumn("{task.fields[text]}"),
+                console=self.console,
             )
             self.task = self.bar.add_task("training", total=1.0, text="")
             self.bar.start()
@@ -75,7 +78,8 @@ class Log:
         self._write({"kind": "train", **record})
         text = (
             f"epoch {record['epoch']:.2f}  step {record['step']}  loss {record['loss']:.3f}  "
-            f"lr {record['lr']:.2e}  {record['images_per_second']:.1f} images/s  {duration(seconds_left)} left"
+            f"lr {record['lr']:.2e}  {record['images_per_second']:.1f} images/s  "
+            f"{duration(seconds_left)} left"
         )
         if self.bar:
             self.bar.update(self.task, completed=progress, text=text)
@@ -85,7 +89,9 @@ class Log:
     def evaluation(self, record: Record) -> None:
         """Log the figures of an evaluation."""
         self._write({"kind": "eval", **record})
-        aps = "  ".join(f"{n} AP {100 * record[k]['AP']:.1f}" for k, n in (("bbox", "box"), ("segm", "mask")))
+        aps = "  ".join(
+            f"{n} AP {100 * record[k]['AP']:.1f}" for k, n in (("bbox", "box"), ("segm", "mask"))
+        )
         self.say(f"epoch {record['epoch']:.2f}  validation: {aps}  ({record['seconds']:.0f} s)")
 
     def say(self, text: str) -> None:

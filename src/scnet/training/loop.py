@@ -45,7 +45,7 @@ def train(
     Args:
         recipe: a name (`scnet recipes` lists them) or a config.
         data: folder in a usual COCO layout, or an annotation file.
-        output: folder of the run; must not exist. None makes `runs/RECIPE`, numbered where that is taken.
+        output: folder of the run; must not exist. None makes `runs/RECIPE`, numbered if taken.
         epochs: short for `settings={"optim": {"epochs": ...}}`.
         settings: nested dict laid over the recipe.
 
@@ -100,7 +100,7 @@ class Trainer:
         self.loader = train_loader(dataset, self.config.optim, self.config.data)
         optim = self.config.optim
         self.accelerator = Accelerator()
-        detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        detector.to(memory_format=torch.channels_last)
         self.model, self.optimizer = self.accelerator.prepare(
             detector, make_optimizer(detector, optim)
         )
@@ -141,7 +141,8 @@ class Trainer:
             paths = ", ".join(info.path for info in batch.info)
             raise FloatingPointError(
                 f"the loss is not finite at step {self.step}: {parts}; images: {paths}. "
-                "Lower --optim.lr or set --optim.clip-norm; `scnet check-data` finds broken annotations"
+                "Lower --optim.lr or set --optim.clip-norm; "
+                "`scnet check-data` finds broken annotations"
             )
         self.optimizer.zero_grad()
         self.accelerator.backward(total)
@@ -240,7 +241,8 @@ class Trainer:
         short, long = config.data.size
         for line in (
             f"recipe {config.recipe}: {parameters:.1f} M parameters, on {self.accelerator.device}",
-            f"data {config.data.path}: {len(self.dataset)} train and {val} images, {_names(config.classes)}",
+            f"data {config.data.path}: {len(self.dataset)} train and {val} images, "
+            f"{_names(config.classes)}",
             f"images resized to {short} (longer side at most {long}), {optim.batch_size} a step, "
             f"{self.total_steps} steps{minutes}, {optim.optimizer} at {self.rate:g}",
             f"run folder {self.folder}",
@@ -249,7 +251,7 @@ class Trainer:
 
 
 def load_train_set(config: Config) -> CocoDataset:
-    """Return the training images of a config, with semantic maps where the model learns from them."""
+    """Return a config's training images, with semantic maps where the model learns from them."""
     if not config.data.path:
         raise DataError("no data set given; add --data PATH")
     semantic = config.model.semantic is not None
@@ -262,9 +264,7 @@ def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
     if model.semantic is not None:
         semantic = replace(model.semantic, num_classes=dataset.semantic_classes)
         model = replace(model, semantic=semantic)
-    return replace(
-        config, model=model, classes=dataset.classes, category_ids=dataset.category_ids
-    )
+    return replace(config, model=model, classes=dataset.classes, category_ids=dataset.category_ids)
 
 
 def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "runs") -> Path:
@@ -276,7 +276,9 @@ def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "ru
     if output is not None:
         folder = Path(output)
         if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(f"{folder}: exists and is not empty; give another folder or remove it")
+            raise FileExistsError(
+                f"{folder}: exists and is not empty; give another folder or remove it"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     number = 1

@@ -14,19 +14,18 @@ from scnet.config import OptimConfig
 
 
 def make_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """Return the optimiser over everything that learns; as in the release weight decay spares nothing."""
+    """Return the optimiser of all that learns; as in the release, weight decay spares nothing."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if config.optimizer == "adamw":
         return AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    return SGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    return SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def base_rate(config: OptimConfig, batch_size: int) -> float:
     """Return the learning rate for a batch of this many images.
 
-    SGD: in proportion to the batch (Goyal et al. 2017). AdamW: by the square root (Malladi et al. 2022).
+    SGD: in proportion to the batch (Goyal et al. 2017). AdamW: by the square root
+    (Malladi et al. 2022).
     """
     ratio = batch_size / config.lr_batch
     return config.lr * (ratio if config.optimizer == "sgd" else math.sqrt(ratio))
