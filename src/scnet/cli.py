@@ -276,9 +276,9 @@ def _recipes(options: argparse.Namespace) -> None:
 
         print(yaml.safe_dump(to_dict(recipes.find(options.name)), sort_keys=False), end="")
         return
-    width = max(map(len, recipes.RECIPES))
     for name in recipes.RECIPES:
-        print(f"{name:<{width}}  {recipes.describe(name)}")
+        sentence, parts = recipes.describe(name).split("\n")
+        print(f"{name:<32}{sentence}\n{'':<32}{parts}")
 
 
 def _demo(options: argparse.Namespace) -> None:

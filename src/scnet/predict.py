@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -23,7 +24,7 @@ from scnet.ops.images import pad_images
 from scnet.training import checkpoint
 from scnet.types import Batch, ImageInfo
 
-Source = str | os.PathLike[str] | Image.Image | np.ndarray[Any, Any] | Tensor
+Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 
 
 class Model:
@@ -196,7 +197,7 @@ def write(found: Detections, folder: Path) -> tuple[Path, Path]:
     return picture, results
 
 
-def _array_image(array: np.ndarray[Any, Any]) -> Image.Image:
+def _array_image(array: NDArray[Any]) -> Image.Image:
     if (
         array.dtype != np.uint8
         or array.ndim not in (2, 3)

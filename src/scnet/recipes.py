@@ -267,9 +267,23 @@ def find(name: str) -> Config:
 
 
 def describe(name: str) -> str:
-    """Return one line that says what a recipe is."""
+    """Return two lines: what a recipe is, and which parts it has."""
     recipe = RECIPES[name]
     while isinstance(recipe, functools.partial):
-        inner = recipe.args[0] if recipe.args and callable(recipe.args[0]) else recipe.func
-        recipe = inner
-    return (recipe.__doc__ or "").splitlines()[0]
+        recipe = recipe.args[0] if recipe.args and callable(recipe.args[0]) else recipe.func
+    sentence = (recipe.__doc__ or "").splitlines()[0]
+    return f"{sentence}\n{', '.join(_parts(RECIPES[name]()))}"
+
+
+def _parts(config: Config) -> list[str]:
+    """Return what tells a recipe from the others."""
+    model, mask = config.model, config.model.mask
+    stages, convs = len(model.box.stages), f"{mask.convs} convs"
+    fed = " ".join(str(stage + 1) for stage in mask.fed_by)
+    parts = [model.backbone.name, f"{stages} box stage{'s' if stages > 1 else ''}"]
+    parts.append(f"masks after {fed}, {convs}")
+    parts += ["semantic"] * (model.semantic is not None)
+    if model.context is not None:
+        parts.append(f"context x {model.context.loss_weight:g}")
+    parts += ["relay"] * mask.relay + ["flow"] * mask.flow
+    return [*parts, f"{config.optim.epochs} epochs"]

@@ -43,7 +43,7 @@ class Meter:
 
     def record(self) -> Record:
         """Return the averages and start anew."""
-        losses = {name: round(float(total) / self.steps, 5) for name, total in self.sums.items()}
+        losses = {name: round(total.item() / self.steps, 5) for name, total in self.sums.items()}
         values = {
             "loss": round(sum(losses.values()), 5),
             "losses": losses,

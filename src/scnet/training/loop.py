@@ -137,7 +137,7 @@ class Trainer:
         losses: Losses = self.model(batch)
         total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
-            parts = {name: float(value) for name, value in losses.items()}
+            parts = {name: value.detach().item() for name, value in losses.items()}
             paths = ", ".join(info.path for info in batch.info)
             raise FloatingPointError(
                 f"the loss is not finite at step {self.step}: {parts}; images: {paths}. "

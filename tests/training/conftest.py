@@ -1,0 +1,23 @@
+"""A generated data set, and settings under which a training takes seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.quick import QUICK
+
+from scnet.data.synthetic import generate
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six training and three validation images of discs and other shapes."""
+    return generate(tmp_path_factory.mktemp("data") / "shapes", train=6, val=3, size=(128, 128))
+
+
+@pytest.fixture
+def quick() -> dict[str, Any]:
+    """Settings of a training that takes seconds."""
+    return QUICK

@@ -1,0 +1,160 @@
+"""Properties of a training: what it learns from, what it writes, how it goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import scnet
+from scnet.config import merge
+from scnet.model.detector import Detector
+from scnet.training.loop import Trainer, resume, train
+
+
+def records(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [r for r in map(json.loads, lines) if r["kind"] == kind]
+
+
+def test_a_run_folder_holds_what_it_should(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = train("scnet_lite", shapes, output=tmp_path / "run", settings=quick, quiet=True)
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml",
+        "log.jsonl",
+        "curves.png",
+        "samples",
+        "last",
+        "best",
+    }
+    assert len(records(folder, "train")) == 2 * 3
+    assert [r["epoch"] for r in records(folder, "eval")] == [1, 2]
+    assert len(list((folder / "samples").iterdir())) == 2
+    model = scnet.load(folder, device="cpu")
+    assert model.classes == ("disc", "other")
+    result = scnet.evaluate(model, shapes)
+    assert set(result) == {"bbox", "segm", "per_class", "images", "seconds"}
+    last = records(folder, "eval")[-1]
+    best = max(r["segm"]["AP"] for r in records(folder, "eval"))
+    assert result["segm"]["AP"] == pytest.approx(best)
+    assert last["step"] == 6
+
+
+def test_resuming_ends_where_the_uninterrupted_run_ends(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train("scnet_lite", shapes, output=tmp_path / "whole", settings=quick, quiet=True)
+    step = Trainer.train_step
+
+    def interrupted(self: Trainer, batch: Any) -> Any:
+        if self.step == 4:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train("scnet_lite", shapes, output=tmp_path / "cut", settings=quick, quiet=True)
+    monkeypatch.undo()
+    torch.manual_seed(99)
+    resume(tmp_path / "cut", quiet=True)
+    a = load_file(whole / "last" / "model.safetensors")
+    b = load_file(tmp_path / "cut" / "last" / "model.safetensors")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    short = merge(quick, {"optim": {"max_steps": 2}, "eval": {"pictures": 0}})
+    losses = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        settings = merge(short, {"optim": {"seed": seed}})
+        folder = train("mask_rcnn", shapes, output=tmp_path / name, settings=settings, quiet=True)
+        losses.append([r["loss"] for r in records(folder, "train")])
+    assert losses[0] == losses[1] != losses[2]
+
+
+def add_stuff_maps(data: Path) -> None:
+    """Write maps of four classes beside the images, and none for one image."""
+    for split in ("train", "val"):
+        maps = data / f"semantic_{split}"
+        maps.mkdir()
+        for file in sorted((data / split).iterdir())[1:]:
+            pixels = np.arange(128 * 128, dtype=np.uint8).reshape(128, 128) % 4
+            Image.fromarray(pixels).save(maps / f"{file.stem}.png")
+    (data / "annotations" / "semantic_categories.json").write_text(
+        json.dumps([{"train_id": i} for i in range(4)])
+    )
+
+
+@pytest.mark.parametrize(("semantic", "classes"), [("maps", 4), ("masks", 3), ("off", None)])
+def test_the_semantic_branch_learns_from_maps_from_masks_or_is_off(
+    semantic: str, classes: int | None, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    from scnet.data.synthetic import generate
+
+    data = generate(tmp_path / "shapes", train=4, val=2, size=(128, 128))
+    if semantic == "maps":
+        add_stuff_maps(data)
+    change: dict[str, Any] = {"optim": {"max_steps": 2}, "eval": {"pictures": 0}}
+    if semantic == "off":
+        change["model"] = {"semantic": False}
+    folder = train(
+        "scnet", data, output=tmp_path / "run", settings=merge(quick, change), quiet=True
+    )
+    assert ("semantic" in records(folder, "train")[0]["losses"]) is (semantic != "off")
+    model = scnet.load(folder, device="cpu")
+    branch = model.detector.branches.semantic
+    assert (branch and branch.classifier.out_channels) == classes
+    assert scnet.evaluate(model, data)["images"] == 2
+    model.predict(next((data / "val").iterdir()))
+
+
+def test_images_with_crowd_regions_alone_train(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    content = json.loads((shapes / "annotations" / "instances_train.json").read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = 1
+    data = tmp_path / "crowds"
+    (data / "annotations").mkdir(parents=True)
+    (data / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    (data / "train").symlink_to(shapes / "train")
+    settings = merge(quick, {"optim": {"max_steps": 2}})
+    folder = train("scnet", data, output=tmp_path / "run", settings=settings, quiet=True)
+    assert all(np.isfinite(r["loss"]) for r in records(folder, "train"))
+    assert all(r["losses"]["mask"] == 0 for r in records(folder, "train"))
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_images(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Detector, "forward", lambda *_: {"mask": torch.tensor(float("nan"), requires_grad=True)}
+    )
+    with pytest.raises(FloatingPointError, match=r"not finite at step 0.*images: .*train.*\.jpg"):
+        train("scnet", shapes, output=tmp_path / "run", settings=quick, quiet=True)
+
+
+def test_a_folder_that_holds_something_is_not_written_to(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(FileExistsError, match="exists and is not empty"):
+        train("scnet", shapes, output=tmp_path, settings=quick, quiet=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_time_bounds_a_training(shapes: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    settings = merge(quick, {"optim": {"epochs": 10**6, "max_minutes": 0.02}, "eval": {"every": 0}})
+    folder = train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
+    assert len(records(folder, "eval")) == 1
+    assert records(folder, "train")[-1]["lr"] < 1e-3
