@@ -126,13 +126,21 @@ def test_predict_refuses_to_overwrite(weights: Path, photo: Path, tmp_path: Path
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_an_unreadable_image_is_named(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_unreadable_image_is_named_and_the_others_are_done(
+    weights: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"not an image")
-    out = str(tmp_path / "out")
-    assert main(["predict", str(weights), str(tmp_path / "broken.jpg"), "-o", out]) == 1
+    broken, out = tmp_path / "broken.jpg", tmp_path / "out"
+    broken.write_bytes(b"not an image")
+    assert main(["predict", str(weights), str(broken), str(photo), "-o", str(out)]) == 1
     assert "broken.jpg" in capsys.readouterr().err
+    assert {p.name for p in out.iterdir()} == {"photo_masks.png", "photo.json"}
+
+
+def test_resuming_before_the_first_checkpoint_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--resume", str(tmp_path)]) == 1
+    assert "no checkpoint yet" in capsys.readouterr().err
 
 
 def test_train_eval_and_predict_work_from_the_command_line(

@@ -237,7 +237,8 @@ def _eval(options: argparse.Namespace) -> None:
         print(f"wrote {options.json}")
 
 
-def _predict(options: argparse.Namespace) -> None:
+def _predict(options: argparse.Namespace) -> int:
+    from scnet.data.images import DataError
     from scnet.predict import image_files, load, write
     from scnet.training.loop import new_folder
 
@@ -245,11 +246,19 @@ def _predict(options: argparse.Namespace) -> None:
     model = load(options.weights, device=options.device)
     _say(options, f"{model}; {len(files)} images, score from {options.score:g}")
     folder = new_folder(options.output, "predictions", root=".")
+    failed = 0
     for file in files:
-        found = model.predict(file, score=options.score, max_detections=options.max_detections)
+        try:
+            found = model.predict(file, score=options.score, max_detections=options.max_detections)
+        except DataError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
         picture, _ = write(found, folder)
         _say(options, f"{file}: {len(found)} objects -> {picture}")
-    print(f"wrote {len(files)} pictures (*_masks.png) and COCO results (*.json) to {folder}")
+    done = len(files) - failed
+    print(f"wrote {done} pictures (*_masks.png) and COCO results (*.json) to {folder}")
+    return 1 if failed else 0
 
 
 def _check_data(options: argparse.Namespace) -> int:

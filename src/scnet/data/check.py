@@ -215,9 +215,7 @@ class _FileCheck:
             self.add("warning", "", reason, "remove them from the categories, or add examples")
         empty = [image_name(images[i]) for i, entries in objects.items() if not entries]
         if empty:
-            action = (
-                "nothing, if that is meant; --data.keep-empty false leaves them out of training"
-            )
+            action = "that may be meant; --data.keep-empty false leaves them out of training"
             self.add("note", "", f"{len(empty)} images have no object, such as {empty[0]}", action)
 
     def _root(self, images: Mapping[int, Entry]) -> Path | None:

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from scnet.ops.rle import RLE, Runs, area, box, decode, encode, foreground, pack, runs, to_rle
 from scnet.types import MaskCrops, Size
@@ -154,6 +153,9 @@ def rle_from_probabilities(
 def _pool(
     masks: UInt8[Tensor, "G h w"], index: Int[Tensor, "R"], boxes: Float[Tensor, "R 4"], size: int
 ) -> Float[Tensor, "R {size} {size}"]:
+    # Importing torchvision takes seconds, and reading data does without.
+    from torchvision.ops import roi_align
+
     rois = torch.cat((index[:, None].to(boxes), boxes), dim=1)
     pooled: Tensor = roi_align(
         masks[:, None].to(boxes), rois, (size, size), sampling_ratio=0, aligned=True

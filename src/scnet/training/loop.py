@@ -80,6 +80,10 @@ def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
         CheckpointError: there is nothing to resume.
     """
     folder = Path(folder)
+    if folder.is_dir() and not (folder / "last").is_dir():
+        raise checkpoint.CheckpointError(
+            f"{folder}: no checkpoint yet, the first comes after the first epoch; start a new training"
+        )
     detector = checkpoint.load(folder / "last")
     state = checkpoint.load_state(folder / "last")
     config = from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
