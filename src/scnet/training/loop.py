@@ -82,7 +82,7 @@ def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
     folder = Path(folder)
     if folder.is_dir() and not (folder / "last").is_dir():
         raise checkpoint.CheckpointError(
-            f"{folder}: no checkpoint yet, the first comes after the first epoch; start a new training"
+            f"{folder}: no checkpoint yet, the first comes after an epoch; start a new training"
         )
     detector = checkpoint.load(folder / "last")
     state = checkpoint.load_state(folder / "last")
