@@ -168,17 +168,13 @@ def _add_recipes(commands: Any) -> None:
 
 
 def _add_demo(commands: Any) -> None:
-    example = "scnet demo -o demo"
     help = "train a small SCNet on generated images, then outline the coins in a photograph"
-    parser = _command(commands, "demo", _demo, help, example)
+    parser = _command(commands, "demo", _demo, help, "scnet demo -o demo")
+    text = "folder for everything it makes (default: demo, numbered where that is taken)"
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=text)
     parser.add_argument(
-        "-o",
-        "--output",
-        metavar="DIR",
-        default="demo",
-        help="folder for everything it makes (default: demo)",
+        "--steps", type=_positive, default=100, help="training steps (default: 100)"
     )
-    parser.add_argument("--minutes", type=float, default=2.0, help="training time (default: 2)")
 
 
 def _add_inference(parser: argparse.ArgumentParser) -> None:
@@ -293,7 +289,7 @@ def _recipes(options: argparse.Namespace) -> None:
 def _demo(options: argparse.Namespace) -> None:
     from scnet.demo import run
 
-    run(Path(options.output), options.minutes, quiet=options.quiet)
+    run(options.output, options.steps, quiet=options.quiet)
 
 
 class UsageError(ValueError):

@@ -10,28 +10,31 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scnet.config import ConfigError
+from scnet.config import merge
 
+STEPS = 100  # about two minutes on two idle cores
 SETTINGS: dict[str, Any] = {
     "data": {"size": [320, 400]},
-    "optim": {"warmup_steps": 30, "epochs": 1000, "log_every": 10, "lr": 1e-3},
+    "optim": {"warmup_steps": 30, "log_every": 10, "lr": 1e-3},
     "eval": {"every": 0},
 }
 
 
-def run(folder: Path, minutes: float = 2.0, *, quiet: bool = False) -> Path:
+def run(output: Path | None = None, steps: int = STEPS, *, quiet: bool = False) -> Path:
     """Train, evaluate and predict; return the picture of the coins.
+
+    Args:
+        output: folder for everything it makes; None makes `demo`, numbered where that is taken.
+        steps: of training.
 
     Raises:
         ImportError: scikit-image or the backbone weights are not installed.
-        FileExistsError: `folder` holds something already.
+        FileExistsError: `output` holds something already.
     """
     from scnet.data.synthetic import generate
     from scnet.predict import load, write
     from scnet.training.loop import new_folder, train
 
-    if minutes <= 0:
-        raise ConfigError(f"--minutes is {minutes:g}; it must be more than 0")
     start = time.perf_counter()
 
     def say(text: str) -> None:
@@ -39,18 +42,20 @@ def run(folder: Path, minutes: float = 2.0, *, quiet: bool = False) -> Path:
             print(f"[{time.perf_counter() - start:4.0f} s] {text}", file=sys.stderr)
 
     photo = _coins()
-    folder = new_folder(folder, "demo")
+    folder = new_folder(output, "demo", root=".")
     say("generating 180 images of discs and other shapes (about 15 s)")
     data = generate(folder / "data", train=150, val=30)
-    say(f"training scnet_lite on them for {minutes:g} minutes, then evaluating (about 20 s)")
-    settings = SETTINGS | {"optim": SETTINGS["optim"] | {"max_minutes": minutes}}
+    say(f"training scnet_lite for {steps} steps (about 2 minutes on 2 idle cores), then evaluating")
+    settings = merge(SETTINGS, {"optim": {"max_steps": steps}})
     trained = train("scnet_lite", data, output=folder / "run", settings=settings, quiet=quiet)
     say("looking for coins in a photograph")
     photo.save(folder / "coins.png")
     found = load(trained).predict(folder / "coins.png")
     discs = found[found.labels == found.classes.index("disc")]
     picture, _ = write(discs, folder)
-    print(f"found {len(discs)} of 24 coins in {time.perf_counter() - start:.0f} s")
+    print(
+        f"found {len(discs)} discs in a photograph of 24 coins; {time.perf_counter() - start:.0f} s"
+    )
     print(f"wrote {picture}; next: {trained}/curves.png, {trained}/samples, or your own image:")
     print(f"  scnet predict {trained} IMAGE")
     return picture

@@ -61,7 +61,7 @@ def sprite(rng: Random, side: int, kind: str, light: Light, plain: bool = False)
 def outline(rng: Random, kind: str, angle: Float[Array, "S S"]) -> Float[Array, "S S"]:
     """Return the radius, at most about 1, at each angle."""
     if kind == "disc":
-        wear = rng.choice([0.0, 0.006, 0.015])
+        wear = float(rng.choice([0.0, 0.006, 0.015]))
         return np.asarray(_ellipse(angle, rng.uniform(0.88, 1)) * _worn(rng, angle, wear))
     if kind == "polygon":
         return _polygon(angle, int(rng.integers(3, 7)))

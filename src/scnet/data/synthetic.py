@@ -227,7 +227,7 @@ def _developed(rng: Random, canvas: Float[Array, "H W D"]) -> UInt8[Array, "H W 
     canvas = canvas * (1 + rng.uniform(0, 0.25) * noise(rng, size, 2.0))[..., None].clip(0.4, 1.8)
     canvas = rng.uniform(0.75, 1.15) * canvas.clip(0, None) ** rng.uniform(0.75, 1.3)
     canvas = canvas + rng.uniform(-0.03, 0.06)
-    radius = rng.choice([0.0, 0.5, 0.9])
+    radius = float(rng.choice([0.0, 0.5, 0.9]))
     if radius:
         canvas = np.stack([blur(channel, radius) for channel in np.moveaxis(canvas, 2, 0)], axis=2)
     canvas = canvas + rng.uniform(0, 0.04) * rng.standard_normal(canvas.shape, np.float32)
