@@ -25,14 +25,14 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    name: str = "resnet50"  # any timm model that offers features_only
-    weights: str = (
-        "imagenet"  # "imagenet" (timm's own), a file, or "none" to start from random numbers
-    )
+    # any timm model that offers features_only; after the dot, which of its weights: torchvision's
+    # are those of the published models
+    name: str = "resnet50.tv_in1k"
+    # "imagenet" (timm's own), a file, or "none" to start from random numbers
+    weights: str = "imagenet"
     frozen_stages: int = 1  # stem and this many stages keep their weights; 0 = train all
-    frozen_norm: bool = (
-        True  # batch norm uses its stored statistics; its scale and shift still learn
-    )
+    # batch norm uses its stored statistics; its scale and shift still learn
+    frozen_norm: bool = True
     widths: tuple[int, ...] | None = None  # channels of a ResNet's stages; None = the model's own
 
 
@@ -42,9 +42,8 @@ class RPNConfig:
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
     positive_iou: float = 0.7
     negative_iou: float = 0.3
-    samples: int = (
-        256  # anchors per image in the loss, half of them positive where there are enough
-    )
+    # anchors per image in the loss, half of them positive where there are enough
+    samples: int = 256
     border: bool = False  # train on anchors across the image border (Mask R-CNN's release: yes)
     box_loss_beta: float = 1 / 9  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
     nms_iou: float = 0.7
@@ -85,18 +84,15 @@ class BoxConfig:
         BoxStageConfig(iou=0.7, delta_std=(0.033, 0.033, 0.067, 0.067), loss_weight=0.25),
     )
     hidden: int = 1024  # width of the two shared layers
-    class_agnostic: bool = (
-        True  # one box for all classes (cascades) instead of one per class (Mask R-CNN)
-    )
-    low_quality: bool = (
-        True  # each object takes its best box even where that box overlaps another object more
-    )
+    # one box for all classes (cascades) instead of one per class (Mask R-CNN)
+    class_agnostic: bool = True
+    # each object takes its best box even where that box overlaps another object more
+    low_quality: bool = True
     box_loss_beta: float = 1.0  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
     samples: int = 512  # RoIs per image and stage
     positive_fraction: float = 0.25
-    score_threshold: float = (
-        0.001  # lowest score of a detection; the release has 0.05 for Mask and Cascade R-CNN
-    )
+    # lowest score of a detection; the release has 0.05 for Mask and Cascade R-CNN
+    score_threshold: float = 0.001
     nms_iou: float = 0.5
     max_detections: int = 100  # per image; reaches the evaluator too
 
@@ -106,9 +102,8 @@ class MaskConfig:
     fed_by: tuple[int, ...] = (
         2,
     )  # one mask branch for each entry, fed by that box stage (0 = first)
-    trained_on: Literal["entering", "leaving"] = (
-        "entering"  # boxes that enter the stage, or leave it (HTC)
-    )
+    # boxes that enter the stage, or leave it (HTC)
+    trained_on: Literal["entering", "leaving"] = "entering"
     convs: int = 12
     residual: bool = True  # a skip over every two convolutions
     flow: bool = False  # each branch receives the features of the one before (HTC)
@@ -172,9 +167,8 @@ class DataConfig:
     ] = ()  # shorter sides to choose from at random in training; empty = only `size`
     flip: float = 0.5  # chance that a training image is mirrored
     vertical_flip: float = 0.0  # likewise upside down; for cells and aerial images
-    stuff_maps: str = (
-        "auto"  # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
-    )
+    # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
+    stuff_maps: str = "auto"
     drop_invalid: bool = False  # leave out broken annotations instead of stopping at them
     keep_empty: bool = True  # train on images without objects too
     workers: int = -1  # processes that read images; -1 = one for each core, at most 8
@@ -196,9 +190,8 @@ class OptimConfig:
     gamma: float = 0.1
     clip_norm: float = 0.0  # largest norm of the gradient; 0 = no clipping
     max_steps: int = 0  # length of the training in steps instead of epochs; 0 = epochs count
-    max_minutes: float = (
-        0.0  # end after so many minutes of steps, with the whole schedule in them; 0 = no limit
-    )
+    # end after so many minutes of steps, with the whole schedule in them; 0 = no limit
+    max_minutes: float = 0.0
     log_every: int = 20  # steps between lines of the log
     seed: int = 0
 

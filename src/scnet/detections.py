@@ -40,9 +40,8 @@ class Detections:
     size: Size
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]  # of each class, in the annotation file it came from
-    image: Any = (
-        None  # PIL image or (H, W, 3) uint8 array, for `plot`; None = read again from `path`
-    )
+    # PIL image or (H, W, 3) uint8 array, for `plot`; None = read again from `path`
+    image: Any = None
     path: str = ""
 
     def __post_init__(self) -> None:

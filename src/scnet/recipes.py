@@ -238,7 +238,7 @@ RECIPES: dict[str, Recipe] = {
     **{
         f"{name}_{short}": functools.partial(_with_backbone_of, recipe, full)
         for name, recipe in _ARCHITECTURES.items()
-        for short, full in (("r101", "resnet101"), ("x101", "resnext101_64x4d"))
+        for short, full in (("r101", "resnet101.tv_in1k"), ("x101", "resnext101_64x4d.tv_in1k"))
     },
     "mask_rcnn_20e": functools.partial(_with_schedule_of, mask_rcnn, schedule_20e()),
     **{

@@ -78,9 +78,8 @@ class Batch:
     sizes: Int[Tensor, "B 2"]  # height and width of each image inside the padding
     info: tuple[ImageInfo, ...]
     targets: Targets | None = None  # None at inference
-    semantic: Int[Tensor, "B H W"] | None = (
-        None  # class of each pixel, IGNORE where unknown; None without the branch
-    )
+    # class of each pixel, IGNORE where unknown; None without the branch
+    semantic: Int[Tensor, "B H W"] | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with every tensor on `device`."""

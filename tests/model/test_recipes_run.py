@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from tests.model_cases import CLASSES, make_batch, make_detector, small
+from tests.model_cases import CLASSES, HEIGHT, WIDTH, make_batch, make_detector, small
 
 from scnet import recipes
 from scnet.config import from_dict, to_dict
 from scnet.detections import Detections
 from scnet.model.detector import Detector
-from scnet.types import Losses, Proposals
+from scnet.types import IGNORE, Losses, Proposals
 
 # Recipes that differ in nothing but the backbone's name or the schedule are built once.
 DISTINCT = {
@@ -22,9 +22,13 @@ DISTINCT = {
     for n in reversed(recipes.RECIPES)
 }
 CASES = {
-    "one image empty": (3, 0),
-    "all images empty": (0, 0),
-    "both with objects": (4, 2),
+    "one image empty": make_batch((3, 0)),
+    "all images empty": make_batch((0, 0)),
+    "both with objects": make_batch((4, 2)),
+    # Crowd regions are no targets, and nothing is learnt from their pixels.
+    "only crowd": dataclasses.replace(
+        make_batch((0, 0)), semantic=torch.full((2, HEIGHT, WIDTH), IGNORE)
+    ),
 }
 
 
@@ -36,9 +40,9 @@ def without_gradient(detector: Detector, losses: Losses) -> list[str]:
 @pytest.mark.parametrize("name", sorted(DISTINCT.values()))
 def test_every_recipe_trains_and_predicts_with_and_without_objects(name: str) -> None:
     detector = make_detector(name)
-    for case, counts in CASES.items():
+    for case, batch in CASES.items():
         detector.zero_grad()
-        losses = detector.loss(make_batch(counts))
+        losses = detector.loss(batch)
         assert all(torch.isfinite(loss) for loss in losses.values()), (case, losses)
         assert without_gradient(detector, losses) == [], case
         gradients = [p.grad for p in detector.parameters() if p.grad is not None]
@@ -55,9 +59,9 @@ def test_no_proposals_leaves_every_parameter_with_a_gradient(
     detector = make_detector(name)
     none = Proposals(torch.zeros(2, 60, 4), torch.zeros(2, 60, dtype=torch.bool))
     monkeypatch.setattr(detector.rpn, "proposals", lambda *_, **__: none)
-    for counts in CASES.values():
+    for batch in CASES.values():
         detector.zero_grad()
-        losses = detector.loss(make_batch(counts))
+        losses = detector.loss(batch)
         assert all(torch.isfinite(loss) for loss in losses.values())
         assert without_gradient(detector, losses) == []
     assert [len(f) for f in detector.predict([torch.rand(3, 64, 90) * 255])] == [0]
@@ -116,6 +120,12 @@ def test_a_backbone_that_does_not_exist_is_named_with_near_ones() -> None:
     )
     with pytest.raises(ValueError, match=r"no model 'resnet5O'.*resnet50"):
         Detector(config)
+
+
+def test_a_backbone_with_unknown_weights_is_refused() -> None:
+    backbone = dataclasses.replace(small("scnet").model.backbone, name="resnet18.nope", widths=None)
+    with pytest.raises(ValueError, match=r"resnet18\.nope cannot be built as a backbone.*nope"):
+        Detector(small("scnet", backbone))
 
 
 def test_labels_are_of_the_config() -> None:

@@ -113,7 +113,12 @@ def _create(config: BackboneConfig) -> Any:
             f"model.backbone.name: timm has no model {config.name!r}{suggest(config.name, known)}"
         )
     widths: dict[str, Any] = {} if config.widths is None else {"channels": config.widths}
-    net: Any = timm.create_model(config.name, features_only=True, **widths)
+    try:
+        net: Any = timm.create_model(config.name, features_only=True, **widths)
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"model.backbone.name: {config.name} cannot be built as a backbone: {error}"
+        ) from error
     strides = net.feature_info.reduction()
     if not set(STRIDES) <= set(strides):
         raise ValueError(
