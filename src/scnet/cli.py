@@ -224,7 +224,8 @@ def _eval(options: argparse.Namespace) -> None:
 
     model = load(options.weights, device=options.device)
     _say(options, f"{model}; data {options.data}, split {options.split}")
-    result = evaluate(model, options.data, options.split, max_detections=options.max_detections)
+    most = options.max_detections
+    result = evaluate(model, options.data, options.split, max_detections=most, quiet=options.quiet)
     console = Console()
     console.print(table(result))
     console.print(class_table(result))
@@ -258,10 +259,15 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _check_data(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
     from scnet.data.check import check
     from scnet.visualize import samples_picture
 
-    report = check(options.path)
+    with Progress(console=Console(stderr=True), disable=options.quiet, transient=True) as bar:
+        task = bar.add_task("reading images", total=None)
+        report = check(options.path, lambda n, total: bar.update(task, completed=n, total=total))
     print(report.render())
     samples = report.samples()
     if samples:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.layout import SplitName
@@ -29,6 +31,7 @@ def evaluate(
     split: SplitName = "val",
     *,
     max_detections: int | None = None,
+    quiet: bool = True,
 ) -> Result:
     """Return the COCO figures of a model on a split of a data set.
 
@@ -36,6 +39,7 @@ def evaluate(
         model: a loaded model, or what `load` takes.
         max_detections: most objects per image, for the model and for the score;
             None keeps the model's own.
+        quiet: False shows how far it is.
 
     Returns:
         `{"bbox": {"AP": .., ...}, "segm": {...}, "per_class": {...}, "images": n, "seconds": s}`,
@@ -49,7 +53,7 @@ def evaluate(
     """
     model = model if isinstance(model, Model) else load(model)
     dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
-    return evaluate_dataset(model.detector, dataset, max_detections=max_detections)[0]
+    return evaluate_dataset(model.detector, dataset, max_detections=max_detections, quiet=quiet)[0]
 
 
 def evaluate_dataset(
@@ -58,10 +62,15 @@ def evaluate_dataset(
     *,
     batch_size: int = 1,
     max_detections: int | None = None,
+    quiet: bool = True,
 ) -> tuple[Result, list[Detections]]:
     """Return the figures and what was found in each image, in the order of the data set."""
     start = time.perf_counter()
-    found = list(detect_dataset(detector, dataset, batch_size, max_detections))
+    images = detect_dataset(detector, dataset, batch_size, max_detections)
+    console = Console(stderr=True)
+    found = list(
+        track(images, "evaluating", len(dataset), console=console, transient=True, disable=quiet)
+    )
     results = [
         entry
         for record, detections in zip(dataset.images, found, strict=True)

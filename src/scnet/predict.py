@@ -91,7 +91,8 @@ class Model:
         return replace(self.detector.place(found, batch)[0], image=image)
 
     def __repr__(self) -> str:
-        return f"Model({self.config.recipe}, {len(self.classes)} classes, {self.device})"
+        count = f"{len(self.classes)} class{'es' * (len(self.classes) > 1)}"
+        return f"Model({self.config.recipe}, {count}, {self.device})"
 
 
 def load(weights: str | os.PathLike[str], *, device: str | torch.device = "auto") -> Model:

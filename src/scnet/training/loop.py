@@ -244,7 +244,8 @@ class Trainer:
         val = f"{len(self.val_set)} val" if self.val_set else "no val"
         short, long = config.data.size
         for line in (
-            f"recipe {config.recipe}: {parameters:.1f} M parameters, on {self.accelerator.device}",
+            f"recipe {config.recipe}: {parameters:.1f} M parameters, on "
+            f"{self.accelerator.device}, float32",
             f"data {config.data.path}: {len(self.dataset)} train and {val} images, "
             f"{_names(config.classes)}",
             f"images resized to {short} (longer side at most {long}), {optim.batch_size} a step, "
