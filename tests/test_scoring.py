@@ -174,6 +174,7 @@ def test_a_cap_below_ten_reaches_ap(cap: int) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "coco600_400px/annotations/instances_train_orig.json",
         "coco600_400px/annotations/instances_val_orig.json",
         "dsb2018_le360/annotations/instances_val.json",
     ],
