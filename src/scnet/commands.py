@@ -1,0 +1,142 @@
+"""What each command does. Each imports what it needs, so that the others start at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+class UsageError(ValueError):
+    """The command line is wrong."""
+
+
+def train(options: argparse.Namespace) -> None:
+    from scnet.config import merge
+    from scnet.training import loop
+
+    if options.resume:
+        if options.recipe or options.settings or options.config:
+            raise UsageError("--resume continues with the settings of the run; give no others")
+        folder = loop.resume(options.resume, quiet=options.quiet)
+    else:
+        if not options.recipe or not options.data:
+            raise UsageError(
+                "give a RECIPE and --data PATH, or --resume DIR; see scnet train --help"
+            )
+        settings = merge(_read_yaml(options.config), options.settings)
+        folder = loop.train(
+            options.recipe,
+            options.data,
+            output=options.output,
+            settings=settings,
+            quiet=options.quiet,
+        )
+    print(f"wrote {folder}; next: scnet predict {folder} IMAGE")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    import json
+
+    from rich.console import Console
+
+    from scnet import evaluation
+    from scnet.predict import load
+    from scnet.scoring import class_table, table
+
+    model = load(options.weights, device=options.device)
+    _say(options, f"{model}; data {options.data}, split {options.split}")
+    most = options.max_detections
+    result = evaluation.evaluate(
+        model, options.data, options.split, max_detections=most, quiet=options.quiet
+    )
+    console = Console()
+    console.print(table(result))
+    console.print(class_table(result))
+    if options.json:
+        Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
+        print(f"wrote {options.json}")
+
+
+def predict(options: argparse.Namespace) -> int:
+    from scnet.data.images import DataError
+    from scnet.predict import image_files, load, write
+    from scnet.training.loop import new_folder
+
+    files = image_files(options.source)
+    model = load(options.weights, device=options.device)
+    _say(options, f"{model}; {len(files)} images, score from {options.score:g}")
+    folder = new_folder(options.output, "predictions", root=".")
+    failed = 0
+    for file in files:
+        try:
+            found = model.predict(file, score=options.score, max_detections=options.max_detections)
+        except DataError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        picture, _ = write(found, folder)
+        _say(options, f"{file}: {len(found)} objects -> {picture}")
+    done = len(files) - failed
+    print(f"wrote {done} pictures (*_masks.png) and COCO results (*.json) to {folder}")
+    return 1 if failed else 0
+
+
+def check_data(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from scnet.data.check import check
+    from scnet.visualize import samples_picture
+
+    with Progress(console=Console(stderr=True), disable=options.quiet, transient=True) as bar:
+        task = bar.add_task("reading images", total=None)
+        report = check(options.path, lambda n, total: bar.update(task, completed=n, total=total))
+    print(report.render())
+    samples = report.samples()
+    if samples:
+        file = Path(options.picture or "check-data.png")
+        samples_picture(samples).save(file)
+        print(f"wrote {file}: samples with their masks; look at it")
+    return 0 if report.ok else 1
+
+
+def recipes(options: argparse.Namespace) -> None:
+    from scnet import recipes
+
+    if options.name:
+        import yaml
+
+        from scnet.config import to_dict
+
+        print(yaml.safe_dump(to_dict(recipes.find(options.name)), sort_keys=False), end="")
+        return
+    for name in recipes.RECIPES:
+        sentence, parts = recipes.describe(name).split("\n")
+        print(f"{name:<32}{sentence}\n{'':<32}{parts}")
+
+
+def demo(options: argparse.Namespace) -> None:
+    from scnet.demo import run
+
+    run(options.output, options.steps, quiet=options.quiet)
+
+
+def _read_yaml(path: str | None) -> dict[str, Any]:
+    import yaml
+
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict | None):
+        raise ValueError(f"{path}: expected groups of settings, got {type(content).__name__}")
+    return content or {}
+
+
+def _say(options: argparse.Namespace, text: str) -> None:
+    if not options.quiet:
+        print(text, file=sys.stderr)
