@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 READY := $(VENV)/.ready
 
-.PHONY: help demo test lint format types check setup clean
+.PHONY: help demo test parity lint format types check setup clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ demo: $(READY) ## train a small SCNet for about two minutes and outline the coin
 test: $(READY) ## run the tests
 	@echo "== tests: about 10 minutes on 2 cores"
 	@$(BIN)/python -m pytest -n auto -q
+
+parity: $(READY) ## compare with tensors of the reference implementation, quantity by quantity
+	@echo "== parity: about half a minute on 2 cores; SCNET_REFERENCE names the folder with the tensors"
+	@$(BIN)/python tests/parity.py
 
 lint: $(READY) ## check style and types
 	@echo "== ruff and mypy: about 1 minute"

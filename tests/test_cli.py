@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 from tests.model_cases import make_detector
 
+from scnet import checkpoint
 from scnet.cli import main
 from scnet.recipes import RECIPES
-from scnet.training import checkpoint
 
 COMMANDS = ("train", "eval", "predict", "check-data", "recipes", "demo")
 

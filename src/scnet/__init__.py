@@ -13,26 +13,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scnet import recipes
+    from scnet import recipes, zoo
+    from scnet.checkpoint import CheckpointError
     from scnet.config import Config, ConfigError
     from scnet.data.images import DataError
     from scnet.detections import Detections
     from scnet.evaluation import evaluate
     from scnet.model.detector import Detector
     from scnet.predict import Model, build, load
-    from scnet.training.checkpoint import CheckpointError
     from scnet.training.loop import resume, train
+    from scnet.zoo import ZooError
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CheckpointError": "scnet.training.checkpoint",
+    "CheckpointError": "scnet.checkpoint",
     "Config": "scnet.config",
     "ConfigError": "scnet.config",
     "DataError": "scnet.data.images",
     "Detections": "scnet.detections",
     "Detector": "scnet.model.detector",
     "Model": "scnet.predict",
+    "ZooError": "scnet.zoo",
     "build": "scnet.predict",
     "evaluate": "scnet.evaluation",
     "load": "scnet.predict",
@@ -48,18 +50,20 @@ __all__ = [
     "Detections",
     "Detector",
     "Model",
+    "ZooError",
     "build",
     "evaluate",
     "load",
     "recipes",
     "resume",
     "train",
+    "zoo",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "recipes":
-        return import_module("scnet.recipes")
+    if name in ("recipes", "zoo"):
+        return import_module(f"scnet.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'scnet' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

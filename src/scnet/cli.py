@@ -1,4 +1,4 @@
-"""The command line: `scnet train | eval | predict | check-data | recipes | demo`.
+"""The command line: `scnet train | eval | predict | check-data | convert | recipes | zoo | demo`.
 
 Progress goes to stderr, results to stdout. Exit status: 0 done, 1 the input is wrong or a check
 failed, 2 the command line is wrong, 130 interrupted. Heavy modules are imported by the command that
@@ -50,7 +50,16 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.add_argument("--version", action="version", version=f"scnet {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_eval, _add_predict, _add_check, _add_recipes, _add_demo):
+    for add in (
+        _add_train,
+        _add_eval,
+        _add_predict,
+        _add_check,
+        _add_recipes,
+        _add_zoo,
+        _add_convert,
+        _add_demo,
+    ):
         add(subparsers)
     return parser
 
@@ -97,9 +106,7 @@ def _add_eval(subparsers: Any) -> None:
     parser = _command(
         subparsers, "eval", commands.evaluate, "measure box and mask AP on a data set", example
     )
-    parser.add_argument(
-        "weights", metavar="WEIGHTS", help="run folder, checkpoint folder or .safetensors file"
-    )
+    _add_weights(parser)
     parser.add_argument(
         "--data",
         metavar="PATH",
@@ -121,9 +128,7 @@ def _add_predict(subparsers: Any) -> None:
     parser = _command(
         subparsers, "predict", commands.predict, "find and outline the objects in images", example
     )
-    parser.add_argument(
-        "weights", metavar="WEIGHTS", help="run folder, checkpoint folder or .safetensors file"
-    )
+    _add_weights(parser)
     parser.add_argument(
         "source",
         metavar="SOURCE",
@@ -174,6 +179,19 @@ def _add_recipes(subparsers: Any) -> None:
     )
 
 
+def _add_zoo(subparsers: Any) -> None:
+    example = (
+        "scnet zoo                  lists all\n"
+        "         scnet zoo scnet_r50_20e    puts one on this machine"
+    )
+    parser = _command(
+        subparsers, "zoo", commands.zoo, "list the published weights, or download some", example
+    )
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="download and convert these weights"
+    )
+
+
 def _add_demo(subparsers: Any) -> None:
     help = "train a small SCNet on generated images, then outline the coins in a photograph"
     parser = _command(subparsers, "demo", commands.demo, help, "scnet demo -o demo")
@@ -181,6 +199,32 @@ def _add_demo(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=text)
     parser.add_argument(
         "--steps", type=_positive, default=100, help="training steps (default: 100)"
+    )
+
+
+def _add_convert(subparsers: Any) -> None:
+    example = "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors"
+    help = "turn a checkpoint of MMDetection 2.x or 3.x into one of scnet"
+    parser = _command(subparsers, "convert", commands.convert, help, example)
+    parser.add_argument("file", metavar="FILE.pth", help="checkpoint of MMDetection")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE.safetensors", required=True, help="file to write"
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="class names where the checkpoint has none: coco, a file with a name on each line, "
+        "or names with commas between",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "weights",
+        metavar="WEIGHTS",
+        help="run folder, checkpoint folder, .safetensors file, .pth file of MMDetection, "
+        "name of published weights (`scnet zoo` lists all) or hub id OWNER/NAME",
     )
 
 

@@ -45,7 +45,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from scnet.predict import load
     from scnet.scoring import class_table, table
 
-    model = load(options.weights, device=options.device)
+    model = load(options.weights, device=options.device, quiet=options.quiet)
     _say(options, f"{model}; data {options.data}, split {options.split}")
     most = options.max_detections
     result = evaluation.evaluate(
@@ -65,7 +65,7 @@ def predict(options: argparse.Namespace) -> int:
     from scnet.training.loop import new_folder
 
     files = image_files(options.source)
-    model = load(options.weights, device=options.device)
+    model = load(options.weights, device=options.device, quiet=options.quiet)
     _say(options, f"{model}; {len(files)} images, score from {options.score:g}")
     folder = new_folder(options.output, "predictions", root=".")
     failed = 0
@@ -102,6 +102,22 @@ def check_data(options: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def convert(options: argparse.Namespace) -> None:
+    """Convert a checkpoint of MMDetection."""
+    from scnet import convert as converter
+
+    conversion = converter.convert(
+        options.file,
+        options.output,
+        classes=_class_names(options.classes),
+        overwrite=options.overwrite,
+    )
+    print(conversion)
+    if not conversion.named:
+        _say(options, "the checkpoint has no class names; give them with --classes NAMES")
+    print(f"wrote {options.output}; next: scnet predict {options.output} IMAGE")
+
+
 def recipes(options: argparse.Namespace) -> None:
     from scnet import recipes
 
@@ -115,6 +131,30 @@ def recipes(options: argparse.Namespace) -> None:
     for name in recipes.RECIPES:
         sentence, parts = recipes.describe(name).split("\n")
         print(f"{name:<32}{sentence}\n{'':<32}{parts}")
+
+
+def zoo(options: argparse.Namespace) -> None:
+    """List the published weights, or put some on this machine."""
+    from itertools import groupby
+
+    from scnet import zoo
+
+    if options.name:
+        file = zoo.fetch(options.name, quiet=options.quiet)
+        print(f"{options.name} is at {file}; next: scnet predict {options.name} IMAGE")
+        return
+    print(f"{'name':<35}{'backbone':<18}{'box':>5}{'mask AP':>9}  here")
+    for architecture, group in groupby(zoo.PUBLISHED.values(), lambda p: p.architecture):
+        print(f"\n{architecture}")
+        for p in group:
+            here = zoo.state(p.name)
+            print(f"  {p.name:<33}{p.backbone:<18}{p.box_ap:>5}{p.mask_ap:>9}  {here}")
+    licences = ", ".join({p.licence: None for p in zoo.PUBLISHED.values()})
+    print(
+        "\nAP in per cent on COCO val2017, published by MMDetection and not measured here."
+        f"\nLicence: {licences}. Files: {zoo.folder()}"
+        "\nnext: scnet predict NAME IMAGE (downloads what is not here)"
+    )
 
 
 def demo(options: argparse.Namespace) -> None:
@@ -140,3 +180,17 @@ def _read_yaml(path: str | None) -> dict[str, Any]:
 def _say(options: argparse.Namespace, text: str) -> None:
     if not options.quiet:
         print(text, file=sys.stderr)
+
+
+def _class_names(given: str | None) -> list[str]:
+    """Return class names from `coco`, a text file or a list with commas."""
+    if given is None:
+        return []
+    if given == "coco":
+        from scnet.data.coco_classes import coco_classes
+
+        return list(coco_classes())
+    file = Path(given)
+    if file.is_file():
+        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    return [name.strip() for name in given.split(",")]

@@ -34,6 +34,9 @@ class BackboneConfig:
     # batch norm uses its stored statistics; its scale and shift still learn
     frozen_norm: bool = True
     widths: tuple[int, ...] | None = None  # channels of a ResNet's stages; None = the model's own
+    # of the images, scaled to 0..1; None = as the network was trained on ImageNet
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

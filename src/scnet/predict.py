@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 from collections.abc import Sequence
@@ -15,13 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from scnet.config import Config
+from scnet import checkpoint, hub, zoo
+from scnet.checkpoint import CheckpointError
+from scnet.config import Config, suggest
 from scnet.data.images import DataError, read_image
 from scnet.data.transforms import eval_view, view_image
 from scnet.detections import Detections
 from scnet.model.detector import Detector
 from scnet.ops.images import pad_images
-from scnet.training import checkpoint
 from scnet.types import Batch, ImageInfo
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
@@ -90,25 +92,106 @@ class Model:
         found = self.detector.detect(batch, min_score=score, max_detections=max_detections)
         return replace(self.detector.place(found, batch)[0], image=image)
 
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, license: str | None = None, overwrite: bool = False
+    ) -> None:
+        """Write model.safetensors, config.json and a model card, README.md, into a folder.
+
+        What else is in the folder stays, and so does a README.md. The folder of the training data
+        is not written down.
+
+        Args:
+            license: identifier for the model card, such as "apache-2.0".
+            overwrite: whether weights and config may be there already.
+
+        Raises:
+            FileExistsError: there are weights or a config, and `overwrite` is not set.
+
+        Example:
+            >>> scnet.load("runs/cells").save_pretrained("cells")  # doctest: +SKIP
+        """
+        hub.save(Path(folder), self.detector, license=license, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        device: str | torch.device = "auto",
+        **options: Any,
+    ) -> Model:
+        """Load what `save_pretrained` or `push_to_hub` wrote.
+
+        Args:
+            source: folder, or id OWNER/NAME of a model on the Hugging Face hub.
+            device: "auto" takes a GPU where there is one.
+            options: of `huggingface_hub.hf_hub_download`: `revision`, `token`, `cache_dir`, ...
+
+        Raises:
+            CheckpointError: cannot be had, or is no model of this library.
+
+        Example:
+            >>> model = scnet.Model.from_pretrained("owner/cells")  # doctest: +SKIP
+        """
+        there = Path(source).exists()
+        file = Path(source) if there else hub.download(str(source), **options)
+        return cls(checkpoint.load(file), device)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        **options: Any,
+    ) -> str:
+        """Upload the model to the Hugging Face hub and return the address of the commit.
+
+        A model card that is there already stays.
+
+        Args:
+            repo_id: OWNER/NAME; created where it does not exist.
+            license: identifier for the model card, such as "apache-2.0".
+            private: whether a new repository is; None leaves that to the owner's settings.
+            token: None takes the one that `hf auth login` stored.
+            options: of `HfApi.upload_folder`: `commit_message`, `revision`, `create_pr`, ...
+
+        Example:
+            >>> model.push_to_hub("owner/cells", private=True)  # doctest: +SKIP
+        """
+        return hub.upload(
+            repo_id, self.detector, license=license, private=private, token=token, **options
+        )
+
     def __repr__(self) -> str:
         count = f"{len(self.classes)} class{'es' * (len(self.classes) > 1)}"
         return f"Model({self.config.recipe}, {count}, {self.device})"
 
 
-def load(weights: str | os.PathLike[str], *, device: str | torch.device = "auto") -> Model:
+def load(
+    weights: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "auto",
+    quiet: bool = False,
+) -> Model:
     """Load a trained model.
 
     Args:
-        weights: run folder (its best checkpoint), checkpoint folder or `.safetensors` file.
+        weights: run folder (its best checkpoint), checkpoint folder, `.safetensors` file, `.pth`
+            file of MMDetection; where nothing of that name exists, the name of published weights
+            (`scnet zoo` lists them), or the id OWNER/NAME of a model on the Hugging Face hub.
         device: "auto" takes a GPU where there is one.
+        quiet: show no progress of a download.
 
     Raises:
         CheckpointError: missing, damaged, or of another architecture.
+        ZooError: published weights cannot be had.
 
     Example:
-        >>> model = load("runs/cells")  # doctest: +SKIP
+        >>> model = load("scnet_r50_20e")  # doctest: +SKIP
     """
-    return Model(checkpoint.load(weights), device)
+    return Model(_read(weights, quiet), device)
 
 
 def build(config: Config, *, pretrained: bool = True) -> Detector:
@@ -196,6 +279,29 @@ def write(found: Detections, folder: Path) -> tuple[Path, Path]:
     found.plot().save(picture)
     results.write_text(json.dumps(found.to_coco(image_id=1)) + "\n")
     return picture, results
+
+
+def _read(weights: str | os.PathLike[str], quiet: bool) -> Detector:
+    path, name = Path(weights), str(weights)
+    if path.is_file() and path.suffix in (".pth", ".pt"):
+        from scnet import convert
+
+        return convert.read(path).detector
+    if path.exists():
+        return checkpoint.load(path)
+    if name in zoo.PUBLISHED:
+        return checkpoint.load(zoo.fetch(name, quiet=quiet))
+    # A slip in "runs/cells" should not wait for a server to say that it knows no owner "runs".
+    if hub.is_id(name) and not path.parent.exists():
+        return checkpoint.load(hub.download(name))
+    near = difflib.get_close_matches(name, zoo.PUBLISHED, n=3)
+    hint = suggest(name, near) if near else "; `scnet zoo` lists them"
+    if hub.is_id(name):
+        hint += f"; as there is a folder {path.parent} the hub was not asked, "
+        hint += "Model.from_pretrained would"
+    raise CheckpointError(
+        f"{name}: no such file or folder, and no published weights of that name{hint}"
+    )
 
 
 def _array_image(array: NDArray[Any]) -> Image.Image:

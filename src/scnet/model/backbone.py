@@ -31,8 +31,9 @@ class Backbone(nn.Module):
         super().__init__()
         self.frozen_norm = config.frozen_norm
         self.net = _create(config)
-        self.mean: tuple[float, ...] = self.net.pretrained_cfg["mean"]  # of images scaled to 0..1
-        self.std: tuple[float, ...] = self.net.pretrained_cfg["std"]
+        own = self.net.pretrained_cfg
+        self.mean: tuple[float, ...] = config.mean or own["mean"]  # of images scaled to 0..1
+        self.std: tuple[float, ...] = config.std or own["std"]
         self.channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"  # transformers
         reduction, channels = self.net.feature_info.reduction(), self.net.feature_info.channels()
         self.index = [reduction.index(stride) for stride in STRIDES]

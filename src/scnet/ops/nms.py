@@ -26,7 +26,7 @@ def top_proposals(
     for i in range(count):
         real = ((boxes[i, :, 2:] - boxes[i, :, :2]) > 0).all(1)
         here, score, groups = boxes[i, real], scores[i, real], group[real]
-        kept = batched_nms(here, score, groups, iou)[:keep]
+        kept = group_nms(here, score, groups, iou)[:keep]
         best[i, : len(kept)] = here[kept]
         valid[i, : len(kept)] = True
     return best, valid
@@ -43,5 +43,14 @@ def class_nms(
     row, label = (scores > threshold).nonzero(as_tuple=True)
     boxes = boxes.expand(-1, scores.shape[1], 4)[row, label]
     found = scores[row, label]
-    kept = batched_nms(boxes, found, label, iou)[:keep]
+    kept = group_nms(boxes, found, label, iou)[:keep]
     return boxes[kept], found[kept], label[kept]
+
+
+def group_nms(
+    boxes: Float[Tensor, "N 4"], scores: Float[Tensor, "N"], group: Int[Tensor, "N"], iou: float
+) -> Int[Tensor, "n"]:
+    """Return the rows that survive NMS within their group, best first, equal ones as they came."""
+    kept: Tensor = batched_nms(boxes, scores, group, iou).sort().values
+    # torchvision leaves the order of equal scores open where it goes group by group.
+    return kept[scores[kept].argsort(descending=True, stable=True)]

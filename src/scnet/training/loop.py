@@ -14,7 +14,7 @@ import yaml
 from accelerate import Accelerator
 from torch.nn.utils import clip_grad_norm_
 
-from scnet import recipes
+from scnet import checkpoint, recipes
 from scnet.config import Config, from_dict, nested, override, to_dict
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError, read_image
@@ -23,7 +23,6 @@ from scnet.detections import Detections
 from scnet.evaluation import evaluate_dataset, truth_as_detections
 from scnet.model.backbone import load_backbone_weights
 from scnet.model.detector import Detector
-from scnet.training import checkpoint
 from scnet.training.log import Log, Meter, duration
 from scnet.training.optim import base_rate, make_optimizer, rate_factor
 from scnet.types import Batch, Losses

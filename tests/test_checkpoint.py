@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.model_cases import make_detector
 
-from scnet.training import checkpoint
-from scnet.training.checkpoint import CheckpointError
+from scnet import checkpoint
+from scnet.checkpoint import CheckpointError
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_weights_that_do_not_fit_are_counted_and_named(saved: Path) -> None:
     save_file(tensors, file)
     with pytest.raises(
         CheckpointError,
-        match=r"1 missing, first rpn\.conv\.bias; 1 unknown, first extra; 1 of another",
+        match=r"1 missing: rpn\.conv\.bias; 1 unknown: extra; 1 of another",
     ):
         checkpoint.load(saved)
 

@@ -13,17 +13,20 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from scnet.config import Config, from_dict, to_dict
 from scnet.model.detector import Detector
 
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.pt"
+_COUNTER = "num_batches_tracked"  # of batch norm
 
 
 class CheckpointError(ValueError):
@@ -36,8 +39,7 @@ def save(folder: Path, detector: Detector, state: dict[str, Any] | None = None) 
     config = json.dumps(to_dict(detector.config), indent=1)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        tensors = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
-        save_file(tensors, new / WEIGHTS, metadata={"format": "pt", "scnet": config})
+        write_weights(new / WEIGHTS, detector)
         (new / CONFIG).write_text(config + "\n")
         if state is not None:
             torch.save(state, new / STATE)
@@ -45,6 +47,21 @@ def save(folder: Path, detector: Detector, state: dict[str, Any] | None = None) 
         _swap(new, folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def write_weights(file: Path, detector: Detector) -> None:
+    """Write weights and config to a safetensors file, which appears whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    config = json.dumps(to_dict(detector.config), indent=1)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
+    handle, new = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    os.close(handle)
+    try:
+        save_file(tensors, new, metadata={"format": "pt", "scnet": config})
+        Path(new).chmod(0o644)
+        os.replace(new, file)
+    finally:
+        Path(new).unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str], **changes: Any) -> Detector:
@@ -66,9 +83,10 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Detector:
         raise CheckpointError(
             f"{file}: cannot be read as safetensors ({error}); is it cut off?"
         ) from error
-    detector = Detector(override(_config(file, header), changes))
-    _fill(detector, tensors, file)
-    return detector.eval()
+    try:
+        return assemble(override(_config(file, header), changes), tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -111,15 +129,48 @@ def _config(file: Path, header: str | None) -> Config:
         raise CheckpointError(f"{file}: its config cannot be used: {error}") from error
 
 
-def _fill(detector: Detector, tensors: dict[str, torch.Tensor], file: Path) -> None:
+def assemble(
+    config: Config, tensors: Mapping[str, Tensor], names: Mapping[str, str] | None = None
+) -> Detector:
+    """Return the detector of a config with these weights, in inference mode.
+
+    Args:
+        tensors: every parameter and buffer; only the step counters of batch norm may be missing.
+        names: what to call a tensor in messages, where it came under another name.
+
+    Raises:
+        CheckpointError: tensors are missing, unknown or of another shape.
+    """
+    with torch.device("meta"):  # no time and no memory for numbers that are replaced at once
+        detector = Detector(config)
     own = detector.state_dict()
-    missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
-    wrong = [k for k in own.keys() & tensors.keys() if own[k].shape != tensors[k].shape]
-    if missing or extra or wrong:
-        parts = {"missing": missing, "unknown": extra, "of another shape": sorted(wrong)}
-        text = "; ".join(f"{len(v)} {k}, first {v[0]}" for k, v in parts.items() if v)
-        raise CheckpointError(f"{file}: weights do not fit their config: {text}")
-    detector.load_state_dict(tensors)
+    counters = {k: own[k].new_zeros((), device="cpu") for k in own if k.endswith(_COUNTER)}
+    given = counters | dict(tensors)
+    _require_fit(own, given, names or {})
+    given = {k: v.contiguous() for k, v in given.items()}
+    detector.load_state_dict(given, assign=True)
+    if any(x.is_meta for x in (*detector.parameters(), *detector.buffers())):
+        detector = Detector(config)  # a backbone with buffers that no file holds
+        detector.load_state_dict(given)
+    return detector.eval()
+
+
+def _require_fit(
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], names: Mapping[str, str]
+) -> None:
+    wrong = [
+        f"{names.get(k, k)} {tuple(given[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in given and own[k].shape != given[k].shape
+    ]
+    parts = {
+        "missing": [names.get(k, k) for k in own if k not in given],
+        "unknown": [names.get(k, k) for k in given if k not in own],
+        "of another shape": wrong,
+    }
+    text = "; ".join(f"{len(v)} {k}: {', '.join(v[:20])}" for k, v in parts.items() if v)
+    if text:
+        raise CheckpointError(f"weights do not fit their config: {text}")
 
 
 def _swap(new: Path, folder: Path) -> None:

@@ -1,0 +1,41 @@
+"""MMDetection's parameter names and ours."""
+
+from __future__ import annotations
+
+import re
+
+# MMDetection's name and ours; the first entry that matches counts. 2.x and 3.x have the same names.
+_HEAD = r"roi_head\.mask_head\.(\d+)\."
+_SEMANTIC = r"roi_head\.semantic_head\."
+_NAMES = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"backbone\.", r"backbone.net."),
+        (r"neck\.lateral_convs\.(\d+)\.conv\.", r"fpn.lateral.\1."),
+        (r"neck\.fpn_convs\.(\d+)\.conv\.", r"fpn.output.\1."),
+        (r"rpn_head\.rpn_(conv|cls|reg)\.", r"rpn.\1."),
+        (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.0\.", r"roi_heads.stages.\1.fc1."),
+        (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.1\.", r"roi_heads.stages.\1.fc2."),
+        (r"roi_head\.bbox_head\.(\d+)\.fc_(cls|reg)\.", r"roi_heads.stages.\1.\2."),
+        (_HEAD + r"conv_logits\.", r"roi_heads.masks.heads.\1.classifier."),
+        (_HEAD + r"conv_res\.", r"roi_heads.masks.heads.\1.flow."),
+        (_HEAD + r"(convs|upsample)\.", r"roi_heads.masks.heads.\1.\2."),
+        (r"roi_head\.feat_relay_head\.fc\.", r"roi_heads.masks.relays.0.fc."),
+        (_SEMANTIC + r"lateral_convs\.", r"branches.semantic.lateral."),
+        (_SEMANTIC + r"conv_embedding\.", r"branches.semantic.embedding."),
+        (_SEMANTIC + r"conv_logits\.", r"branches.semantic.classifier."),
+        (_SEMANTIC + r"convs\.", r"branches.semantic.convs."),
+        (r"roi_head\.glbctx_head\.fc\.", r"branches.context.classifier."),
+        (r"roi_head\.glbctx_head\.convs\.", r"branches.context.convs."),
+    )
+)
+
+
+def our_name(key: str) -> str | None:
+    """Return our name of a parameter of MMDetection; None where we have no such parameter."""
+    # Models with a single box or mask head number none; ours always do.
+    key = re.sub(r"^(roi_head\.(?:bbox|mask)_head\.)(?!\d)", r"\g<1>0.", key)
+    for theirs, ours in _NAMES:
+        if theirs.match(key):
+            return theirs.sub(ours, key, count=1)
+    return None

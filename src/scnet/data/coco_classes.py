@@ -1,0 +1,28 @@
+"""Names and ids of COCO's 80 classes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+
+def coco_classes() -> tuple[str, ...]:
+    """Return the names of COCO's 80 classes, by label."""
+    return tuple(_categories().values())
+
+
+def coco_category_ids(classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the category ids that belong to COCO's class names, none if the names are others.
+
+    They run from 1 to 90 with gaps.
+    """
+    return tuple(_categories()) if tuple(classes) == coco_classes() else ()
+
+
+@functools.cache
+def _categories() -> dict[int, str]:
+    """Return name by id; torchvision carries the list with its own COCO weights."""
+    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+    names: list[str] = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+    return {id: name for id, name in enumerate(names) if name not in ("__background__", "N/A")}

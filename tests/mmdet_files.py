@@ -1,0 +1,46 @@
+"""Small checkpoint files in MMDetection's layout."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tests.model_cases import small
+
+from scnet.config import BackboneConfig, replace_at
+from scnet.model.detector import Detector
+
+_THEIRS = {
+    r"^backbone\.net\.": "backbone.",
+    r"^fpn\.lateral\.(\d)": r"neck.lateral_convs.\1.conv",
+    r"^fpn\.output\.(\d)": r"neck.fpn_convs.\1.conv",
+    r"^rpn\.": "rpn_head.rpn_",
+    r"^roi_heads\.stages\.0\.fc1": "roi_head.bbox_head.shared_fcs.0",
+    r"^roi_heads\.stages\.0\.fc2": "roi_head.bbox_head.shared_fcs.1",
+    r"^roi_heads\.stages\.0\.": "roi_head.bbox_head.fc_",
+    r"^roi_heads\.masks\.heads\.0\.classifier": "roi_head.mask_head.conv_logits",
+    r"^roi_heads\.masks\.heads\.0\.": "roi_head.mask_head.",
+}
+
+
+def mask_rcnn(num_classes: int = 80) -> Detector:
+    """A narrow Mask R-CNN of a kind that MMDetection has too."""
+    torch.manual_seed(0)
+    backbone = BackboneConfig(name="resnet50", widths=(8, 16, 32, 64), weights="none")
+    config = replace_at(small("mask_rcnn", backbone), "model.num_classes", num_classes)
+    return Detector(replace(config, recipe="mask_rcnn"))
+
+
+def write(file: Path, detector: Detector) -> Path:
+    """Write the weights of a Mask R-CNN as MMDetection would, without class names."""
+    state = {}
+    for name, value in detector.state_dict().items():
+        for ours, theirs in _THEIRS.items():
+            if re.match(ours, name):
+                state[re.sub(ours, theirs, name)] = value
+                break
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"state_dict": state, "meta": {"epoch": 12}}, file)
+    return file

@@ -1,0 +1,527 @@
+"""Our detectors beside the reference implementation, quantity by quantity.
+
+    SCNET_REFERENCE=FOLDER python tests/parity.py
+
+prints the table. The folder's `mmdet_tiny` holds, for four small models with made-up weights, what
+the reference computed: two test cases and one training step; a README beside them says what is
+what. The detectors come from the reference's own checkpoints by `scnet.convert` and run as they do
+for a user, but for the choice of samples in training: the reference made it without chance.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from scnet import convert
+from scnet.convert.names import our_name
+from scnet.detections import Detections
+from scnet.model.box_stage import SIDE, BoxOutput
+from scnet.model.detector import Detector
+from scnet.model.features import RoIFeatures, SceneOutput
+from scnet.model.rpn import RPNOutput
+from scnet.ops.masks import crop, stack_crops
+from scnet.types import IGNORE, Batch, Found, ImageInfo, Losses, Proposals, RoIs, Size, Targets
+
+MODELS = ("mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")
+CASES = ("test_img0", "test_batch", "train")
+
+VALUES = 1e-4  # of the largest absolute value of a tensor
+GRADIENTS = 1e-3  # likewise
+PIXELS = 1e-2  # by which a corner of a box may be off
+SCORES = 1e-5  # of the same boxes
+# End to end, boxes are off by rounding, and scores follow. The reference's own of an image, alone
+# and in a batch, differ by up to 1.3e-5, and from ours computed in float64 by up to 2e-5.
+FINAL_SCORES = 3e-5
+MASKS = 1e-4  # share of the pixels
+TIES = 0.03  # share of the places; see `settle_ties`
+
+Reference = Mapping[str, Any]  # what the reference computed, by name
+
+
+class Pair(NamedTuple):
+    """A tensor of ours and the reference's."""
+
+    name: str
+    ours: Tensor
+    theirs: Tensor
+
+
+class Row(NamedTuple):
+    """How far a quantity is from the reference."""
+
+    quantity: str
+    difference: float  # the largest
+    where: str  # name of the tensor that has it
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        return self.difference <= self.tolerance
+
+    def __str__(self) -> str:
+        values = f"{self.difference:.2g} off, {self.tolerance:.2g} allowed"
+        return f"{self.quantity} ({self.where}): {values}"
+
+
+def check(folder: Path, model: str, case: str) -> list[Row]:
+    """Return the rows of a model and case."""
+    return compare(load(folder, model), read(folder, model, case))
+
+
+def load(folder: Path, model: str) -> Detector:
+    """Return the detector of a checkpoint of the reference."""
+    return convert.read(folder / "mmdet_tiny" / model / "state_dict.pt").detector
+
+
+def read(folder: Path, model: str, case: str) -> Reference:
+    """Return what the reference computed."""
+    path = folder / "mmdet_tiny" / model / f"{case}.pt"
+    tensors: Reference = torch.load(path, weights_only=True)
+    return tensors
+
+
+def compare(detector: Detector, theirs: Reference) -> list[Row]:
+    """Return the rows of a case for any detector."""
+    return training(detector, theirs) if "losses" in theirs else inference(detector, theirs)
+
+
+# How tensors are compared
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    """Return the largest difference over the largest absolute value of the reference."""
+    scale = absolute(theirs, torch.zeros_like(theirs))
+    return absolute(ours, theirs) / max(scale, 1e-12)
+
+
+def absolute(ours: Tensor, theirs: Tensor) -> float:
+    """Return the largest difference; infinite for other shapes and numbers that are not finite."""
+    if ours.shape != theirs.shape:
+        return math.inf
+    if not ours.numel():
+        return 0.0
+    difference = float((ours.double() - theirs.double()).abs().max())
+    return difference if math.isfinite(difference) else math.inf
+
+
+def share(ours: Tensor, theirs: Tensor) -> float:
+    """Return the share of entries that differ; infinite for other shapes."""
+    if ours.shape != theirs.shape:
+        return math.inf
+    return float((ours != theirs).double().mean()) if ours.numel() else 0.0
+
+
+def row(
+    quantity: str,
+    pairs: Iterable[Pair],
+    tolerance: float = VALUES,
+    measure: Callable[[Tensor, Tensor], float] = relative,
+) -> Row:
+    """Return the largest difference among pairs."""
+    difference, where = max((measure(pair.ours, pair.theirs), pair.name) for pair in pairs)
+    return Row(quantity, difference, where, tolerance)
+
+
+# Inference
+
+
+class Stage(NamedTuple):
+    """What a box stage reads and says."""
+
+    rois: RoIs
+    out: BoxOutput
+
+
+class Trace(NamedTuple):
+    """What a detector computes until it chooses among the boxes."""
+
+    pyramid: list[Tensor]
+    rpn: RPNOutput
+    proposals: Proposals
+    scene: SceneOutput
+    features: RoIFeatures
+    stages: list[Stage]
+    boxes: Tensor  # (R, C, 4) of every class
+    scores: Tensor  # (R, C)
+
+
+@torch.inference_mode()
+def inference(detector: Detector, theirs: Reference) -> list[Row]:
+    """Compare a test case, from the pyramid to the masks on the image."""
+    batch = inference_batch(detector, theirs)
+    trace = run(detector, batch)
+    found, moved = settle_ties(detector.detect(batch), trace, theirs["mask.rois"][:, 1:])
+    again = detector.roi_heads.mask_probabilities(trace.features, _rois(found), found.labels)
+    found = found._replace(masks=torch.where(moved[:, None, None], again, found.masks))
+    return [
+        *_image_rows(trace, theirs),
+        *_box_rows(detector, trace, theirs),
+        *_mask_rows(detector, trace, found, theirs),
+        *_final_rows(detector, detector.place(found, batch), theirs),
+        Row("places that a tie decided", float(moved.double().mean()), "all", TIES),
+    ]
+
+
+def inference_batch(detector: Detector, theirs: Reference) -> Batch:
+    """Return the images of a test case, and their sizes."""
+    metas = theirs["metas"]
+    sizes = torch.tensor([_size(meta["img_shape"]) for meta in metas])
+    info = tuple(ImageInfo(i, "", _size(meta["ori_shape"])) for i, meta in enumerate(metas))
+    return Batch(_pixels(detector, theirs["inputs"]), sizes, info)
+
+
+def run(detector: Detector, batch: Batch) -> Trace:
+    """Compute what `Detector.detect` does, and keep it."""
+    heads = detector.roi_heads
+    pyramid = detector.fpn(detector.backbone(detector.normalise(batch)))
+    rpn = detector.rpn(pyramid)
+    proposals = detector.rpn.proposals(rpn, batch.sizes, training=False)
+    scene = detector.branches(pyramid)
+    features = heads.features(scene.scene)
+    image, column = proposals.valid.nonzero(as_tuple=True)
+    rois = RoIs(proposals.boxes[image, column], image)
+    stages = []
+    for stage in heads.stages:
+        stages.append(Stage(rois, stage(features(rois, SIDE))))
+        rois = stage.refine(stages[-1].out, rois, batch.sizes, None)
+    last = stages[-1]
+    boxes = heads.stages[-1].boxes(last.out, last.rois, batch.sizes)
+    scores = _mean_scores([stage.out.logits for stage in stages])
+    boxes = boxes.expand(-1, scores.shape[1], 4)
+    return Trace(pyramid, rpn, proposals, scene, features, stages, boxes, scores)
+
+
+def settle_ties(found: Found, trace: Trace, goals: Tensor) -> tuple[Found, Tensor]:
+    """Exchange a box for the reference's where that has the same class and score; say where.
+
+    Which of two equal scores is first, and so suppresses the other, is chance in the reference,
+    which does not sort stably. Scores are equal to the last bit where two RoIs read the same
+    features, beyond the border of the image. They are equal but for rounding in HTC's first image:
+    alone and in a batch, the reference itself puts two of its boxes in another order.
+    """
+    moved = torch.zeros(len(found.boxes), dtype=torch.bool)
+    if found.boxes.shape != goals.shape:
+        return found, moved
+    boxes, image = found.boxes.clone(), trace.stages[0].rois.image
+    for i in ((boxes - goals).abs().amax(1) > PIXELS).nonzero().squeeze(1).tolist():
+        label = found.labels[i]
+        tied = (trace.scores[:, label] - found.scores[i]).abs() <= FINAL_SCORES
+        others = trace.boxes[tied & (image == found.image[i]), label]
+        same = (others - goals[i]).abs().amax(1) <= PIXELS
+        if same.any():
+            boxes[i], moved[i] = others[same][0], True
+    return found._replace(boxes=boxes), moved
+
+
+def _image_rows(trace: Trace, theirs: Reference) -> list[Row]:
+    counts, scene = list(trace.rpn.counts), trace.scene
+    # The reference has channels first: three anchors at a place, four deltas for each.
+    logits = [x.permute(0, 2, 3, 1).flatten(1) for x in theirs["rpn_raw"][0]]
+    deltas = [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in theirs["rpn_raw"][1]]
+    proposals = [boxes[valid] for boxes, valid in zip(*trace.proposals, strict=True)]
+    rows = [
+        row("pyramid", _numbered("P", trace.pyramid, theirs["fpn"], 2)),
+        row("RPN logits", _numbered("P", trace.rpn.logits.split(counts, 1), logits, 2)),
+        row("RPN deltas", _numbered("P", trace.rpn.deltas.split(counts, 1), deltas, 2)),
+        row("proposals", _numbered("image ", proposals, _each(theirs["proposals"], "bboxes"))),
+    ]
+    if "semantic" in theirs:
+        logits, embedding = theirs["semantic"]
+        rows.append(row("semantic logits", [Pair("all", scene.semantic_logits, logits)]))
+        rows.append(row("semantic embedding", [Pair("all", scene.scene.semantic, embedding)]))
+    if "glbctx" in theirs:
+        logits, pooled = theirs["glbctx"]
+        rows.append(row("context logits", [Pair("all", scene.context_logits, logits)]))
+        rows.append(row("context feature", [Pair("all", scene.scene.context, pooled.flatten(1))]))
+    return rows
+
+
+def _box_rows(detector: Detector, trace: Trace, theirs: Reference) -> list[Row]:
+    number = len(trace.stages)  # with a relay, a further call is made on the final boxes
+    rois, outs = _calls(theirs, "bbox.rois")[:number], _calls(theirs, "bbox.out")[:number]
+    deltas = [x.unflatten(1, (-1, 4)) for x in _each(outs, "bbox_pred")]
+    ours = [stage.out for stage in trace.stages]
+    same = [
+        stage(trace.features(RoIs(x[:, 1:], x[:, 0].long()), SIDE)).logits
+        for stage, x in zip(detector.roi_heads.stages, rois, strict=True)
+    ]
+    return [
+        row("box RoIs", _numbered("stage ", [_indexed(s.rois) for s in trace.stages], rois)),
+        row("box logits", _numbered("stage ", [x.logits for x in ours], _each(outs, "cls_score"))),
+        row("box deltas", _numbered("stage ", [x.deltas for x in ours], deltas)),
+        row(
+            "scores of its RoIs",
+            [Pair("all", _mean_scores(same), _mean_scores(_each(outs, "cls_score")))],
+            SCORES,
+            absolute,
+        ),
+    ]
+
+
+def _mask_rows(detector: Detector, trace: Trace, found: Found, theirs: Reference) -> list[Row]:
+    """Compare relay and mask heads, as far as the reference ran them, on the final boxes."""
+    masks, stages, rois = detector.roi_heads.masks, detector.roi_heads.stages, _rois(found)
+    rows = [row("mask RoIs", [Pair("all", _indexed(rois), theirs["mask.rois"])])]
+    hidden = None
+    if masks.relays is not None:
+        hidden = stages[-1].hidden(trace.features(rois, SIDE))
+        ours = [*(stage.out.hidden for stage in trace.stages), hidden]
+        relayed = _each(_calls(theirs, "bbox.out"), "relayed_feat")
+        rows.append(row("box features", _numbered("call ", ours, relayed)))
+        rows.append(row("relay", [Pair("all", masks.relays[0](hidden), theirs["relay"])]))
+    pooled, pairs = trace.features(rois, masks.side), []
+    heads = _calls(theirs, "mask.stage") or [0]
+    for head, logits in zip(heads, _each(_calls(theirs, "mask.out"), "mask_preds"), strict=True):
+        branch = head % len(masks.heads)  # HTC's says -1, and gives a list of that head alone
+        (logits,) = logits if isinstance(logits, list) else (logits,)
+        pairs.append(Pair(f"head {branch + 1}", masks(branch, pooled, hidden, None), logits))
+    return [*rows, row("mask logits", pairs)]
+
+
+def _final_rows(detector: Detector, ours: Sequence[Detections], theirs: Reference) -> list[Row]:
+    final = theirs["final"]
+    boxes = _numbered("image ", [x.boxes for x in ours], _each(final, "bboxes"))
+    scores = _numbered("image ", [x.scores for x in ours], _each(final, "scores"))
+    labels = _numbered("image ", [x.labels for x in ours], _each(final, "labels"))
+    rows = [
+        row("final boxes, pixels", boxes, PIXELS, absolute),
+        row("final scores", scores, FINAL_SCORES, absolute),
+        row("final labels, share", labels, 0.0, share),
+    ]
+    # MMDetection 3.x predicts with the last of HTC's mask heads, the paper and we with all three.
+    if detector.config.recipe != "htc":
+        masks = _numbered("image ", [x.masks() for x in ours], [_unpack(x) for x in final])
+        rows.append(row("final masks, share", masks, MASKS, share))
+    return rows
+
+
+# Training
+
+
+class EvenChoice:
+    """Chooses of n candidates those at floor(i * n / number), i = 0, 1, ..., as the reference."""
+
+    def __init__(self) -> None:
+        self.counts: list[list[int]] = []  # chosen of each image, call by call
+
+    def __call__(self, candidates: Tensor, number: Tensor, most: int) -> Tensor:
+        chosen = torch.zeros_like(candidates)
+        for out, here, wanted in zip(chosen, candidates, number.tolist(), strict=True):
+            index = here.nonzero().squeeze(1)
+            count = min(wanted, len(index))
+            out[index[torch.arange(count) * len(index) // max(1, count)]] = True
+        self.counts.append(chosen.sum(1).tolist())
+        return chosen
+
+
+def training(detector: Detector, theirs: Reference) -> list[Row]:
+    """Compare a training step: samples, losses and gradients."""
+    choose, mode = EvenChoice(), detector.training
+    detector.train()
+    detector.zero_grad()
+    losses = detector.loss(training_batch(detector, theirs), choose)
+    torch.stack(list(losses.values())).sum().backward()
+    rows = [
+        _sample_row(choose, theirs),
+        *_loss_rows(losses, theirs),
+        *_gradient_rows(detector, theirs),
+    ]
+    detector.zero_grad()
+    detector.train(mode)
+    return rows
+
+
+def training_batch(detector: Detector, theirs: Reference) -> Batch:
+    """Return the images of the training step with their objects and semantic maps."""
+    images, objects = _pixels(detector, theirs["inputs"]), theirs["gts"]
+    counts = tuple(len(x["labels"]) for x in objects)
+    sizes = [_size(x["sem"].shape) for x in objects]
+    semantic = torch.full((len(images), *images.shape[2:]), IGNORE)
+    for out, x, (height, width) in zip(semantic, objects, sizes, strict=True):
+        out[:height, :width] = x["sem"].masked_fill(x["sem"] == 255, IGNORE)
+    targets = Targets(
+        boxes=torch.cat(_each(objects, "bboxes")),
+        labels=torch.cat(_each(objects, "labels")),
+        image=torch.arange(len(objects)).repeat_interleave(torch.tensor(counts)),
+        masks=stack_crops([crop(mask) for masks in _each(objects, "masks") for mask in masks]),
+        counts=counts,
+    )
+    info = tuple(ImageInfo(i, "", size) for i, size in enumerate(sizes))
+    return Batch(images, torch.tensor(sizes), info, targets, semantic)
+
+
+def _sample_row(choose: EvenChoice, theirs: Reference) -> Row:
+    """Compare how many positives and negatives were taken, sampling by sampling."""
+    calls = torch.tensor(choose.counts)  # positives and negatives in turn
+    ours = torch.stack([calls[::2].flatten(), calls[1::2].flatten()], dim=1)
+    picks = [(len(x["pos_inds"]), len(x["neg_inds"])) for x in theirs["picks"]]
+    return row("samples, number", [Pair("all", ours, torch.tensor(picks))], 0.0, absolute)
+
+
+_LOSSES = {
+    "loss_rpn_cls": "rpn.cls",
+    "loss_rpn_bbox": "rpn.box",
+    "loss_semantic_seg": "semantic",
+    "loss_glbctx": "context",
+    "loss_cls": "stage1.cls",
+    "loss_bbox": "stage1.box",
+    "loss_mask": "mask",
+} | {
+    f"s{i}.loss_{theirs}": ours
+    for i in range(3)
+    for theirs, ours in (
+        ("cls", f"stage{i + 1}.cls"),
+        ("bbox", f"stage{i + 1}.box"),
+        ("mask", f"mask{i + 1}"),
+    )
+}
+
+
+def _loss_rows(losses: Losses, theirs: Reference) -> list[Row]:
+    ours = {name: loss.detach() for name, loss in losses.items()}
+    pairs = [
+        Pair(_LOSSES[name], ours[_LOSSES[name]], torch.as_tensor(values).sum())  # RPN: by level
+        for name, values in theirs["losses"].items()
+        if not name.endswith("acc")
+    ]
+    rows = []
+    for kind in ("rpn", "semantic", "context", "stage", "mask"):
+        chosen = [pair for pair in pairs if pair.name.startswith(kind)]
+        if chosen:
+            rows.append(row(f"{kind} loss", chosen))
+    total = torch.stack(list(ours.values())).sum()
+    return [*rows, row("sum of losses", [Pair("all", total, torch.tensor(theirs["total"]))])]
+
+
+def _gradient_rows(detector: Detector, theirs: Reference) -> list[Row]:
+    norms, parameters = theirs["grad_norm_param"], dict(detector.named_parameters())
+    ours = {name: parameters[our_name(name) or ""] for name in norms}
+    frozen = [
+        Pair(name, torch.tensor(not x.requires_grad), torch.tensor(norms[name] == "frozen"))
+        for name, x in ours.items()
+    ]
+    gradients = {n: torch.zeros_like(x) if x.grad is None else x.grad for n, x in ours.items()}
+    whole = [Pair(name, gradients[name], x) for name, x in theirs["grads_small"].items()]
+    single = [
+        Pair(name, gradients[name].norm(), torch.tensor(norm))
+        for name, norm in norms.items()
+        if norm != "frozen"
+    ]
+    parts = []
+    for part, norm in theirs["grad_norm_group"].items():
+        start = "" if part == "TOTAL" else f"{part}."
+        of_part = [x.flatten() for name, x in gradients.items() if name.startswith(start)]
+        parts.append(Pair(part, torch.cat(of_part).norm(), torch.tensor(norm)))
+    return [
+        row("frozen parameters, share", frozen, 0.0, share),
+        row("gradient norm of a part", parts, GRADIENTS),
+        row("gradient norm", single, GRADIENTS),
+        row("gradient", whole, GRADIENTS),
+    ]
+
+
+# What the reference stored, and ours in the same form
+
+
+def _calls(theirs: Reference, name: str) -> list[Any]:
+    """Return what was stored of every call, as `name`, `name#2`, `name#3` ..."""
+    return [value for key, value in theirs.items() if key.split("#")[0] == name]
+
+
+def _each(records: Sequence[Reference], name: str) -> list[Any]:
+    return [record[name] for record in records]
+
+
+def _numbered(
+    name: str, ours: Sequence[Tensor], theirs: Sequence[Tensor], start: int = 1
+) -> list[Pair]:
+    pairs = enumerate(zip(ours, theirs, strict=True), start)
+    return [Pair(f"{name}{i}", *pair) for i, pair in pairs]
+
+
+def _pixels(detector: Detector, inputs: Tensor) -> Tensor:
+    """Undo the normalisation of images."""
+    mean = torch.tensor(detector.backbone.mean).view(3, 1, 1)
+    std = torch.tensor(detector.backbone.std).view(3, 1, 1)
+    return (inputs * std + mean) * 255
+
+
+def _mean_scores(logits: Sequence[Tensor]) -> Tensor:
+    """Return the class scores of RoIs from the logits of all stages."""
+    return torch.stack(list(logits)).mean(0).softmax(1)[:, :-1]
+
+
+def _size(shape: Sequence[int]) -> Size:
+    return int(shape[0]), int(shape[1])
+
+
+def _rois(found: Found) -> RoIs:
+    return RoIs(found.boxes, found.image)
+
+
+def _indexed(rois: RoIs) -> Tensor:
+    return torch.cat([rois.image[:, None].to(rois.boxes.dtype), rois.boxes], dim=1)
+
+
+def _unpack(final: Reference) -> Tensor:
+    """Return the masks of an image as pixels."""
+    count, height, width = final["masks_shape"]
+    bits = np.unpackbits(final["masks_packed"].numpy(), axis=1, count=height * width)
+    return torch.from_numpy(bits.reshape(count, height, width)).bool()
+
+
+# The table
+
+
+def main() -> int:
+    """Print the table; return 1 where a quantity is off, 2 where the tensors are missing."""
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    folder = os.environ.get("SCNET_REFERENCE", "")
+    if not folder or not (Path(folder) / "mmdet_tiny").is_dir():
+        console.print(
+            "The tensors of the reference are missing: SCNET_REFERENCE must name the folder that "
+            f"holds mmdet_tiny, but it is {folder or 'not set'}."
+        )
+        return 2
+    table = Table("model", "case", "quantity", title="Difference from the reference")
+    table.add_column("largest", justify="right")
+    table.add_column("where")
+    table.add_column("tolerance", justify="right")
+    table.add_column()
+    failed = 0
+    for model in MODELS:
+        for case in CASES:
+            rows = check(Path(folder), model, case)
+            failed += sum(not x.ok for x in rows)
+            _add(table, model, case, rows)
+    console.print(table)
+    console.print(f"{failed} FAILED" if failed else "all equal within the tolerances")
+    return int(failed > 0)
+
+
+def _add(table: Table, model: str, case: str, rows: Sequence[Row]) -> None:
+    for i, x in enumerate(rows):
+        table.add_row(
+            *((model, case) if i == 0 else ("", "")),
+            x.quantity,
+            f"{x.difference:.2g}",
+            x.where if x.difference else "",
+            f"{x.tolerance:g}",
+            "ok" if x.ok else "[bold red]FAILED[/]",
+            end_section=i == len(rows) - 1,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Every quantity equals the reference's; and the comparison notices where it does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tests import parity
+
+
+def failed(rows: Sequence[parity.Row]) -> set[str]:
+    return {row.quantity for row in rows if not row.ok}
+
+
+@pytest.mark.parametrize("case", parity.CASES)
+@pytest.mark.parametrize("model", parity.MODELS)
+def test_every_quantity_equals_the_reference(reference_dir: Path, model: str, case: str) -> None:
+    rows = parity.check(reference_dir, model, case)
+    wrong = [str(row) for row in rows if not row.ok]
+    assert not wrong, "\n".join(wrong)
+
+
+# The changed weight, and what must and what cannot follow from it.
+CHANGES = {
+    "fpn.output.0.weight": (
+        {"pyramid", "RPN logits", "RPN deltas", "proposals", "box logits", "mask logits"},
+        {"context logits", "context feature"},
+    ),
+    "roi_heads.stages.0.cls.weight": (
+        {"box logits", "final scores"},
+        {"pyramid", "proposals", "semantic logits", "box RoIs", "box deltas"},
+    ),
+    "roi_heads.masks.relays.0.fc.weight": (
+        {"relay", "mask logits"},
+        {"box logits", "final boxes, pixels", "final scores", "box features"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_weight_changed_by_a_percent_fails_where_it_matters(
+    reference_dir: Path, name: str
+) -> None:
+    detector = parity.load(reference_dir, "scnet")
+    detector.get_parameter(name).data.mul_(1.01)
+    wrong = failed(parity.compare(detector, parity.read(reference_dir, "scnet", "test_img0")))
+    must, cannot = CHANGES[name]
+    assert must <= wrong
+    assert not cannot & wrong
+
+
+def test_a_weight_changed_by_a_percent_fails_losses_and_gradients(reference_dir: Path) -> None:
+    detector = parity.load(reference_dir, "mask_rcnn")
+    detector.get_parameter("roi_heads.masks.heads.0.classifier.weight").data.mul_(1.01)
+    wrong = failed(parity.compare(detector, parity.read(reference_dir, "mask_rcnn", "train")))
+    assert {"mask loss", "sum of losses", "gradient norm", "gradient"} <= wrong
+    assert not {"rpn loss", "stage loss", "samples, number"} & wrong
+
+
+def test_detections_in_another_order_fail(reference_dir: Path) -> None:
+    theirs = dict(parity.read(reference_dir, "mask_rcnn", "test_img0"))
+    (final,) = theirs["final"]
+    theirs["final"] = [
+        {**final, "bboxes": final["bboxes"].flip(0), "scores": final["scores"].flip(0)}
+    ]
+    rows = parity.compare(parity.load(reference_dir, "mask_rcnn"), theirs)
+    assert failed(rows) == {"final boxes, pixels", "final scores"}
+
+
+def test_other_shapes_and_numbers_that_are_not_finite_are_infinitely_far() -> None:
+    ones, nan = torch.ones(3), torch.tensor([1.0, math.nan, 1])
+    for measure in (parity.relative, parity.absolute, parity.share):
+        assert measure(ones, ones) == 0
+        assert measure(ones, torch.ones(4)) == math.inf
+        assert measure(torch.ones(0), torch.ones(0)) == 0
+    assert parity.absolute(nan, ones) == parity.relative(nan, ones) == math.inf
+    assert parity.relative(torch.tensor([2.0, 9]), torch.tensor([2.0, 10])) == pytest.approx(0.1)
+    assert parity.share(torch.tensor([1, 2]), torch.tensor([1, 3])) == 0.5
+
+
+def test_samples_are_taken_evenly() -> None:
+    candidates = torch.tensor([[True] * 6, [False, True, True, False, False, False]])
+    choose = parity.EvenChoice()
+    chosen = choose(candidates, torch.tensor([4, 4]), 4)
+    assert chosen[0].nonzero().squeeze(1).tolist() == [0, 1, 3, 4]
+    assert torch.equal(chosen[1], candidates[1])
+    assert not choose(candidates, torch.tensor([0, 0]), 0).any()
+    assert choose.counts == [[4, 2], [0, 0]]
