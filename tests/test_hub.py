@@ -144,7 +144,7 @@ def test_a_failing_write_leaves_the_folder_as_it_was(
 
     (tmp_path / "config.json").write_text("old")
     monkeypatch.setattr("scnet.checkpoint.save_file", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match="No space"):
         model.save_pretrained(tmp_path, overwrite=True)
     assert names(tmp_path) == {"config.json"}
     assert (tmp_path / "config.json").read_text() == "old"

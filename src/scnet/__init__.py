@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scnet.evaluation import evaluate
     from scnet.model.detector import Detector
     from scnet.predict import Model, build, load
-    from scnet.training.loop import resume, train
+    from scnet.training.run import resume, train
     from scnet.zoo import ZooError
 
 __version__ = "0.1.0"
@@ -38,8 +38,8 @@ _HOMES = {
     "build": "scnet.predict",
     "evaluate": "scnet.evaluation",
     "load": "scnet.predict",
-    "resume": "scnet.training.loop",
-    "train": "scnet.training.loop",
+    "resume": "scnet.training.run",
+    "train": "scnet.training.run",
 }
 
 __all__ = [

@@ -34,7 +34,11 @@ class CheckpointError(ValueError):
 
 
 def save(folder: Path, detector: Detector, state: dict[str, Any] | None = None) -> None:
-    """Write a checkpoint; the folder appears whole or not at all."""
+    """Write a checkpoint; the folder appears whole or not at all.
+
+    Raises:
+        CheckpointError: it cannot be written; the one before is still there.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     config = json.dumps(to_dict(detector.config), indent=1)
     new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -45,6 +49,11 @@ def save(folder: Path, detector: Detector, state: dict[str, Any] | None = None) 
             torch.save(state, new / STATE)
         new.chmod(0o755)
         _swap(new, folder)
+    except (OSError, SafetensorError, RuntimeError) as error:  # PyTorch's writer has no own error
+        raise CheckpointError(
+            f"{folder}: the checkpoint cannot be written ({error}); is the disk full? "
+            + ("The one before it is whole" if folder.is_dir() else "There is none before it")
+        ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -87,6 +96,18 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Detector:
         return assemble(override(_config(file, header), changes), tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
+
+
+def recover(folder: Path) -> None:
+    """Bring back a checkpoint that was being replaced when its process was killed.
+
+    Also removes what killed processes left half written.
+    """
+    old = _old(folder)
+    if old.is_dir() and not folder.is_dir():
+        old.rename(folder)
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -178,8 +199,12 @@ def _swap(new: Path, folder: Path) -> None:
     if not folder.exists():
         new.rename(folder)
         return
-    old = folder.with_name(f".{folder.name}-old")
+    old = _old(folder)
     shutil.rmtree(old, ignore_errors=True)
     folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}-old")

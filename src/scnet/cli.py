@@ -31,8 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options.settings = _settings(rest) if rest else {}
         return int(options.run(options) or 0)
-    except KeyboardInterrupt:
-        return _interrupted(options)
+    except KeyboardInterrupt as error:
+        print(str(error) or "interrupted", file=sys.stderr)
+        return 130
     except Exception as error:
         if options.debug or not _caused_by_user(error):
             raise
@@ -271,14 +272,6 @@ def _is_usage(error: Exception) -> bool:
     from scnet.config import ConfigError
 
     return isinstance(error, UsageError | ConfigError)
-
-
-def _interrupted(options: argparse.Namespace) -> int:
-    text = "interrupted"
-    if options.command == "train":
-        text += "; continue from the last finished epoch with: scnet train --resume RUN_FOLDER"
-    print(text, file=sys.stderr)
-    return 130
 
 
 def _positive(text: str) -> int:

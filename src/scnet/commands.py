@@ -14,26 +14,28 @@ class UsageError(ValueError):
 
 def train(options: argparse.Namespace) -> None:
     from scnet.config import merge
-    from scnet.training import loop
+    from scnet.ops.distributed import rank
+    from scnet.training import run
 
     if options.resume:
         if options.recipe or options.settings or options.config:
             raise UsageError("--resume continues with the settings of the run; give no others")
-        folder = loop.resume(options.resume, quiet=options.quiet)
+        folder = run.resume(options.resume, quiet=options.quiet)
     else:
         if not options.recipe or not options.data:
             raise UsageError(
                 "give a RECIPE and --data PATH, or --resume DIR; see scnet train --help"
             )
         settings = merge(_read_yaml(options.config), options.settings)
-        folder = loop.train(
+        folder = run.train(
             options.recipe,
             options.data,
             output=options.output,
             settings=settings,
             quiet=options.quiet,
         )
-    print(f"wrote {folder}; next: scnet predict {folder} IMAGE")
+    if rank() == 0:
+        print(f"wrote {folder}; next: scnet predict {folder} IMAGE")
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -62,7 +64,7 @@ def evaluate(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> int:
     from scnet.data.images import DataError
     from scnet.predict import image_files, load, write
-    from scnet.training.loop import new_folder
+    from scnet.training.run import new_folder
 
     files = image_files(options.source)
     model = load(options.weights, device=options.device, quiet=options.quiet)

@@ -33,10 +33,18 @@ class BackboneConfig:
     frozen_stages: int = 1  # stem and this many stages keep their weights; 0 = train all
     # batch norm uses its stored statistics; its scale and shift still learn
     frozen_norm: bool = True
+    # with frozen_norm off: statistics are taken over the images of all processes
+    sync_norm: bool = False
     widths: tuple[int, ...] | None = None  # channels of a ResNet's stages; None = the model's own
     # of the images, scaled to 0..1; None = as the network was trained on ImageNet
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sync_norm and self.frozen_norm:
+            raise ConfigError(
+                "model.backbone.sync_norm: a frozen norm takes no statistics; set frozen_norm off"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +141,9 @@ class ModelConfig:
     num_classes: int = 80  # without background; taken from the data when training
     backbone: BackboneConfig = BackboneConfig()
     channels: int = 256  # of the feature pyramid and of every head
+    # behind the convolutions of the pyramid and the 3x3 ones of masks, semantics and context: none,
+    # as in the release; group norm of 32 groups, for any batch; or batch norm over all processes
+    norm: Literal["none", "group", "sync"] = "none"
     rpn: RPNConfig = RPNConfig()
     semantic: SemanticConfig | None = None
     context: ContextConfig | None = None
@@ -170,17 +181,42 @@ class DataConfig:
     ] = ()  # shorter sides to choose from at random in training; empty = only `size`
     flip: float = 0.5  # chance that a training image is mirrored
     vertical_flip: float = 0.0  # likewise upside down; for cells and aerial images
+    # large-scale jitter: a training image is scaled by a random factor of this range, 1 being
+    # `size`, and what is larger than `size` is cut at random to it; such as 0.1, 2.0
+    jitter: tuple[float, float] | None = None
+    # chance that objects of another image are pasted into a training image
+    copy_paste: float = 0.0
+    # largest change of brightness, contrast and saturation in training; 0.4 = times 0.6 to 1.4
+    color_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
     # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
     stuff_maps: str = "auto"
     drop_invalid: bool = False  # leave out broken annotations instead of stopping at them
     keep_empty: bool = True  # train on images without objects too
+    # an image that cannot be used stops the training, or another takes its place and is counted
+    unreadable: Literal["stop", "skip"] = "stop"
     workers: int = -1  # processes that read images; -1 = one for each core, at most 8
+
+    def __post_init__(self) -> None:
+        if self.jitter and not 0 < self.jitter[0] <= self.jitter[1]:
+            raise ConfigError(
+                f"data.jitter: {self.jitter}; expected a smallest and a largest scale"
+            )
+        if self.jitter and self.scales:
+            raise ConfigError("data.jitter and data.scales both choose the size; set only one")
+        if not 0 <= self.copy_paste <= 1:
+            raise ConfigError(f"data.copy_paste: {self.copy_paste}; must be in 0..1")
+        if not all(0 <= most <= 1 for most in self.color_jitter):
+            raise ConfigError(f"data.color_jitter: {self.color_jitter}; each must be in 0..1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
     epochs: int = 20
-    batch_size: int = 16  # images in one step
+    batch_size: int = 16  # images in one step, over all processes
+    # pieces of a step's images that pass one after the other, to save memory
+    accumulate: int = 1
+    # numbers of the forward pass: bf16 and fp16 save memory and time on GPUs that have them
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.02  # for `lr_batch` images a step; sgd scales it linearly, adamw by square root
     lr_batch: int = 16
@@ -192,6 +228,12 @@ class OptimConfig:
     milestones: tuple[int, ...] = (16, 19)  # epochs after which the rate is multiplied by gamma
     gamma: float = 0.1
     clip_norm: float = 0.0  # largest norm of the gradient; 0 = no clipping
+    # decay of the averaged weights, which are then evaluated and kept; 0 = none. 0.999 averages
+    # about a thousand steps
+    ema: float = 0.0
+    # a loss or gradient that is not finite stops the training, or leaves the step out
+    nonfinite: Literal["stop", "skip"] = "stop"
+    compile: bool = False  # torch.compile backbone and pyramid
     max_steps: int = 0  # length of the training in steps instead of epochs; 0 = epochs count
     # end after so many minutes of steps, with the whole schedule in them; 0 = no limit
     max_minutes: float = 0.0
@@ -199,7 +241,9 @@ class OptimConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr_batch", "log_every"):
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"optim.ema: {self.ema}; must be in 0..1, below 1")
+        for name in ("epochs", "batch_size", "accumulate", "lr_batch", "log_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"optim.{name}: {getattr(self, name)}; must be at least 1")
 
@@ -212,12 +256,24 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What a training writes, beside the checkpoint at the end of each epoch."""
+
+    checkpoint_minutes: float = 15.0  # time between checkpoints inside an epoch; 0 = none
+    checkpoint_steps: int = 0  # likewise, steps; 0 = none
+    keep_epochs: int = 0  # checkpoints of every so many epochs stay, as epoch012; 0 = none
+    # by the names that accelerate knows: tensorboard, wandb, mlflow, ...
+    trackers: tuple[str, ...] = ("tensorboard",)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     recipe: str = ""  # name it came from
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     eval: EvalConfig = EvalConfig()
+    run: RunConfig = RunConfig()
     classes: tuple[str, ...] = ()  # class names, from the annotation file
     category_ids: tuple[int, ...] = ()  # their ids in the annotation file
 

@@ -33,7 +33,7 @@ def run(output: Path | None = None, steps: int = STEPS, *, quiet: bool = False) 
     """
     from scnet.data.synthetic import generate
     from scnet.predict import load, write
-    from scnet.training.loop import new_folder, train
+    from scnet.training.run import new_folder, train
 
     start = time.perf_counter()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.detections import Detections
 from scnet.model.detector import Detector
+from scnet.ops.distributed import gather, rank, world_size
 from scnet.ops.masks import to_rle
 from scnet.predict import Model, load
 from scnet.scoring import score
@@ -64,21 +65,32 @@ def evaluate_dataset(
     max_detections: int | None = None,
     quiet: bool = True,
 ) -> tuple[Result, list[Detections]]:
-    """Return the figures and what was found in each image, in the order of the data set."""
+    """Return the figures and what was found in each image, in the order of the data set.
+
+    The processes of a training share the images; each returns the whole.
+    """
     start = time.perf_counter()
-    images = detect_dataset(detector, dataset, batch_size, max_detections)
-    console = Console(stderr=True)
-    found = list(
-        track(images, "evaluating", len(dataset), console=console, transient=True, disable=quiet)
+    mine = range(rank(), len(dataset), world_size())
+    images = track(
+        detect_dataset(detector, dataset, batch_size, max_detections, mine),
+        "evaluating",
+        len(mine),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet or rank() > 0,
     )
+    by_image: dict[int, Detections] = {}
+    for of_process in gather(dict(zip(mine, images, strict=True))):
+        by_image |= of_process
+    found = [by_image[i] for i in range(len(dataset))]
     results = [
         entry
         for record, detections in zip(dataset.images, found, strict=True)
         for entry in detections.to_coco(record.id)
     ]
     most = max_detections or detector.config.model.box.max_detections
-    result = score(dataset.ground_truth, results, max_detections=most)
-    return result | {"seconds": round(time.perf_counter() - start, 3)}, found
+    result = score(dataset.ground_truth, results, max_detections=most) if rank() == 0 else {}
+    return gather(result)[0] | {"seconds": round(time.perf_counter() - start, 3)}, found
 
 
 def detect_dataset(
@@ -86,10 +98,14 @@ def detect_dataset(
     dataset: CocoDataset,
     batch_size: int = 1,
     max_detections: int | None = None,
+    images: Sequence[int] | None = None,
 ) -> Iterator[Detections]:
-    """Yield what is found in each image, in order. Labels get the category ids of the data set."""
+    """Yield what is found in all images, or in those given, in order.
+
+    Labels get the category ids of the data set.
+    """
     detector.eval()
-    for batch in eval_loader(dataset, batch_size, dataset.config):
+    for batch in eval_loader(dataset, batch_size, dataset.config, images):
         batch = batch.to(detector.device)
         for found in detector.place(detector.detect(batch, max_detections=max_detections), batch):
             yield replace(found, classes=dataset.classes, category_ids=dataset.category_ids)

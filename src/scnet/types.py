@@ -80,6 +80,7 @@ class Batch:
     targets: Targets | None = None  # None at inference
     # class of each pixel, IGNORE where unknown; None without the branch
     semantic: Int[Tensor, "B H W"] | None = None
+    skipped: tuple[str, ...] = ()  # images that could not be used, with the reason
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with every tensor on `device`."""

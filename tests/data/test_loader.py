@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scnet.config import DataConfig, OptimConfig
+from scnet.config import ConfigError, DataConfig, OptimConfig
 from scnet.data.annotations import ImageRecord
 from scnet.data.coco import CocoDataset, load_dataset
-from scnet.data.loader import AspectRatioBatchSampler, collate, eval_loader, train_loader
+from scnet.data.loader import Share, StepSampler, collate, eval_loader, train_loader
 from scnet.types import IGNORE, Batch
 
 CONFIG = DataConfig(size=(30, 40), workers=0)
@@ -74,25 +74,69 @@ def of_shapes(dataset: CocoDataset, wide: list[bool]) -> CocoDataset:
 @pytest.mark.parametrize("number", [1, 7, 8, 61])
 def test_every_image_comes_once_and_with_its_like(number: int, dataset: CocoDataset) -> None:
     wide = [i % 3 == 0 for i in range(number)]
-    sampler = AspectRatioBatchSampler(of_shapes(dataset, wide), 4)
-    batches = list(sampler)
-    assert sorted(i for batch in batches for i in batch) == list(range(number))
-    assert len(batches) == len(sampler)
+    sampler = StepSampler(of_shapes(dataset, wide), 4)
+    batches = list(sampler.batches())
+    drawn = [i for batch in batches for i in batch]
+    assert sorted(drawn[:number]) == list(range(number))
+    assert all(len(batch) == 4 for batch in batches)  # filled up
+    assert len(batches) == sampler.steps == len(sampler)
     mixed = [len({wide[i] for i in batch}) > 1 for batch in batches]
     assert not any(mixed[:-2])
 
 
 def test_order_depends_on_seed_and_epoch_alone(dataset: CocoDataset) -> None:
-    sampler = AspectRatioBatchSampler(of_shapes(dataset, [True] * 50), 4)
+    sampler = StepSampler(of_shapes(dataset, [True] * 50), 4)
     first = list(sampler)
     assert list(sampler) == first
-    sampler.set_epoch(1)
+    dataset.set_epoch(1)
     second = list(sampler)
     assert second != first
-    sampler.set_epoch(0)
+    dataset.set_epoch(0)
     assert list(sampler) == first
     dataset.seed = 1
     assert list(sampler) not in (first, second)
+
+
+@pytest.mark.parametrize(("processes", "pieces"), [(1, 1), (2, 1), (1, 4), (2, 2), (4, 2)])
+def test_processes_and_pieces_share_each_batch(
+    dataset: CocoDataset, processes: int, pieces: int
+) -> None:
+    of_shapes(dataset, [i % 3 == 0 for i in range(29)])
+    whole = list(StepSampler(dataset, 8))
+    shares = [
+        list(StepSampler(dataset, 8, Share(rank, processes, pieces))) for rank in range(processes)
+    ]
+    for step, batch in enumerate(whole):
+        shared = [
+            request
+            for piece in range(pieces)
+            for share in shares
+            for request in share[step * pieces + piece]
+        ]
+        assert shared == batch
+
+
+def test_an_epoch_can_go_on_in_its_middle(dataset: CocoDataset) -> None:
+    sampler = StepSampler(of_shapes(dataset, [True] * 30), 4, Share(pieces=2))
+    whole = list(sampler)
+    sampler.start = 3
+    assert list(sampler) == whole[6:]
+    assert len(sampler) == len(whole) - 6
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(dataset: CocoDataset) -> None:
+    with pytest.raises(ConfigError, match=r"batch_size: 6 .* 4 processes x 1 pieces"):
+        StepSampler(dataset, 6, Share(processes=4))
+
+
+def test_pieces_of_a_step_are_padded_alike(dataset: CocoDataset) -> None:
+    dataset.config = replace(CONFIG, scales=(10, 20, 30))
+    optim = OptimConfig(batch_size=4)
+    loader, _ = train_loader(dataset, optim, CONFIG, Share(pieces=4))
+    batch = next(iter(train_loader(dataset, optim, CONFIG)[0]))
+    pieces = list(loader)[:4]
+    assert len({tuple(size) for size in batch.sizes.tolist()}) > 1
+    assert torch.equal(torch.cat([piece.images for piece in pieces]), batch.images)
 
 
 def test_workers_change_nothing(dataset: CocoDataset) -> None:
@@ -100,8 +144,8 @@ def test_workers_change_nothing(dataset: CocoDataset) -> None:
     optim = OptimConfig(batch_size=2, seed=5)
     for epoch in range(2):
         dataset.set_epoch(epoch)
-        alone = list(train_loader(dataset, optim, CONFIG))
-        shared = list(train_loader(dataset, optim, replace(CONFIG, workers=2)))
+        alone = list(train_loader(dataset, optim, CONFIG)[0])
+        shared = list(train_loader(dataset, optim, replace(CONFIG, workers=2))[0])
         for a, b in zip(alone, shared, strict=True):
             assert a.info == b.info
             assert torch.equal(a.images, b.images)
@@ -112,7 +156,7 @@ def test_real_data_load_in_workers(name: str, data_dir: Path) -> None:
     config = DataConfig(size=(200, 333), workers=2)
     dataset = load_dataset(data_dir / name, "train", config, train=True, semantic=True)
     dataset.images = dataset.images[:24]
-    batches: list[Batch] = list(train_loader(dataset, OptimConfig(batch_size=4), config))
+    batches: list[Batch] = list(train_loader(dataset, OptimConfig(batch_size=4), config)[0])
     assert sum(len(batch.info) for batch in batches) == 24
     for batch in batches:
         assert batch.targets is not None

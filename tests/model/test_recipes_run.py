@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 from tests.model_cases import CLASSES, HEIGHT, WIDTH, make_batch, make_detector, small
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from scnet import recipes
-from scnet.config import from_dict, to_dict
+from scnet.config import BackboneConfig, ConfigError, from_dict, to_dict
 from scnet.detections import Detections
 from scnet.model.detector import Detector
 from scnet.types import IGNORE, Losses, Proposals
@@ -75,6 +76,44 @@ def test_nothing_above_the_threshold_gives_empty_detections(name: str) -> None:
     assert found.masks().shape == (0, 64, 90)
 
 
+NORMS = {
+    "group": {"model__norm": "group"},
+    "sync": {
+        "model__norm": "sync",
+        "model__backbone__frozen_norm": False,
+        "model__backbone__sync_norm": True,
+    },
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", ["mask_rcnn", "htc", "scnet"])
+def test_recipes_train_and_predict_with_norms(name: str, norm: str) -> None:
+    detector = make_detector(name, **NORMS[norm]).train()
+    none = Proposals(torch.zeros(2, 60, 4), torch.zeros(2, 60, dtype=torch.bool))
+    with pytest.MonkeyPatch.context() as patch:
+        for batch in CASES.values():
+            detector.zero_grad()
+            assert without_gradient(detector, detector.loss(batch)) == []
+            patch.setattr(detector.rpn, "proposals", lambda *_, **__: none)
+    assert all(torch.isfinite(x).all() for x in detector.state_dict().values())
+    found = detector.eval().predict([torch.rand(3, 64, 90) * 255])
+    assert [f.size for f in found] == [(64, 90)]
+
+
+def test_norms_add_parameters_only_where_set() -> None:
+    plain, group, sync = (make_detector("scnet", **changes) for changes in ({}, *NORMS.values()))
+    assert not any("norm" in name for name in plain.state_dict())
+    assert sum(isinstance(m, torch.nn.GroupNorm) for m in group.modules()) == 8 + 4 + 4 + 12
+    kinds = [type(m) for m in sync.modules() if isinstance(m, _BatchNorm)]
+    assert set(kinds) == {torch.nn.SyncBatchNorm}
+
+
+def test_synchronising_a_frozen_norm_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"sync_norm.*frozen_norm off"):
+        BackboneConfig(sync_norm=True)
+
+
 @pytest.mark.parametrize("name", list(recipes.RECIPES))
 def test_every_recipe_survives_its_own_file_format(name: str) -> None:
     config = recipes.find(name)
@@ -104,7 +143,8 @@ def test_lite_has_about_ten_million_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet101", "resnext101_64x4d", "convnext_atto", "mobilenetv3_small_050"]
+    "name",
+    ["resnet101", "resnext101_64x4d", "resnet50_gn", "convnext_atto", "mobilenetv3_small_050"],
 )
 def test_any_timm_backbone_with_four_strides_serves(name: str) -> None:
     config = small(

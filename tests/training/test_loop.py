@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 import scnet
 from scnet.config import merge
 from scnet.model.detector import Detector
-from scnet.training.loop import Trainer, resume, train
+from scnet.training.loop import Trainer
+from scnet.training.run import resume, train
 
 
 def records(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -32,6 +33,7 @@ def test_a_run_folder_holds_what_it_should(
         "log.jsonl",
         "curves.png",
         "samples",
+        "trackers",
         "last",
         "best",
     }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from scnet.config import DataConfig
@@ -19,16 +23,21 @@ from scnet.data.annotations import (
     read_annotations,
     read_json,
 )
-from scnet.data.images import DataError, read_image
+from scnet.data.copy_paste import paste_objects
+from scnet.data.images import DataError, read_image, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, pick_image_root
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.transforms import (
     Objects,
     Sample,
     View,
+    draw_mask,
     eval_view,
+    keep_visible,
+    mask_area,
     train_view,
     view_boxes,
+    view_crop,
     view_image,
     view_map,
     view_mask,
@@ -37,6 +46,8 @@ from scnet.ops.masks import area, to_rle
 from scnet.types import ImageInfo, Size
 
 __all__ = ["CocoDataset", "DataError", "Split", "find_split", "load_dataset", "read_image"]
+
+TRIES = 100  # images in a row that may be unusable where such are skipped
 
 
 class CocoDataset(Dataset[Sample]):
@@ -105,32 +116,72 @@ class CocoDataset(Dataset[Sample]):
         """Draw other random numbers; call before the epoch's loader starts."""
         self.epoch = epoch
 
+    def sample_size(self, index: int) -> Size:
+        """Return the height and width that a sample has in this epoch, without reading it."""
+        random = np.random.default_rng((self.seed, self.epoch, index))
+        return train_view(self.images[index].size, self.config, random).size
+
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Sample:
-        record = self.images[index]
-        path = self.image_root / record.file_name
-        image = read_image(path)
-        if image.size != record.size[::-1]:
-            raise DataError(_size_message(path, image.size, record.size, self.annotation_file))
-        info = ImageInfo(record.id, str(path), record.size)
         if not self.train:
+            record = self.images[index]
             view = eval_view(record.size, self.config)
-            return Sample(view_image(image, view), info, view.scale)
+            return Sample(view_image(self._read(record), view), self._info(record), view.scale)
         random = np.random.default_rng((self.seed, self.epoch, index))
-        view = train_view(record.size, self.config, random)
-        objects = _objects([a for a in record.annotations if not a.crowd], view)
-        semantic = self._semantic(record, objects, view) if self.semantic else None
-        return Sample(view_image(image, view), info, view.scale, objects, semantic)
+        sample = self._usable(index, random)
+        if self.config.copy_paste and random.random() < self.config.copy_paste:
+            source = self._usable(int(random.integers(len(self))), random)
+            sample = paste_objects(sample, source, random)
+            sample = replace(sample, skipped=sample.skipped + source.skipped)
+        if self.semantic and not self.stuff:
+            sample = replace(sample, semantic=self._painted(sample))
+        return sample
 
-    def _semantic(self, record: ImageRecord, objects: Objects, view: View) -> torch.Tensor:
-        """Return the stuff map, or the instance masks on a background of its own class."""
-        if self.stuff:
-            return view_map(self.stuff.read(record.file_name, view.size), view)
-        crowds = [view_mask(a.segmentation, view) for a in record.annotations if a.crowd]
-        labelled = zip(objects.masks, objects.labels.tolist(), strict=True)
-        return paint(labelled, crowds, len(self.classes), view.size)
+    def _usable(self, index: int, random: np.random.Generator) -> Sample:
+        """Return a sample of an image, or of another drawn at random where it cannot be used."""
+        skipped: list[str] = []
+        while True:
+            try:
+                return replace(self._view(self.images[index], random), skipped=tuple(skipped))
+            except DataError as error:
+                if self.config.unreadable == "stop":
+                    raise
+                skipped.append(str(error))
+                if len(skipped) == TRIES:
+                    raise DataError(f"{TRIES} images in a row cannot be used; {error}") from error
+            index = int(random.integers(len(self)))
+
+    def _view(self, record: ImageRecord, random: np.random.Generator) -> Sample:
+        """Return an image as it is seen, with its objects, and its stuff map if there are any."""
+        view = train_view(record.size, self.config, random)
+        image = view_image(self._read(record, view.resized), view)
+        objects = _objects(record.annotations, view, self.config.jitter is not None)
+        stuff = None
+        if self.semantic and self.stuff:
+            stuff = view_map(self.stuff.read(record.file_name, view.resized), view)
+        return Sample(image, self._info(record), view.scale, objects, stuff)
+
+    def _read(self, record: ImageRecord, target: Size | None = None) -> Image.Image:
+        """Return an image, perhaps smaller than it is if it shall be resized to `target`."""
+        path = self.image_root / record.file_name
+        shrink = shrinking(record.size, target) if target else 1
+        image = read_image(path, shrink)
+        found = image.size if shrink == 1 else upright_size(path)[::-1]
+        if found != record.size[::-1]:
+            raise DataError(_size_message(path, found, record.size, self.annotation_file))
+        return image
+
+    def _info(self, record: ImageRecord) -> ImageInfo:
+        return ImageInfo(record.id, str(self.image_root / record.file_name), record.size)
+
+    def _painted(self, sample: Sample) -> Int[Tensor, "H W"]:
+        """Return the instance masks on a background of its own class."""
+        assert sample.objects is not None
+        height, width = sample.image.shape[1:]
+        labelled = zip(sample.objects.masks, sample.objects.labels.tolist(), strict=True)
+        return paint(labelled, sample.objects.crowds, len(self.classes), (height, width))
 
 
 def load_dataset(
@@ -165,11 +216,19 @@ def load_dataset(
     return CocoDataset(source, root, config, train=train, semantic=semantic, stuff=stuff)
 
 
-def _objects(annotations: Sequence[Annotation], view: View) -> Objects:
-    boxes = torch.tensor([a.box for a in annotations], dtype=torch.float32).reshape(-1, 4)
-    labels = torch.tensor([a.label for a in annotations], dtype=torch.int64)
-    masks = tuple(view_mask(a.segmentation, view) for a in annotations)
-    return Objects(view_boxes(boxes, view), labels, masks)
+def _objects(annotations: Sequence[Annotation], view: View, visible: bool) -> Objects:
+    """Return objects and crowd regions as they are seen; `visible` leaves out what is cut off."""
+    single = [a for a in annotations if not a.crowd]
+    boxes = torch.tensor([a.box for a in single], dtype=torch.float32).reshape(-1, 4)
+    boxes = view_boxes(boxes, view)
+    crowds = tuple(view_mask(a.segmentation, view) for a in annotations if a.crowd)
+    if visible:  # what is far outside need not be drawn
+        seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        boxes, single = boxes[seen], [a for a, s in zip(single, seen.tolist(), strict=True) if s]
+    labels = torch.tensor([a.label for a in single], dtype=torch.int64)
+    drawn = [draw_mask(a.segmentation, view) for a in single]
+    objects = Objects(boxes, labels, tuple(view_crop(crop, view) for crop in drawn), crowds)
+    return keep_visible(objects, [mask_area(crop) for crop in drawn]) if visible else objects
 
 
 def _size_message(path: Path, found: tuple[int, int], expected: Size, file: Path) -> str:

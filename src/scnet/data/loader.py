@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from scnet.config import DataConfig, OptimConfig
+from scnet.config import ConfigError, DataConfig, OptimConfig
 from scnet.data.coco import CocoDataset
 from scnet.data.transforms import Objects, Sample
 from scnet.ops.images import pad_images
 from scnet.ops.masks import stack_crops
-from scnet.types import IGNORE, Batch, Targets
+from scnet.types import IGNORE, Batch, Size, Targets
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Return samples as one batch; the padding is zero, and IGNORE in the semantic map."""
-    images, sizes = pad_images([s.image for s in samples])
+def collate(samples: Sequence[Sample], least: Size = (0, 0)) -> Batch:
+    """Return samples as one batch, padded to their largest height and width, or to `least`.
+
+    The padding is zero, and IGNORE in the semantic map.
+    """
+    images, sizes = pad_images([s.image for s in samples], least)
     objects = [s.objects for s in samples if s.objects is not None]
     maps = [s.semantic for s in samples if s.semantic is not None]
     return Batch(
@@ -29,56 +35,120 @@ def collate(samples: Sequence[Sample]) -> Batch:
         info=tuple(s.info for s in samples),
         targets=_targets(objects) if objects else None,
         semantic=torch.stack([_padded(m, images.shape) for m in maps]) if maps else None,
+        skipped=tuple(reason for s in samples for reason in s.skipped),
     )
 
 
-class AspectRatioBatchSampler(Sampler[list[int]]):
-    """Batches of images that are all wide or all tall, so that little is padded, in random order.
+class Share(NamedTuple):
+    """Which part of each step's batch a process sees, and in how many pieces."""
 
-    Every image comes once an epoch; what is left over of both shapes shares the last batches. The
-    order depends on the data set's seed and epoch alone, so a run that resumes sees what it would
-    have seen.
+    rank: int = 0
+    processes: int = 1
+    pieces: int = 1  # that pass one after the other before the weights are updated
+
+
+WHOLE = Share()
+
+
+class Request(NamedTuple):
+    """An image to read, and the size to which the batch of its step is padded."""
+
+    image: int  # index in the data set
+    least: Size
+
+
+class StepSampler(Sampler[list[Request]]):
+    """Draws the batch of each step, and yields the pieces that this process sees of it.
+
+    The images of a batch are all wide or all tall, so that little is padded. Every image comes once
+    an epoch; the last batches are of both shapes and filled up with images from the beginning. The
+    batches depend on the data set's seed and epoch alone, and all pieces of one are padded alike:
+    so a training sees the same on any number of processes, in any number of pieces, and after an
+    interruption.
     """
 
-    def __init__(self, dataset: CocoDataset, batch_size: int) -> None:
+    def __init__(self, dataset: CocoDataset, batch_size: int, share: Share = WHOLE) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
-        self.drop_last = False
+        self.share = share
+        self.piece, rest = divmod(batch_size, share.processes * share.pieces)
+        if rest or not self.piece:
+            raise ConfigError(
+                f"optim.batch_size: {batch_size} images a step cannot be shared evenly by "
+                f"{share.processes} processes x {share.pieces} pieces (optim.accumulate)"
+            )
+        self.start = 0  # steps of the epoch to leave out, as they were done before
 
-    def set_epoch(self, epoch: int) -> None:
-        """Draw another order; call before the epoch starts."""
-        self.dataset.set_epoch(epoch)
-
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
         return -(-len(self.dataset) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __len__(self) -> int:
+        return (self.steps - self.start) * self.share.pieces
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        rank, processes, pieces = self.share
+        for batch in itertools.islice(self.batches(), self.start, None):
+            sizes = [self.dataset.sample_size(index) for index in batch]
+            least = max(height for height, _ in sizes), max(width for _, width in sizes)
+            for number in range(pieces):
+                first = (number * processes + rank) * self.piece
+                yield [Request(i, least) for i in batch[first : first + self.piece]]
+
+    def batches(self) -> Iterator[list[int]]:
+        """Yield the images of each step of the epoch."""
         wide = [ratio >= 1 for ratio in self.dataset.aspect_ratios]
         random = torch.Generator().manual_seed(
             hash((self.dataset.seed, self.dataset.epoch)) % 2**63
         )
+        order: list[int] = torch.randperm(len(wide), generator=random).tolist()
         waiting: dict[bool, list[int]] = {True: [], False: []}
-        for index in torch.randperm(len(wide), generator=random).tolist():
+        for index in order:
             batch = waiting[wide[index]]
             batch.append(index)
             if len(batch) == self.batch_size:
                 yield batch
                 waiting[wide[index]] = []
         rest = waiting[True] + waiting[False]
+        missing = -len(rest) % self.batch_size
+        rest += itertools.islice(itertools.cycle(order), missing)
         yield from (rest[i : i + self.batch_size] for i in range(0, len(rest), self.batch_size))
 
 
-def train_loader(dataset: CocoDataset, optim: OptimConfig, data: DataConfig) -> DataLoader[Sample]:
-    """Return batches in random order. Before each epoch call `dataset.set_epoch`."""
+def train_loader(
+    dataset: CocoDataset, optim: OptimConfig, data: DataConfig, share: Share = WHOLE
+) -> tuple[DataLoader[Any], StepSampler]:
+    """Return this process's pieces of the batches in random order, and what draws them.
+
+    Before each epoch call `dataset.set_epoch`.
+    """
     dataset.seed = optim.seed
-    return _loader(dataset, AspectRatioBatchSampler(dataset, optim.batch_size), data)
+    sampler = StepSampler(dataset, optim.batch_size, share)
+    return _loader(_Requested(dataset), sampler, data, _collate_requested), sampler
 
 
-def eval_loader(dataset: CocoDataset, batch_size: int, data: DataConfig) -> DataLoader[Sample]:
-    """Return batches in the file's order."""
-    order = range(len(dataset))
-    batches = [list(order[i : i + batch_size]) for i in range(0, len(dataset), batch_size)]
-    return _loader(dataset, batches, data)
+class _Requested(Dataset[Any]):
+    """A data set that is asked with requests, and passes the size of padding on."""
+
+    def __init__(self, dataset: CocoDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, request: Request) -> tuple[Sample, Size]:
+        return self.dataset[request.image], request.least
+
+
+def _collate_requested(samples: Sequence[tuple[Sample, Size]]) -> Batch:
+    return collate([sample for sample, _ in samples], samples[0][1])
+
+
+def eval_loader(
+    dataset: CocoDataset, batch_size: int, data: DataConfig, images: Sequence[int] | None = None
+) -> DataLoader[Any]:
+    """Return batches of all images, or of those given, in order."""
+    order = list(range(len(dataset)) if images is None else images)
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    return _loader(dataset, batches, data, collate)
 
 
 def num_workers(data: DataConfig) -> int:
@@ -87,8 +157,11 @@ def num_workers(data: DataConfig) -> int:
 
 
 def _loader(
-    dataset: CocoDataset, batches: Sampler[list[int]] | list[list[int]], data: DataConfig
-) -> DataLoader[Sample]:
+    dataset: Dataset[Any],
+    batches: Sampler[list[Request]] | list[list[int]],
+    data: DataConfig,
+    collate: Callable[[Any], Batch],
+) -> DataLoader[Any]:
     # Workers start anew each epoch, which is how they learn its number.
     return DataLoader(
         dataset,
@@ -96,7 +169,13 @@ def _loader(
         num_workers=num_workers(data),
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_leave_signals_to_the_main_process,
     )
+
+
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """Let Ctrl-C, which reaches every process of a terminal, end the training in good order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _cores() -> int:

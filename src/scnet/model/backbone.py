@@ -16,10 +16,12 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from scnet.config import BackboneConfig, suggest
+from scnet.model.layers import Norm, make_norm
 
 STRIDES = (4, 8, 16, 32)
 
@@ -69,24 +71,35 @@ class Backbone(nn.Module):
 class FPN(nn.Module):
     """Feature pyramid P2..P6 (Lin et al. 2017); P6, half of P5, serves RPN and global context."""
 
-    def __init__(self, in_channels: Sequence[int], channels: int) -> None:
+    def __init__(self, in_channels: Sequence[int], channels: int, norm: Norm) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1) for c in in_channels)
+        bias = norm == "none"
+        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=bias) for c in in_channels)
         self.output = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels
+            nn.Conv2d(channels, channels, 3, padding=1, bias=bias) for _ in in_channels
+        )
+        self.lateral_norm, self.output_norm = (
+            nn.ModuleList(make_norm(norm, channels) for _ in in_channels) for _ in range(2)
         )
         for conv in self.modules():
             if isinstance(conv, nn.Conv2d):
                 nn.init.xavier_uniform_(conv.weight)
-                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
 
     def forward(
         self, maps: Sequence[Float[Tensor, "B _d _h _w"]]
     ) -> list[Float[Tensor, "B D _h _w"]]:
-        x = [conv(m) for conv, m in zip(self.lateral, maps, strict=True)]
+        x = [
+            norm(conv(m))
+            for conv, norm, m in zip(self.lateral, self.lateral_norm, maps, strict=True)
+        ]
         for i in range(len(x) - 2, -1, -1):
-            x[i] = x[i] + F.interpolate(x[i + 1], size=x[i].shape[-2:], mode="nearest")
-        pyramid = [conv(m) for conv, m in zip(self.output, x, strict=True)]
+            above = F.interpolate(x[i + 1], size=x[i].shape[-2:], mode="nearest")
+            x[i] = above.add_(x[i])
+        pyramid = [
+            norm(conv(m)) for conv, norm, m in zip(self.output, self.output_norm, x, strict=True)
+        ]
         return [*pyramid, F.max_pool2d(pyramid[-1], kernel_size=1, stride=2)]
 
 
@@ -126,7 +139,7 @@ def _create(config: BackboneConfig) -> Any:
             f"model.backbone.name: {config.name} has maps at strides {strides}, "
             f"but {list(STRIDES)} are needed"
         )
-    return net
+    return convert_sync_batchnorm(net) if config.sync_norm else net  # type: ignore[no-untyped-call]
 
 
 def _imagenet(name: str) -> tuple[dict[str, Tensor], str]:

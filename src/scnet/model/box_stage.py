@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scnet.config import BoxConfig, BoxStageConfig, ModelConfig
 from scnet.ops import boxes as box_ops
+from scnet.ops.distributed import mean_count
 from scnet.types import Losses, RoIs, Samples, Targets
 
 SIDE = 7  # of the RoI feature that a box stage reads
@@ -51,7 +52,7 @@ class BoxStage(nn.Module):
 
     def loss(self, out: BoxOutput, samples: Samples, targets: Targets) -> Losses:
         """Return both losses, divided by the number of sampled RoIs (background too)."""
-        number = samples.valid.sum().clamp(min=1)
+        number = mean_count(samples.valid.sum())
         labels = samples.labels.masked_fill(~samples.valid, -100)
         cls = F.cross_entropy(out.logits, labels, reduction="sum", ignore_index=-100)
         positive = samples.gt >= 0

@@ -35,7 +35,7 @@ class Detector(nn.Module):
         self.classes = config.classes or tuple(f"class {i}" for i in range(model.num_classes))
         self.category_ids = config.category_ids or tuple(range(1, model.num_classes + 1))
         self.backbone = Backbone(model.backbone)
-        self.fpn = FPN(self.backbone.channels, model.channels)
+        self.fpn = FPN(self.backbone.channels, model.channels, model.norm)
         self.rpn = RPN(model.rpn, model.channels)
         self.branches = SceneBranches(model)
         self.roi_heads = RoIHeads(model)
@@ -49,7 +49,8 @@ class Detector(nn.Module):
         """
         if batch.targets is None:
             raise ValueError("the batch has no targets; a loss needs them")
-        choose = choose or RandomChoice()
+        if choose is None:
+            choose = RandomChoice(torch.randint(2**31, (len(batch.info),)))
         truth = pad_targets(batch.targets)
         pyramid = self.fpn(self.backbone(self.normalise(batch)))
         rpn = self.rpn(pyramid)

@@ -37,16 +37,8 @@ class SceneBranches(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.semantic = (
-            SemanticBranch(config.semantic, config.channels, config.semantic_classes)
-            if config.semantic
-            else None
-        )
-        self.context = (
-            ContextBranch(config.context, config.channels, config.num_classes)
-            if config.context
-            else None
-        )
+        self.semantic = SemanticBranch(config.semantic, config) if config.semantic else None
+        self.context = ContextBranch(config.context, config) if config.context else None
 
     def forward(self, pyramid: Sequence[Float[Tensor, "B D _h _w"]]) -> SceneOutput:
         """Run the branches on P2..P6."""
@@ -79,13 +71,13 @@ class SceneBranches(nn.Module):
 class SemanticBranch(nn.Module):
     """Fuses all levels at P3's size; gives class logits per pixel and an embedding for the RoIs."""
 
-    def __init__(self, config: SemanticConfig, channels: int, num_classes: int) -> None:
+    def __init__(self, config: SemanticConfig, model: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        self.config, channels = config, model.channels
         self.lateral = nn.ModuleList(ConvReLU(channels, kernel=1) for _ in range(len(STRIDES) + 1))
-        self.convs = stack(channels, 4, config.residual)
+        self.convs = stack(channels, 4, config.residual, model.norm)
         self.embedding = ConvReLU(channels, kernel=1)
-        self.classifier = nn.Conv2d(channels, num_classes, 1)
+        self.classifier = nn.Conv2d(channels, model.semantic_classes, 1)
         init_classifier(self.classifier)
 
     def forward(
@@ -112,11 +104,11 @@ class SemanticBranch(nn.Module):
 class ContextBranch(nn.Module):
     """Says which classes are in the image; its pooled feature joins every RoI of the image."""
 
-    def __init__(self, config: ContextConfig, channels: int, num_classes: int) -> None:
+    def __init__(self, config: ContextConfig, model: ModelConfig) -> None:
         super().__init__()
-        self.config = config
-        self.convs = stack(channels, 4, residual=True)
-        self.classifier = nn.Linear(channels, num_classes)
+        self.config, channels = config, model.channels
+        self.convs = stack(channels, 4, residual=True, norm=model.norm)
+        self.classifier = nn.Linear(channels, model.num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 

@@ -1,48 +1,84 @@
-"""The two stacks of 3x3 convolutions that the heads are made of."""
+"""The two stacks of 3x3 convolutions that the heads are made of, and the norm behind each."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+Norm = Literal["none", "group", "sync"]
+
+GROUPS = 32  # of group norm (Wu and He 2018); fewer where they do not divide the channels
+
+
+class SyncNorm(nn.Module):
+    """Batch norm over the maps of all processes; in a single one, plain batch norm."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.SyncBatchNorm(channels)
+
+    def forward(self, x: Float[Tensor, "n D h w"]) -> Float[Tensor, "n D h w"]:
+        norm = self.norm
+        if len(x) or torch.distributed.is_initialized():
+            out: Tensor = norm(x)
+            return out
+        # Without a single RoI a batch has no statistics, and would spoil those that are stored.
+        return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+
+def make_norm(norm: Norm, channels: int) -> nn.Module:
+    """Return the norm behind a convolution; with `none` one that does nothing."""
+    if norm == "group":
+        return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
+    return SyncNorm(channels) if norm == "sync" else nn.Identity()
+
 
 class ResidualBlock(nn.Module):
-    """Two convolutions and a skip; no norm and, unlike ResNet's block, no ReLU after the sum.
+    """Two convolutions and a skip; unlike in ResNet's block there is no ReLU after the sum.
 
     The weights keep PyTorch's default initialisation: the release never initialises these blocks
     itself, and that is how the published models were trained.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        # A norm has a shift of its own.
+        bias = norm == "none"
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.norm1 = make_norm(norm, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.norm2 = make_norm(norm, channels)
 
     def forward(self, x: Float[Tensor, "n D h w"]) -> Float[Tensor, "n D h w"]:
-        out: Tensor = x + self.conv2(F.relu(self.conv1(x)))
+        hidden = F.relu(self.norm1(self.conv1(x)))
+        out: Tensor = x + self.norm2(self.conv2(hidden))
         return out
 
 
 class ConvReLU(nn.Module):
     """A convolution that keeps the size, and ReLU; Kaiming-normal weights."""
 
-    def __init__(self, channels: int, kernel: int = 3) -> None:
+    def __init__(self, channels: int, kernel: int = 3, norm: Norm = "none") -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2)
+        bias = norm == "none"
+        self.conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=bias)
+        self.norm = make_norm(norm, channels)
         kaiming_normal(self.conv)
 
     def forward(self, x: Float[Tensor, "n D h w"]) -> Float[Tensor, "n D h w"]:
-        return F.relu(self.conv(x))
+        return F.relu(self.norm(self.conv(x)))
 
 
-def stack(channels: int, convs: int, residual: bool) -> nn.Sequential:
+def stack(channels: int, convs: int, residual: bool, norm: Norm) -> nn.Sequential:
     """Return `convs` convolutions, plain or with a skip over every two."""
     if residual:
-        return nn.Sequential(*(ResidualBlock(channels) for _ in range(convs // 2)))
-    return nn.Sequential(*(ConvReLU(channels) for _ in range(convs)))
+        return nn.Sequential(*(ResidualBlock(channels, norm) for _ in range(convs // 2)))
+    return nn.Sequential(*(ConvReLU(channels, norm=norm) for _ in range(convs)))
 
 
 def init_classifier(layer: nn.Conv2d) -> None:
@@ -57,6 +93,7 @@ def init_classifier(layer: nn.Conv2d) -> None:
 
 
 def kaiming_normal(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear) -> None:
-    """Initialise for a ReLU behind it, by the number of outputs; the bias starts at 0."""
+    """Initialise for a ReLU behind it, by the number of outputs; a bias starts at 0."""
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

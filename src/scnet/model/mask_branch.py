@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from scnet.config import MaskConfig, ModelConfig
 from scnet.model.layers import ConvReLU, init_classifier, kaiming_normal, stack
+from scnet.ops.distributed import mean_count
 
 
 class MaskHead(nn.Module):
@@ -24,7 +25,7 @@ class MaskHead(nn.Module):
     def __init__(self, config: ModelConfig, receives_flow: bool) -> None:
         super().__init__()
         mask, channels = config.mask, config.channels
-        self.convs = stack(channels, mask.convs, mask.residual)
+        self.convs = stack(channels, mask.convs, mask.residual, config.norm)
         self.flow = ConvReLU(channels, kernel=1) if receives_flow else None
         self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
         self.classifier = nn.Conv2d(channels, config.num_classes, 1)
@@ -131,4 +132,5 @@ class MaskBranches(nn.Module):
     ) -> Float[Tensor, ""]:
         """Return the weighted mean cross-entropy over the pixels of all positive RoIs."""
         total = F.binary_cross_entropy_with_logits(logits[:, 0], goals, reduction="sum")
-        return self.config.loss_weights[branch] * total / max(1, goals.numel())
+        number = mean_count(total.new_tensor(len(goals)))
+        return self.config.loss_weights[branch] * total / (number * self.config.size**2)

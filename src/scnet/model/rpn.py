@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from scnet.config import RPNConfig
 from scnet.model.sampling import Choose, Truth, choose_both, match, overlaps
 from scnet.ops import boxes as box_ops
+from scnet.ops import sparse_head
+from scnet.ops.distributed import mean_count
 from scnet.ops.nms import top_proposals
 from scnet.types import Losses, Proposals, Size
 
@@ -44,9 +46,9 @@ class RPN(nn.Module):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, pyramid: Sequence[Float[Tensor, "B D _h _w"]]) -> RPNOutput:
-        hidden = [F.relu(self.conv(p)) for p in pyramid]
-        logits = [self.cls(h).permute(0, 2, 3, 1).flatten(1) for h in hidden]
-        deltas = [self.reg(h).permute(0, 2, 3, 1).reshape(len(h), -1, 4) for h in hidden]
+        cls, reg = zip(*map(self._head, pyramid), strict=True)
+        logits = [x.permute(0, 2, 3, 1).flatten(1) for x in cls]
+        deltas = [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in reg]
         counts = tuple(x.shape[1] for x in logits)
         device = logits[0].device
         anchors = make_anchors([(p.shape[-2], p.shape[-1]) for p in pyramid], self.config, device)
@@ -76,7 +78,7 @@ class RPN(nn.Module):
         """Return the losses of sampled anchors, both divided by the number of samples."""
         config = self.config
         matched, positive, negative = self._sample(out, sizes, truth, choose)
-        number = (positive.sum() + negative.sum()).clamp(min=1)
+        number = mean_count(positive.sum() + negative.sum())
         cls = F.binary_cross_entropy_with_logits(
             out.logits, positive.to(out.logits.dtype), reduction="none"
         )
@@ -91,6 +93,16 @@ class RPN(nn.Module):
             "rpn.cls": (cls * (positive | negative)).sum() / number,
             "rpn.box": (reg * positive[..., None]).sum() / number,
         }
+
+    def _head(
+        self, level: Float[Tensor, "B D h w"]
+    ) -> tuple[Float[Tensor, "B n h w"], Float[Tensor, "B m h w"]]:
+        if sparse_head.pays(level):
+            layers = (self.conv, self.cls, self.reg)
+            parameters = (p for layer in layers for p in (layer.weight, cast(Tensor, layer.bias)))
+            return sparse_head.head(level, sparse_head.Weights(*parameters))
+        hidden = F.relu(self.conv(level))
+        return self.cls(hidden), self.reg(hidden)
 
     @torch.no_grad()
     def _sample(

@@ -32,23 +32,33 @@ class Choose(Protocol):
 
 
 class RandomChoice:
-    """Chooses uniformly, by a generator or torch's own."""
+    """Chooses uniformly, for each image by a seed of its own.
 
-    def __init__(self, generator: torch.Generator | None = None) -> None:
-        self.generator = generator
+    What is chosen in an image depends on its seed, the call and the image alone: not on the other
+    images of the batch, the process or the kind of device. So a training is the same on any number
+    of processes, and goes on as it was after an interruption.
+    """
+
+    def __init__(self, seeds: Int[Tensor, "B"]) -> None:
+        self.seeds = seeds
+        self.calls = 0
 
     def __call__(
         self, candidates: Bool[Tensor, "B N"], number: Int[Tensor, "B"], most: int
     ) -> Bool[Tensor, "B N"]:
-        key = torch.rand(candidates.shape, generator=self.generator, device=candidates.device)
-        key, index = key.masked_fill(~candidates, -1).topk(min(most, key.shape[1]))
+        self.calls += 1
+        # Columns count from the right, as ground truth is padded on the left.
+        column = torch.arange(candidates.shape[1], 0, -1, device=candidates.device)
+        seeds = _scramble(self.seeds.to(candidates.device) * 64 + self.calls)
+        key = _scramble(column ^ seeds[:, None])
+        key, index = key.masked_fill_(~candidates, -1).topk(min(most, key.shape[1]))
         rank = torch.arange(key.shape[1], device=key.device)
         taken = (rank < number[:, None]) & (key >= 0)
         return torch.zeros_like(candidates).scatter(1, index, taken)
 
 
 class Truth(NamedTuple):
-    """The ground truth of a batch, padded to the same number M (at least one) per image."""
+    """The ground truth of a batch, padded on the left to the same number M (at least one)."""
 
     boxes: Float[Tensor, "B M 4"]
     labels: Int[Tensor, "B M"]
@@ -56,13 +66,21 @@ class Truth(NamedTuple):
     valid: Bool[Tensor, "B M"]
 
 
+def _scramble(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+    """Return 32 well-mixed bits of each number (C. Wellons' `lowbias32`)."""
+    x = x & 0xFFFFFFFF
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
+    return x ^ (x >> 16)
+
+
 def pad_targets(targets: Targets) -> Truth:
-    """Lay flat targets out by image."""
+    """Lay flat targets out by image, with the padding on the left."""
     images, most = len(targets.counts), max(1, *targets.counts)
     counts = torch.tensor(targets.counts, device=targets.boxes.device)
-    slot = torch.arange(most, device=counts.device)
-    valid = slot < counts[:, None]
-    index = torch.where(valid, (counts.cumsum(0) - counts)[:, None] + slot, 0)
+    slot = torch.arange(-most, 0, device=counts.device)
+    valid = slot >= -counts[:, None]
+    index = torch.where(valid, counts.cumsum(0)[:, None] + slot, 0)
     if not len(targets.boxes):
         boxes = targets.boxes.new_zeros(images, most, 4)
         return Truth(boxes, index, index, valid)

@@ -26,9 +26,12 @@ __all__ = [
     "crop",
     "crop_segmentation",
     "crop_targets",
+    "cut_crop",
     "decode",
     "encode",
     "flip_crop",
+    "hide_crop",
+    "inside",
     "paste",
     "rle_from_probabilities",
     "stack_crops",
@@ -47,12 +50,32 @@ class Crop(NamedTuple):
 
 def crop(mask: Bool[Tensor, "H W"] | UInt8[Tensor, "H W"]) -> Crop:
     """Cut a mask to its tight box and a margin of one pixel; an empty one to one empty pixel."""
-    pixels = mask.cpu().numpy().astype(np.uint8)
-    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
-    if not len(rows):
-        return _empty_crop()
-    tight = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return _with_margin(tight, int(columns[0]), int(rows[0]), pixels.shape)
+    return _tight_crop(mask.cpu().numpy().astype(np.uint8), 0, 0, mask.shape)
+
+
+def inside(crop: Crop) -> Crop:
+    """Return a crop without its margin: the tight box of the mask, and where that lies."""
+    return Crop(crop.pixels[1:-1, 1:-1], (crop.origin[0] + 1, crop.origin[1] + 1))
+
+
+def cut_crop(crop: Crop, window: tuple[int, int, int, int]) -> Crop:
+    """Return what lies of a mask in a window (left, top, right, bottom), as an image of its own."""
+    pixels, (x, y) = inside(crop)
+    left, top, right, bottom = window
+    first, above = max(0, left - x), max(0, top - y)
+    part = pixels[above : max(0, bottom - y), first : max(0, right - x)]
+    size = (bottom - top, right - left)
+    return _tight_crop(part.numpy(), x + first - left, y + above - top, size)
+
+
+def hide_crop(crop: Crop, cover: Bool[Tensor, "H W"]) -> Crop:
+    """Return what is left of a mask where another lies over it."""
+    pixels, (x, y) = inside(crop)
+    height, width = pixels.shape
+    hidden = cover[y : y + height, x : x + width]
+    if not hidden.any():
+        return crop
+    return _tight_crop((pixels * ~hidden).numpy(), x, y, cover.shape)
 
 
 def crop_segmentation(segmentation: Any, size: Size, target: Size) -> Crop:
@@ -223,6 +246,16 @@ def _nearest(start: int, length: int, size: int, target: int) -> tuple[Int[np.nd
     source = ((np.arange(target) + 0.5) * (size / target)).astype(np.int64).clip(max=size - 1)
     first, last = np.searchsorted(source, [start, start + length]).tolist()
     return source[first:last] - start, first
+
+
+def _tight_crop(pixels: UInt8[np.ndarray, "h w"], x: int, y: int, size: Sequence[int]) -> Crop:
+    """Return the crop of a mask of which `pixels`, lying at x and y, are a part with all of it."""
+    rows, columns = np.flatnonzero(pixels.any(axis=1)), np.flatnonzero(pixels.any(axis=0))
+    if not len(rows):
+        return _empty_crop()
+    first, above = int(columns[0]), int(rows[0])
+    tight = pixels[above : rows[-1] + 1, first : columns[-1] + 1]
+    return _with_margin(tight, x + first, y + above, size)
 
 
 def _with_margin(tight: UInt8[np.ndarray, "h w"], x: int, y: int, size: Sequence[int]) -> Crop:

@@ -6,7 +6,8 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +30,84 @@ class Meter:
     def reset(self) -> None:
         """Forget everything."""
         self.sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
-        self.steps = self.images = 0
+        self.counted = self.images = 0
         self.seconds = self.waited = 0.0
 
     def add(self, losses: Losses, images: int, seconds: float, waited: float) -> None:
-        """Count one step; `waited` is the part of `seconds` spent waiting for data."""
+        """Count one step; one that was left out has no losses.
+
+        `waited` is the part of `seconds` spent waiting for data.
+        """
         for name, value in losses.items():
             self.sums[name] = self.sums[name].to(value.device) + value.detach()
-        self.steps += 1
+        self.counted += bool(losses)
         self.images += images
         self.seconds += seconds
         self.waited += waited
 
     def record(self) -> Record:
         """Return the averages and start anew."""
-        losses = {name: round(total.item() / self.steps, 5) for name, total in self.sums.items()}
+        losses = {name: digits(total.item() / self.counted) for name, total in self.sums.items()}
         values = {
-            "loss": round(sum(losses.values()), 5),
+            "loss": digits(float(sum(losses.values()))),
             "losses": losses,
             "images_per_second": round(self.images / max(self.seconds, 1e-9), 3),
             "data_wait": round(self.waited / max(self.seconds, 1e-9), 4),
+            "memory_gb": round(peak_memory(), 2),
         }
         self.reset()
         return values
 
 
+def average_records(records: Sequence[Record]) -> Record:
+    """Return the record of all processes together from one of each."""
+    first = records[0]
+    losses = {
+        name: digits(sum(r["losses"][name] for r in records) / len(records))
+        for name in first["losses"]
+    }
+    return {
+        **first,
+        "loss": digits(float(sum(losses.values()))),
+        "losses": losses,
+        "memory_gb": max(r["memory_gb"] for r in records),
+    }
+
+
+def digits(value: float) -> float:
+    """Return a number with nine significant digits, as many as float32 has."""
+    return float(f"{value:.9g}")
+
+
+def grouped(losses: Mapping[str, float]) -> dict[str, float]:
+    """Return the sums of the losses of each part: rpn, box, mask, semantic, context."""
+    sums: dict[str, float] = defaultdict(float)
+    for name, value in losses.items():
+        part = name.split(".")[0].rstrip("0123456789")
+        sums["box" if part == "stage" else part] += value
+    return dict(sums)
+
+
+def peak_memory() -> float:
+    """Return the most memory used so far in GB: of the GPU, or of the process without one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
 class Log:
     """Writes records to a file and shows how far the training is."""
 
-    def __init__(self, file: Path, quiet: bool = False) -> None:
+    def __init__(self, file: Path, quiet: bool = False, main: bool = True) -> None:
+        """Where several processes train together, only the main one says and writes anything."""
         self.file = file
+        self.main = main
+        quiet = quiet or not main
         self.quiet = quiet
         self.console = Console(stderr=True, highlight=False)
         self.bar: Progress | None = None
@@ -76,10 +125,12 @@ class Log:
     def train(self, record: Record, progress: float, seconds_left: float) -> None:
         """Log the averages of some steps."""
         self._write({"kind": "train", **record})
+        parts = ", ".join(f"{n} {v:.2f}" for n, v in grouped(record["losses"]).items())
         text = (
-            f"epoch {record['epoch']:.2f}  step {record['step']}  loss {record['loss']:.3f}  "
-            f"lr {record['lr']:.2e}  {record['images_per_second']:.1f} images/s  "
-            f"{duration(seconds_left)} left"
+            f"epoch {record['epoch']:.2f}  step {record['step']}  "
+            f"loss {record['loss']:.3f} ({parts})  lr {record['lr']:.2e}  "
+            f"{record['images_per_second']:.1f} images/s, {record['data_wait']:.0%} waiting  "
+            f"{record['memory_gb']:.1f} GB  {duration(seconds_left)} left"
         )
         if self.bar:
             self.bar.update(self.task, completed=progress, text=text)
@@ -103,7 +154,19 @@ class Log:
         """Return everything logged so far, earlier parts of a resumed training too."""
         if not self.file.is_file():
             return []
-        return [json.loads(line) for line in self.file.read_text().splitlines() if line]
+        records = []
+        for line in self.file.read_text().splitlines():
+            with suppress(json.JSONDecodeError):  # cut off by a kill
+                records.append(json.loads(line))
+        return records
+
+    def forget_after(self, step: int) -> None:
+        """Remove what was logged after a step, as it is done again."""
+        kept = [r for r in self.records() if r.get("step", 0) <= step]
+        if self.main and self.file.is_file():
+            new = self.file.with_name(f".{self.file.name}")
+            new.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            new.replace(self.file)
 
     def close(self) -> None:
         """Take the progress bar off the screen."""
@@ -111,6 +174,8 @@ class Log:
             self.bar.stop()
 
     def _write(self, record: Mapping[str, Any]) -> None:
+        if not self.main:
+            return
         stamped = {**record, "time": round(time.time(), 2)}
         with self.file.open("a") as out:
             out.write(json.dumps(stamped) + "\n")
@@ -126,3 +191,9 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def counted_classes(classes: tuple[str, ...]) -> str:
+    """Return how many classes there are, and the first names."""
+    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+    return f"{len(classes)} class{'es' if len(classes) > 1 else ''} ({shown})"

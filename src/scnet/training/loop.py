@@ -2,157 +2,80 @@
 
 from __future__ import annotations
 
-import os
+import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-import yaml
 from accelerate import Accelerator
-from torch.nn.utils import clip_grad_norm_
+from torch import Tensor
 
-from scnet import checkpoint, recipes
-from scnet.config import Config, from_dict, nested, override, to_dict
+from scnet import checkpoint
+from scnet.config import Config, to_dict
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError, read_image
-from scnet.data.loader import train_loader
+from scnet.data.loader import Share, train_loader
 from scnet.detections import Detections
 from scnet.evaluation import evaluate_dataset, truth_as_detections
-from scnet.model.backbone import load_backbone_weights
 from scnet.model.detector import Detector
-from scnet.training.log import Log, Meter, duration
+from scnet.model.sampling import RandomChoice
+from scnet.ops.distributed import gather, largest
+from scnet.training.average import averaged
+from scnet.training.guards import Interrupted, StopSignals, not_finite, out_of_memory
+from scnet.training.log import Log, Meter, average_records, counted_classes
 from scnet.training.optim import base_rate, make_optimizer, rate_factor
 from scnet.types import Batch, Losses
 
 SHOWN = 0.5  # lowest score in the pictures of validation images
 
 
-def train(
-    recipe: str | Config,
-    data: str | os.PathLike[str],
-    *,
-    output: str | os.PathLike[str] | None = None,
-    epochs: int | None = None,
-    settings: Mapping[str, Any] | None = None,
-    quiet: bool = False,
-) -> Path:
-    """Train a recipe on a data set in COCO format and return the run's folder.
-
-    Args:
-        recipe: a name (`scnet recipes` lists them) or a config.
-        data: folder in a usual COCO layout, or an annotation file.
-        output: folder of the run; must not exist. None makes `runs/RECIPE`, numbered if taken.
-        epochs: short for `settings={"optim": {"epochs": ...}}`.
-        settings: nested dict laid over the recipe.
-
-    Raises:
-        ConfigError: a setting that does not exist or fit.
-        DataError: something wrong with the data.
-
-    Example:
-        >>> scnet.train("scnet_lite", data="my_data/", epochs=20)  # doctest: +SKIP
-    """
-    config = recipes.find(recipe) if isinstance(recipe, str) else recipe
-    config = override(config, nested("data.path", str(data)))
-    config = override(config, settings or {})
-    if epochs is not None:
-        config = override(config, nested("optim.epochs", epochs))
-    dataset = load_train_set(config)
-    config = fit_to_data(config, dataset)
-    torch.manual_seed(config.optim.seed)
-    detector = Detector(config)
-    source = load_backbone_weights(detector.backbone, config.model.backbone)
-    folder = new_folder(output, config.recipe)
-    (folder / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
-    log = Log(folder / "log.jsonl", quiet)
-    log.say(f"backbone {config.model.backbone.name}, weights: {source}")
-    return _finish(Trainer(detector, dataset, folder, log))
-
-
-def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
-    """Continue a training from its last checkpoint, to the end that its config says.
-
-    Raises:
-        CheckpointError: there is nothing to resume.
-    """
-    folder = Path(folder)
-    if folder.is_dir() and not (folder / "last").is_dir():
-        raise checkpoint.CheckpointError(
-            f"{folder}: no checkpoint yet, the first comes after an epoch; start a new training"
-        )
-    detector = checkpoint.load(folder / "last")
-    state = checkpoint.load_state(folder / "last")
-    config = from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
-    trainer = Trainer(detector, load_train_set(config), folder, Log(folder / "log.jsonl", quiet))
-    trainer.restore(state)
-    return _finish(trainer)
-
-
 class Trainer:
     """A training: what it needs and how far it is."""
 
-    def __init__(self, detector: Detector, dataset: CocoDataset, folder: Path, log: Log) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        dataset: CocoDataset,
+        folder: Path,
+        log: Log,
+        accelerator: Accelerator,
+    ) -> None:
         self.config = detector.config
         self.folder = folder
         self.log = log
+        self.accelerator = accelerator
         self.dataset = dataset
         self.val_set = _load_val_set(self.config, log)
-        self.loader = train_loader(dataset, self.config.optim, self.config.data)
         optim = self.config.optim
-        self.accelerator = Accelerator()
+        self.share = Share(accelerator.process_index, accelerator.num_processes, optim.accumulate)
+        self.loader, self.sampler = train_loader(dataset, optim, self.config.data, self.share)
+        detector.to(device=accelerator.device)
         detector.to(memory_format=torch.channels_last)
-        self.model, self.optimizer = self.accelerator.prepare(
-            detector, make_optimizer(detector, optim)
-        )
-        self.detector: Detector = self.accelerator.unwrap_model(self.model)
-        self.total_steps = optim.max_steps or optim.epochs * len(self.loader)
+        self.average = averaged(detector, optim.ema) if optim.ema else None
+        if optim.compile:
+            detector.backbone.compile(dynamic=True)
+            detector.fpn.compile(dynamic=True)
+        # 1 x 1 weights are laid out the same in both memory formats; PyTorch warns of their names.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        self.model, self.optimizer = accelerator.prepare(detector, make_optimizer(detector, optim))
+        self.detector: Detector = accelerator.unwrap_model(self.model)
+        self.total_steps = optim.max_steps or optim.epochs * self.sampler.steps
         self.rate = base_rate(optim, optim.batch_size)
         self.meter = Meter()
-        self.step = self.epoch = 0
+        self.step = self.skipped = 0
+        self.unreadable = 0  # images that this process left out
         self.seconds = 0.0  # spent in steps
         self.best = -1.0
-        self._introduce()
+        self.saved = time.perf_counter()
 
-    def run(self) -> None:
-        """Train to the end."""
-        while self.progress < 1:
-            self.dataset.set_epoch(self.epoch)
-            self.model.train()
-            for batch, waited in _timed(self.loader):
-                self._step_and_log(batch.to(self.accelerator.device), waited)
-                if self.progress >= 1:
-                    break
-            self.epoch += 1
-            every = self.config.eval.every
-            if self.progress >= 1 or (every and self.epoch % every == 0):
-                self._evaluate()
-            self.save("last")
-            self._draw_curves()
-
-    def train_step(self, batch: Batch) -> Losses:
-        """Forward, backward and update: the whole of it."""
-        rate = self.rate * rate_factor(self.config.optim, self.step, self.progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        losses: Losses = self.model(batch)
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            parts = {name: value.detach().item() for name, value in losses.items()}
-            paths = ", ".join(info.path for info in batch.info)
-            raise FloatingPointError(
-                f"the loss is not finite at step {self.step}: {parts}; images: {paths}. "
-                "Lower --optim.lr or set --optim.clip-norm; "
-                "`scnet check-data` finds broken annotations"
-            )
-        self.optimizer.zero_grad()
-        self.accelerator.backward(total)
-        if self.config.optim.clip_norm:
-            clip_grad_norm_(self.detector.parameters(), self.config.optim.clip_norm)
-        self.optimizer.step()
-        return losses
+    @property
+    def epoch(self) -> int:
+        """Epochs that are whole."""
+        return self.step // self.sampler.steps
 
     @property
     def progress(self) -> float:
@@ -161,56 +84,215 @@ class Trainer:
         by_time = self.seconds / (60 * minutes) if minutes else 0.0
         return min(1.0, max(self.step / self.total_steps, by_time))
 
+    @property
+    def result(self) -> Detector:
+        """What is evaluated and kept: the averaged weights, where there are any."""
+        if self.average is None:
+            return self.detector
+        return cast(Detector, self.average.module)
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Raises:
+            Interrupted: a signal asked to stop; the checkpoint is written.
+            TrainingError: the memory does not suffice.
+        """
+        self._introduce()
+        optim = self.config.optim
+        try:
+            with StopSignals() as signals:
+                while self.progress < 1:
+                    self._run_epoch(signals)
+        except torch.OutOfMemoryError as error:
+            raise out_of_memory(error, optim.batch_size, optim.accumulate) from error
+        self.accelerator.end_training()
+
+    def _run_epoch(self, signals: StopSignals) -> None:
+        """Train to the end of the epoch, of the training, or until asked to stop."""
+        self.dataset.set_epoch(self.epoch)
+        self.sampler.start = self.step % self.sampler.steps
+        self.model.train()
+        stop = False
+        for pieces, waited in _timed(_in_steps(self.loader, self.share.pieces)):
+            stop = self._step_and_log(pieces, waited, signals.wanted)
+            if self.progress >= 1 or self.step % self.sampler.steps == 0:
+                break
+            if stop or self._checkpoint_is_due():
+                self.save("last")
+            if stop:
+                raise self._interrupted()
+        every, keep = self.config.eval.every, self.config.run.keep_epochs
+        if self.progress >= 1 or (every and self.epoch % every == 0):
+            self._evaluate()
+        if keep and self.epoch % keep == 0:
+            self.save(f"epoch{self.epoch:03d}")
+        self.save("last")
+        if self.accelerator.is_main_process:
+            self._draw_curves()
+        if stop and self.progress < 1:
+            raise self._interrupted()
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(
+            f"stopped at step {self.step} of {self.total_steps} with a checkpoint; "
+            f"continue with: scnet train --resume {self.folder}"
+        )
+
+    def train_step(self, pieces: Sequence[Batch]) -> Losses:
+        """Forward, backward and update: the whole of it.
+
+        Returns the losses of this process, averaged over its pieces.
+        """
+        self._set_rate()
+        self.optimizer.zero_grad()
+        parts = []
+        for number, batch in enumerate(pieces):
+            last = number == len(pieces) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                losses: Losses = self.model(batch, self._choice(number, len(batch.info)))
+                total = torch.stack(list(losses.values())).sum()
+                self.accelerator.backward(total / len(pieces))
+            parts.append({name: value.detach() for name, value in losses.items()})
+        limit = self.config.optim.clip_norm or math.inf
+        norm = self.accelerator.clip_grad_norm_(self.detector.parameters(), limit)
+        self.finite = self._all_finite(parts, norm)
+        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+    def _set_rate(self) -> None:
+        rate = self.rate * rate_factor(self.config.optim, self.step, self.progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _choice(self, piece: int, images: int) -> RandomChoice:
+        """Return what chooses the samples of a piece: by place in the step's batch."""
+        rank, processes, _ = self.share
+        first = self.step * self.config.optim.batch_size + (piece * processes + rank) * images
+        seeds = torch.arange(first, first + images, device=self.accelerator.device)
+        return RandomChoice(seeds + self.config.optim.seed * 0x9E3779B1)
+
+    def _all_finite(self, parts: Sequence[Losses], norm: Tensor) -> Tensor:
+        """Return, on the device, whether losses and gradient are finite."""
+        values = torch.stack([value for part in parts for value in part.values()])
+        if self.accelerator.scaler is not None:  # fp16 tries scales, and drops steps by itself
+            return values.isfinite().all()
+        return values.isfinite().all() & norm.isfinite()
+
     def save(self, name: str) -> None:
         """Write a checkpoint of the run."""
+        self.saved = time.perf_counter()
+        random = gather(torch.get_rng_state())
+        if not self.accelerator.is_main_process:
+            return
+        scaler = self.accelerator.scaler
         state = {
             "step": self.step,
-            "epoch": self.epoch,
+            "skipped": self.skipped,
             "seconds": self.seconds,
             "best": self.best,
+            "images": len(self.dataset),
             "optimizer": self.optimizer.state_dict(),
-            "random": torch.get_rng_state(),
+            "scaler": scaler.state_dict() if scaler else None,
+            "weights": self.detector.state_dict() if self.average else None,
+            "updates": int(self.average.n_averaged) if self.average else 0,
+            "random": random,
         }
-        checkpoint.save(self.folder / name, self.detector, state)
+        checkpoint.save(self.folder / name, self.result, state)
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue where a saved state was."""
-        self.step, self.epoch = state["step"], state["epoch"]
+        """Continue where a saved state was, the detector having its weights already."""
+        self.step, self.skipped = state["step"], state["skipped"]
         self.seconds, self.best = state["seconds"], state["best"]
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"])
-        self.log.say(f"resuming after epoch {self.epoch}, step {self.step} of {self.total_steps}")
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        if self.average is not None and state["weights"] is not None:
+            self.detector.load_state_dict(state["weights"])
+            self.average.n_averaged.fill_(state["updates"])
+        # The number of processes may have changed; each then goes on from one of those before.
+        torch.set_rng_state(state["random"][self.share.rank % len(state["random"])])
+        self.log.forget_after(self.step)
+        self.log.say(f"resuming in epoch {self.epoch + 1}, step {self.step} of {self.total_steps}")
 
-    def _step_and_log(self, batch: Batch, waited: float) -> None:
+    def _step_and_log(self, pieces: Sequence[Batch], waited: float, stop: bool) -> bool:
+        """Do a step; return whether any process was asked to stop."""
         start = time.perf_counter()
-        losses = self.train_step(batch)
+        losses = self.train_step([batch.to(self.accelerator.device) for batch in pieces])
+        finite = bool(self.finite)  # waits for the device
         seconds = time.perf_counter() - start + waited
+        wishes = [float(not finite), float(stop), self.seconds + seconds]
+        broken, stopped, self.seconds = largest(wishes, self.accelerator.device)
+        if broken:
+            self._leave_out(losses, pieces, finite)
+        else:
+            self.optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(self.detector)
         self.step += 1
-        self.seconds += seconds
-        self.meter.add(losses, len(batch.info), seconds, waited)
-        if self.step % self.config.optim.log_every and self.progress < 1:
+        for reason in (reason for batch in pieces for reason in batch.skipped):
+            self.unreadable += 1
+            self.log.say(f"left out an image, {self.unreadable} so far: {reason}")
+        images = sum(len(batch.info) for batch in pieces) * self.share.processes
+        self.meter.add(losses if not broken else {}, images, seconds, waited)
+        if self.step % self.config.optim.log_every == 0 or self.progress >= 1:
+            self._log_step()
+        return bool(stopped)
+
+    def _leave_out(self, losses: Losses, pieces: Sequence[Batch], finite: bool) -> None:
+        """Stop at a step whose loss or gradient is not finite, or count it."""
+        paths = [] if finite else [info.path for batch in pieces for info in batch.info]
+        everywhere = [path for of_process in gather(paths) for path in of_process]
+        error = not_finite(self.step, {k: v.item() for k, v in losses.items()}, everywhere)
+        if self.config.optim.nonfinite == "stop":
+            raise error
+        self.optimizer.zero_grad()
+        self.skipped += 1
+        self.log.say(f"left out step {self.step}, {self.skipped} so far: {error}")
+
+    def _log_step(self) -> None:
+        """Log the averages since the last time, over all processes."""
+        record = average_records(gather(self.meter.record()))
+        if not record["losses"]:  # all of these steps were left out
             return
         record = {
             "step": self.step,
-            "epoch": round(self.step / len(self.loader), 4),
+            "epoch": round(self.step / self.sampler.steps, 4),
             "lr": self.optimizer.param_groups[0]["lr"],
-            **self.meter.record(),
+            "skipped": self.skipped,
+            "unreadable": sum(gather(self.unreadable)),
+            **record,
         }
         left = self.seconds * (1 / self.progress - 1)
         self.log.train(record, self.progress, left)
+        losses = {f"loss/{name}": value for name, value in record["losses"].items()}
+        figures = {k: record[k] for k in ("loss", "lr", "images_per_second", "data_wait")}
+        self.accelerator.log(losses | figures, step=self.step)
+
+    def _checkpoint_is_due(self) -> bool:
+        run = self.config.run
+        if run.checkpoint_steps and self.step % run.checkpoint_steps == 0:
+            return True
+        minutes = (time.perf_counter() - self.saved) / 60
+        due = bool(run.checkpoint_minutes) and minutes >= run.checkpoint_minutes
+        return (self.share.processes == 1 and due) or bool(
+            self.share.processes > 1 and largest([float(due)], self.accelerator.device)[0]
+        )
 
     def _evaluate(self) -> None:
         if self.val_set is None:
             return
         result, found = evaluate_dataset(
-            self.detector, self.val_set, batch_size=self.config.eval.batch_size
+            self.result, self.val_set, batch_size=self.config.eval.batch_size
         )
-        epoch = round(self.step / len(self.loader), 4)
+        epoch = round(self.step / self.sampler.steps, 4)
         figures = {kind: result[kind] for kind in ("bbox", "segm")}
         self.log.evaluation(
             {"step": self.step, "epoch": epoch, **figures, "seconds": result["seconds"]}
         )
-        self._draw_samples(self.val_set, found)
+        flat = {f"{k}/{n}": v for k, of_kind in figures.items() for n, v in of_kind.items()}
+        self.accelerator.log(flat, step=self.step)
+        if self.accelerator.is_main_process:
+            self._draw_samples(self.val_set, found)
         if result["segm"]["AP"] > self.best:
             self.best = result["segm"]["AP"]
             self.save("best")
@@ -242,66 +324,43 @@ class Trainer:
         minutes = f" or {optim.max_minutes:g} minutes" if optim.max_minutes else ""
         val = f"{len(self.val_set)} val" if self.val_set else "no val"
         short, long = config.data.size
+        rule = "in proportion" if optim.optimizer == "sgd" else "by the square root"
+        shared = f", shared by {self.share.processes} processes" * (self.share.processes > 1)
+        pieces = f" in {optim.accumulate} pieces" * (optim.accumulate > 1)
         for line in (
             f"recipe {config.recipe}: {parameters:.1f} M parameters, on "
-            f"{self.accelerator.device}, float32",
+            f"{self.accelerator.device}, {optim.precision}",
             f"data {config.data.path}: {len(self.dataset)} train and {val} images, "
-            f"{_names(config.classes)}",
-            f"images resized to {short} (longer side at most {long}), {optim.batch_size} a step, "
-            f"{self.total_steps} steps{minutes}, {optim.optimizer} at {self.rate:g}",
+            f"{counted_classes(config.classes)}",
+            f"images resized to {short} (longer side at most {long}), {optim.batch_size} a step"
+            f"{shared}{pieces}, {self.total_steps} steps{minutes}",
+            f"{optim.optimizer} at {self.rate:g}: {optim.lr:g} for {optim.lr_batch} images, "
+            f"{rule} of the batch",
             f"run folder {self.folder}",
         ):
             self.log.say(line)
+        if config.run.trackers:
+            self.accelerator.project_configuration.logging_dir = str(self.folder / "trackers")
+            self.accelerator.init_trackers("scnet", config=_flat(to_dict(config)))
 
 
-def load_train_set(config: Config) -> CocoDataset:
-    """Return a config's training images, with semantic maps where the model learns from them."""
-    if not config.data.path:
-        raise DataError("no data set given; add --data PATH")
-    semantic = config.model.semantic is not None
-    return load_dataset(config.data.path, "train", config.data, train=True, semantic=semantic)
+def _in_steps(loader: Any, pieces: int) -> Iterator[list[Batch]]:
+    """Yield the pieces of each step."""
+    waiting: list[Batch] = []
+    for batch in loader:
+        waiting.append(batch)
+        if len(waiting) == pieces:
+            yield waiting
+            waiting = []
 
 
-def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
-    """Return the config with the classes of the data set, and of its stuff maps."""
-    model = replace(config.model, num_classes=len(dataset.classes))
-    if model.semantic is not None:
-        semantic = replace(model.semantic, num_classes=dataset.semantic_classes)
-        model = replace(model, semantic=semantic)
-    return replace(config, model=model, classes=dataset.classes, category_ids=dataset.category_ids)
-
-
-def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "runs") -> Path:
-    """Make a folder for results: `output`, or `root/name` with a number where that is taken.
-
-    Raises:
-        FileExistsError: `output` exists and holds something.
-    """
-    if output is not None:
-        folder = Path(output)
-        if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(
-                f"{folder}: exists and is not empty; give another folder or remove it"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    number = 1
-    while True:
-        folder = Path(root) / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
-
-
-def _finish(trainer: Trainer) -> Path:
-    try:
-        trainer.run()
-    finally:
-        trainer.log.close()
-    trainer.log.say(f"trained for {duration(trainer.seconds)}; {trainer.step} steps")
-    return trainer.folder
+def _flat(values: Mapping[str, Any], start: str = "") -> dict[str, str]:
+    """Return nested settings as `a.b: text`."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        path = f"{start}{name}"
+        flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: str(value)}
+    return flat
 
 
 def _load_val_set(config: Config, log: Log) -> CocoDataset | None:
@@ -314,14 +373,9 @@ def _load_val_set(config: Config, log: Log) -> CocoDataset | None:
         return None
 
 
-def _timed(loader: Any) -> Iterator[tuple[Batch, float]]:
-    """Yield batches, each with the seconds that it was waited for."""
+def _timed(steps: Iterator[list[Batch]]) -> Iterator[tuple[list[Batch], float]]:
+    """Yield what each step needs, with the seconds that it was waited for."""
     start = time.perf_counter()
-    for batch in loader:
-        yield batch, time.perf_counter() - start
+    for pieces in steps:
+        yield pieces, time.perf_counter() - start
         start = time.perf_counter()
-
-
-def _names(classes: tuple[str, ...]) -> str:
-    shown = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
-    return f"{len(classes)} class{'es' if len(classes) > 1 else ''} ({shown})"

@@ -1,0 +1,288 @@
+"""Time and memory of a training step, ours beside torchvision's Mask R-CNN.
+
+    SCNET_DATA=FOLDER python benchmarks/train_step.py --rounds 9 --json train_step.json
+
+A step is forward, losses, backward and the update by SGD. Every model sees the same photos of
+COCO, stretched to the size of the benchmark, and the same objects. torchvision's Mask R-CNN is set
+to what ours does: ResNet-50 whose stem and first stage are frozen and whose batch norm stands
+still, 80 classes and background, 2000 proposals of a level before NMS and 1000 of an image after
+it, 256 anchors and 512 RoIs per image in the losses. It starts from our weights of backbone,
+pyramid and RPN, so that both sample like proposals.
+
+Models take turns in one process, so that what else the machine does falls on all alike; memory is
+measured in a process of its own for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from scnet import recipes
+from scnet.config import DataConfig, replace_at
+from scnet.data.coco import CocoDataset, load_dataset
+from scnet.data.images import read_image
+from scnet.data.loader import collate
+from scnet.data.semantic import paint
+from scnet.data.transforms import Objects, Sample
+from scnet.model.detector import Detector
+from scnet.ops.masks import crop_segmentation
+from scnet.training.optim import make_optimizer
+from scnet.types import Batch, ImageInfo, Size
+
+CLASSES = 80
+OBJECTS = range(5, 16)  # in each photo; COCO has seven on average
+TORCHVISION = "torchvision mask_rcnn"
+MODELS = (TORCHVISION, "mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+RATE = 1e-5  # so low that weights, and with them the work, stay as they are
+
+Step = Callable[[], Tensor]  # returns the sum of the losses
+
+
+def main() -> None:
+    """Measure every size and batch that was asked for; print a table and write JSON."""
+    args = _arguments()
+    console = Console(width=120)
+    device = torch.cuda.get_device_name() if args.device == "cuda" else _processor()
+    threads = f"{torch.get_num_threads()} threads, " if args.device == "cpu" else ""
+    versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
+    console.print(f"{device}, {threads}{versions}, {args.precision}, compile {args.compile}")
+    records = []
+    for size in args.sizes:
+        for number in args.batch:
+            rows = measure(args, size, number)
+            records += rows
+            console.print(table(rows, f"{size[0]} x {size[1]}, {number} images"))
+    if args.json:
+        content = {**vars(args), "device": device, "versions": versions, "records": records}
+        Path(args.json).write_text(json.dumps(content, indent=1, default=str))
+
+
+def measure(args: argparse.Namespace, size: Size, number: int) -> list[dict[str, Any]]:
+    """Return the time of each round, and the peak of memory, of every model."""
+    batch = photos(size, number).to(args.device)
+    memory = dict.fromkeys(args.models, 0.0)
+    if args.memory:
+        context = multiprocessing.get_context("spawn")
+        for name in args.models:
+            with context.Pool(1) as pool:
+                memory[name] = pool.apply(peak, (name, size, number, args))
+    steps = {name: make_step(name, batch, args) for name in args.models}
+    seconds: dict[str, list[float]] = {name: [] for name in args.models}
+    for turn in range(args.warmup + args.rounds):
+        for name, step in steps.items():
+            taken = timed(step, args.device)
+            if turn >= args.warmup:
+                seconds[name].append(taken)
+    shape = {"size": size, "batch": number}
+    return [{"model": n, **shape, "seconds": s, "gb": memory[n]} for n, s in seconds.items()]
+
+
+def timed(step: Step, device: str) -> float:
+    """Return the seconds of a step."""
+    _wait(device)
+    start = time.perf_counter()
+    total = step()
+    _wait(device)
+    taken = time.perf_counter() - start
+    if not torch.isfinite(total):
+        raise FloatingPointError(f"the loss is {total.item()}, so its time means nothing")
+    return taken
+
+
+def peak(name: str, size: Size, number: int, args: argparse.Namespace) -> float:
+    """Return the most memory, in GB, of a process that takes three steps; on CUDA the device's."""
+    step = make_step(name, photos(size, number).to(args.device), args)
+    for _ in range(3):
+        step()
+    if args.device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def make_step(name: str, batch: Batch, args: argparse.Namespace) -> Step:
+    """Return a training step of a model on a batch."""
+    detector = make_detector("mask_rcnn" if name == TORCHVISION else name)
+    losses: Callable[[], dict[str, Tensor]]
+    if name == TORCHVISION:
+        model: nn.Module = make_torchvision(detector).to(args.device)
+        learnt = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.SGD(learnt, RATE, momentum=0.9, weight_decay=1e-4)
+        images, targets = list(batch.images / 255), torchvision_targets(batch)
+        compiled = [model.backbone]
+
+        def losses() -> dict[str, Tensor]:
+            return model(images, targets)
+    else:
+        model = detector.to(args.device).to(memory_format=torch.channels_last)
+        optimizer = make_optimizer(detector, detector.config.optim)
+        optimizer.param_groups[0]["lr"] = RATE
+        compiled = [detector.backbone, detector.fpn]
+
+        def losses() -> dict[str, Tensor]:
+            return detector.loss(batch)
+
+    model.train()
+    if args.compile:
+        for part in compiled:
+            part.compile()
+    dtype = PRECISIONS[args.precision]
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        with torch.autocast(args.device, dtype, enabled=dtype != torch.float32):
+            total = torch.stack(list(losses().values())).sum()
+        total.backward()
+        optimizer.step()
+        return total.detach()
+
+    return step
+
+
+def make_detector(name: str) -> Detector:
+    """Return a recipe with random weights, the same for all of its parts that recipes share."""
+    torch.manual_seed(0)
+    config = recipes.find(name)
+    return Detector(replace_at(config, "model.backbone.weights", "none"))
+
+
+def make_torchvision(ours: Detector) -> MaskRCNN:
+    """Return torchvision's Mask R-CNN with our settings, and our weights up to the RPN."""
+    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
+    config = ours.config.model.rpn
+    model = MaskRCNN(
+        backbone,
+        CLASSES + 1,
+        rpn_pre_nms_top_n_train=config.before_nms_train,
+        rpn_post_nms_top_n_train=config.after_nms_train,
+        image_mean=ours.backbone.mean,
+        image_std=ours.backbone.std,
+        _skip_resize=True,
+    )
+    own = ours.backbone.net.state_dict()
+    backbone.body.load_state_dict({n: own[n] for n in backbone.body.state_dict()})
+    pairs = [(backbone.fpn.inner_blocks, ours.fpn.lateral)]
+    pairs += [(backbone.fpn.layer_blocks, ours.fpn.output), (model.rpn.head, ours.rpn)]
+    for theirs, mine in pairs:
+        for to, given in zip(theirs.parameters(), mine.parameters(), strict=True):
+            to.data.copy_(given)
+    return model
+
+
+def photos(size: Size, number: int) -> Batch:
+    """Return the first photos with a usual number of objects, stretched to one size."""
+    root = os.environ.get("SCNET_DATA", "")
+    path = Path(root) / "coco600_400px"
+    if not root or not path.is_dir():
+        raise SystemExit("SCNET_DATA must name the folder that holds coco600_400px")
+    dataset = load_dataset(path, "train", DataConfig(), train=True)
+    usual = [i for i, x in enumerate(dataset.images) if len(x.annotations) in OBJECTS]
+    return collate([_sample(dataset, i, size) for i in usual[:number]])
+
+
+def _sample(dataset: CocoDataset, index: int, size: Size) -> Sample:
+    record = dataset.images[index]
+    real = [a for a in record.annotations if not a.crowd]
+    scale = size[1] / record.size[1], size[0] / record.size[0]
+    objects = Objects(
+        torch.tensor([a.box for a in real]) * torch.tensor(scale * 2),
+        torch.tensor([a.label for a in real]),
+        tuple(crop_segmentation(a.segmentation, record.size, size) for a in real),
+    )
+    labelled = zip(objects.masks, objects.labels.tolist(), strict=True)
+    semantic = paint(labelled, [], len(dataset.classes), size)
+    path = dataset.image_root / record.file_name
+    image = torch.from_numpy(np.array(read_image(path).resize(size[::-1]))).permute(2, 0, 1)
+    return Sample(image, ImageInfo(record.id, str(path), size), scale, objects, semantic)
+
+
+def torchvision_targets(batch: Batch) -> list[dict[str, Tensor]]:
+    """Return the objects of each image with masks of full size; class 0 is background there."""
+    assert batch.targets is not None
+    targets, (height, width) = batch.targets, batch.images.shape[-2:]
+    crops, (rows, columns) = targets.masks, targets.masks.pixels.shape[1:]
+    # Crops have a margin that may lie outside, and are padded behind their own size.
+    masks = torch.zeros(len(crops.pixels), height + rows + 1, width + columns + 1).byte()
+    for mask, pixels, (x, y) in zip(masks, crops.pixels, crops.origin.tolist(), strict=True):
+        mask[y + 1 : y + 1 + rows, x + 1 : x + 1 + columns] = pixels
+    masks = masks[:, 1 : height + 1, 1 : width + 1].contiguous().to(batch.images.device)
+    names, values = ("boxes", "labels", "masks"), (targets.boxes, targets.labels + 1, masks)
+    by_image = zip(*(value.split(targets.counts) for value in values), strict=True)
+    return [dict(zip(names, parts, strict=True)) for parts in by_image]
+
+
+def table(rows: list[dict[str, Any]], title: str) -> Table:
+    """Return the median of each model, its spread, and its ratio to the first."""
+    result = Table("model", title=title)
+    for column in ("s/step, median", "min - max", "of the first", "images/s", "peak GB"):
+        result.add_column(column, justify="right")
+    for row in rows:
+        seconds = row["seconds"]
+        middle = statistics.median(seconds)
+        # The ratio of a round is free of what changes between rounds.
+        ratios = [a / b for a, b in zip(seconds, rows[0]["seconds"], strict=True)]
+        result.add_row(
+            row["model"],
+            f"{middle:.3f}",
+            f"{min(seconds):.3f} - {max(seconds):.3f}",
+            f"{statistics.median(ratios):.2f}",
+            f"{row['batch'] / middle:.2f}",
+            f"{row['gb']:.2f}" if row["gb"] else "",
+        )
+    return result
+
+
+def _arguments() -> argparse.Namespace:
+    def size(text: str) -> Size:
+        height, width = text.split("x")
+        return int(height), int(width)
+
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
+    parser.add_argument("--batch", type=int, nargs="+", default=[2], help="images in a step")
+    parser.add_argument(
+        "--sizes", type=size, nargs="+", default=[(512, 512), (800, 1333)], metavar="HxW"
+    )
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--compile", action="store_true", help="backbone and pyramid of each")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--warmup", type=int, default=2, help="rounds before those that count")
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--json", metavar="FILE")
+    return parser.parse_args()
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Start a training, or go on with one: data, model, folder, processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import ProjectConfiguration
+
+from scnet import checkpoint, recipes
+from scnet.checkpoint import CheckpointError
+from scnet.config import Config, ConfigError, from_dict, nested, override, to_dict
+from scnet.data.coco import CocoDataset, load_dataset
+from scnet.data.images import DataError
+from scnet.model.backbone import load_backbone_weights
+from scnet.model.detector import Detector
+from scnet.ops.distributed import gather, rank
+from scnet.training.log import Log, counted_classes, duration
+from scnet.training.loop import Trainer
+
+
+def train(
+    recipe: str | Config,
+    data: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    epochs: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Train a recipe on a data set in COCO format and return the run's folder.
+
+    Args:
+        recipe: a name (`scnet recipes` lists them) or a config.
+        data: folder in a usual COCO layout, or an annotation file.
+        output: folder of the run; must not exist. None makes `runs/RECIPE`, numbered if taken.
+        epochs: short for `settings={"optim": {"epochs": ...}}`.
+        settings: nested dict laid over the recipe.
+
+    Raises:
+        ConfigError: a setting that does not exist or fit.
+        DataError: something wrong with the data.
+
+    Example:
+        >>> scnet.train("scnet_lite", data="my_data/", epochs=20)  # doctest: +SKIP
+    """
+    config = recipes.find(recipe) if isinstance(recipe, str) else recipe
+    config = override(config, nested("data.path", str(data)))
+    config = override(config, settings or {})
+    if epochs is not None:
+        config = override(config, nested("optim.epochs", epochs))
+    accelerator = make_accelerator(config)
+    dataset = load_train_set(config)
+    config = fit_to_data(config, dataset)
+    torch.manual_seed(config.optim.seed)
+    detector = Detector(config)
+    with accelerator.main_process_first():  # the others find a download in the cache
+        source = load_backbone_weights(detector.backbone, config.model.backbone)
+    folder = _shared_folder(output, config)
+    log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
+    log.say(f"backbone {config.model.backbone.name}, weights: {source}")
+    return _finish(Trainer(detector, dataset, folder, log, accelerator))
+
+
+def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
+    """Continue a training from its last checkpoint, to the end that its config says.
+
+    Raises:
+        CheckpointError: there is nothing to resume, or the data are not those it began with.
+    """
+    folder = Path(folder)
+    if rank() == 0:
+        checkpoint.recover(folder / "last")
+    if folder.is_dir() and not (folder / "last").is_dir():
+        raise CheckpointError(
+            f"{folder}: no checkpoint yet; the first comes after an epoch, or after "
+            "run.checkpoint_minutes. Start a new training"
+        )
+    config = from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+    accelerator = make_accelerator(config)
+    detector = checkpoint.load(folder / "last")
+    state = checkpoint.load_state(folder / "last")
+    dataset = load_train_set(config)
+    _require_same_data(folder, dataset, config, state)
+    log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
+    trainer = Trainer(detector, dataset, folder, log, accelerator)
+    trainer.restore(state)
+    return _finish(trainer)
+
+
+def make_accelerator(config: Config) -> Accelerator:
+    """Return what places a training on devices, processes and kinds of numbers.
+
+    Raises:
+        ConfigError: a precision that the device lacks, or a tracker that is not installed.
+    """
+    AcceleratorState._reset_state()  # of an earlier training in this process
+    trackers = list(config.run.trackers)
+    missing = [name for name in trackers if name not in map(str, get_available_trackers())]
+    if missing:
+        raise ConfigError(
+            f"run.trackers: {', '.join(missing)} cannot be had; is it installed, or a slip? "
+            f"There are {', '.join(map(str, get_available_trackers())) or 'none'}"
+        )
+    precision = config.optim.precision
+    on_cpu = not torch.accelerator.is_available()
+    if on_cpu and precision == "fp16":
+        raise ConfigError("optim.precision: fp16 needs a GPU; on a CPU take bf16 or fp32")
+    try:
+        return Accelerator(
+            cpu=on_cpu,  # said, or torchrun's processes would not find each other
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with=trackers or None,
+            project_config=ProjectConfiguration(logging_dir="."),
+        )
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"optim.precision {precision}: {error}") from error
+
+
+def load_train_set(config: Config) -> CocoDataset:
+    """Return a config's training images, with semantic maps where the model learns from them."""
+    if not config.data.path:
+        raise DataError("no data set given; add --data PATH")
+    semantic = config.model.semantic is not None
+    return load_dataset(config.data.path, "train", config.data, train=True, semantic=semantic)
+
+
+def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
+    """Return the config with the classes of the data set, and of its stuff maps."""
+    model = replace(config.model, num_classes=len(dataset.classes))
+    if model.semantic is not None:
+        semantic = replace(model.semantic, num_classes=dataset.semantic_classes)
+        model = replace(model, semantic=semantic)
+    return replace(config, model=model, classes=dataset.classes, category_ids=dataset.category_ids)
+
+
+def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "runs") -> Path:
+    """Make a folder for results: `output`, or `root/name` with a number where that is taken.
+
+    Raises:
+        FileExistsError: `output` exists and holds something.
+    """
+    if output is not None:
+        folder = Path(output)
+        if folder.exists() and any(folder.iterdir()):
+            raise FileExistsError(
+                f"{folder}: exists and is not empty; give another folder or remove it"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    number = 1
+    while True:
+        folder = Path(root) / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def _finish(trainer: Trainer) -> Path:
+    try:
+        trainer.run()
+    finally:
+        trainer.log.close()
+    trainer.log.say(f"trained for {duration(trainer.seconds)}; {trainer.step} steps")
+    return trainer.folder
+
+
+def _shared_folder(output: str | os.PathLike[str] | None, config: Config) -> Path:
+    """Make the run's folder, once for all processes."""
+    made: list[Path | Exception] = [Path()]
+    if rank() == 0:
+        try:
+            made = [new_folder(output, config.recipe)]
+            text = yaml.safe_dump(to_dict(config), sort_keys=False)
+            (made[0] / "config.yaml").write_text(text)  # type: ignore[operator]
+        except OSError as error:
+            made = [error]
+    folder = gather(made[0])[0]
+    if isinstance(folder, Exception):
+        raise folder
+    return Path(folder)
+
+
+def _require_same_data(
+    folder: Path, dataset: CocoDataset, config: Config, state: Mapping[str, Any]
+) -> None:
+    if dataset.classes != config.classes:
+        raise CheckpointError(
+            f"{folder} began with {counted_classes(config.classes)}, but {config.data.path} now "
+            f"has {counted_classes(dataset.classes)}; bring the data back, or start a new training"
+        )
+    if len(dataset) != state["images"]:
+        raise CheckpointError(
+            f"{folder} began with {state['images']} training images, but {config.data.path} now "
+            f"has {len(dataset)}; bring the data back, or start a new training"
+        )
