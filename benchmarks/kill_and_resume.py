@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "data": {"size": [96, 128], "scales": [64, 96], "flip": 0.5, "workers": 1},
     "optim": {
         "batch_size": 4,
-        "max_steps": 120,
+        "max_steps": 200,
         "accumulate": 2,
         "ema": 0.99,
         "optimizer": "adamw",
@@ -73,7 +73,7 @@ def main() -> int:
 
 def kill_often(begin: list[Any], folder: Path, kills: int, chance: random.Random) -> None:
     """Start or resume a training and kill it, that often."""
-    reach = 2 * SETTINGS["optim"]["max_steps"] // kills  # steps between kills, at most
+    reach = SETTINGS["optim"]["max_steps"] // kills  # steps between kills, but for the last second
     for number in range(1, kills + 1):
         resumable = (folder / "last").is_dir() or (folder / ".last-old").is_dir()
         if not resumable:  # killed before its first checkpoint, so it begins anew
