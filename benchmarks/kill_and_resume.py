@@ -10,6 +10,7 @@ optimiser state and logged losses of both must be the same to the last bit. Exit
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import shutil
@@ -67,7 +68,7 @@ def main() -> int:
         kill_often([*begin, cut], cut, options.kills, chance)
         finish(start(["train", "--resume", cut]))
         faults = differences(whole, cut)
-    print("; ".join(faults) if faults else f"bit-identical after {options.kills} kills")
+    print("\n".join(faults) if faults else f"bit-identical after {options.kills} kills")
     return int(bool(faults))
 
 
@@ -124,10 +125,11 @@ def differences(whole: Path, cut: Path) -> list[str]:
     a, b = (load_file(folder / "last" / "model.safetensors") for folder in (whole, cut))
     faults += [f"weights {name}" for name in a if not torch.equal(a[name], b[name])]
     a, b = (torch.load(x / "last" / "state.pt", weights_only=True) for x in (whole, cut))
-    for part in ("step", "best", "optimizer", "weights", "updates"):
+    for part in ("step", "best", "optimizer", "weights", "updates", "random"):
         faults += [f"state {part}"] * (not same(a[part], b[part]))
-    losses = [[record.get("losses") for record in log(folder)] for folder in (whole, cut)]
-    return faults + ["log"] * (losses[0] != losses[1])
+    pairs = itertools.zip_longest(log(whole), log(cut), fillvalue={})
+    changed = [a.get("step") for a, b in pairs if a.get("losses") != b.get("losses")]
+    return faults + [f"losses of steps {', '.join(map(str, changed))}"] * bool(changed)
 
 
 def same(a: Any, b: Any) -> bool:

@@ -219,12 +219,15 @@ def torchvision_targets(batch: Batch) -> list[dict[str, Tensor]]:
     """Return the objects of each image with masks of full size; class 0 is background there."""
     assert batch.targets is not None
     targets, (height, width) = batch.targets, batch.images.shape[-2:]
-    crops, (rows, columns) = targets.masks, targets.masks.pixels.shape[1:]
-    # Crops have a margin that may lie outside, and are padded behind their own size.
-    masks = torch.zeros(len(crops.pixels), height + rows + 1, width + columns + 1).byte()
-    for mask, pixels, (x, y) in zip(masks, crops.pixels, crops.origin.tolist(), strict=True):
-        mask[y + 1 : y + 1 + rows, x + 1 : x + 1 + columns] = pixels
-    masks = masks[:, 1 : height + 1, 1 : width + 1].contiguous().to(batch.images.device)
+    crops = targets.masks
+    masks = torch.zeros(len(crops.sizes), height, width, dtype=torch.uint8)
+    parts = crops.pixels.split([h * w for h, w in crops.sizes])
+    for mask, part, size, (x, y) in zip(
+        masks, parts, crops.sizes, crops.origin.tolist(), strict=True
+    ):
+        inner = part.view(size)[1:-1, 1:-1]  # without the margin, which may lie outside
+        mask[y + 1 : y + size[0] - 1, x + 1 : x + size[1] - 1] = inner
+    masks = masks.to(batch.images.device)
     names, values = ("boxes", "labels", "masks"), (targets.boxes, targets.labels + 1, masks)
     by_image = zip(*(value.split(targets.counts) for value in values), strict=True)
     return [dict(zip(names, parts, strict=True)) for parts in by_image]

@@ -9,7 +9,7 @@ import torch
 from scnet import recipes
 from scnet.config import BackboneConfig, Config, replace_at
 from scnet.model.detector import Detector
-from scnet.ops.masks import crop, stack_crops
+from scnet.ops.masks import crop, join_crops
 from scnet.types import Batch, ImageInfo, Targets
 
 HEIGHT, WIDTH, CLASSES = 96, 128, 3
@@ -62,7 +62,7 @@ def make_batch(counts: tuple[int, ...], seed: int = 0) -> Batch:
         boxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
         labels=torch.randint(0, CLASSES, (len(boxes),), generator=random),
         image=torch.tensor(image, dtype=torch.long),
-        masks=stack_crops(crops),
+        masks=join_crops(crops),
         counts=counts,
     )
     pixels = torch.randint(0, 256, (len(counts), 3, HEIGHT, WIDTH), generator=random)

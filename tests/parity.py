@@ -30,7 +30,7 @@ from scnet.model.box_stage import SIDE, BoxOutput
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures, SceneOutput
 from scnet.model.rpn import RPNOutput
-from scnet.ops.masks import crop, stack_crops
+from scnet.ops.masks import crop, join_crops
 from scnet.types import IGNORE, Batch, Found, ImageInfo, Losses, Proposals, RoIs, Size, Targets
 
 MODELS = ("mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")
@@ -354,7 +354,7 @@ def training_batch(detector: Detector, theirs: Reference) -> Batch:
         boxes=torch.cat(_each(objects, "bboxes")),
         labels=torch.cat(_each(objects, "labels")),
         image=torch.arange(len(objects)).repeat_interleave(torch.tensor(counts)),
-        masks=stack_crops([crop(mask) for masks in _each(objects, "masks") for mask in masks]),
+        masks=join_crops([crop(mask) for masks in _each(objects, "masks") for mask in masks]),
         counts=counts,
     )
     info = tuple(ImageInfo(i, "", size) for i, size in enumerate(sizes))

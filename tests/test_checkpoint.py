@@ -28,6 +28,11 @@ def test_loading_gives_the_same_detector(saved: Path) -> None:
     assert checkpoint.load_state(saved) == {"step": 3}
 
 
+def test_weights_lie_aligned_in_memory(saved: Path) -> None:
+    state = checkpoint.load(saved).state_dict()
+    assert not any(value.data_ptr() % 64 for value in state.values())
+
+
 def test_run_folder_checkpoint_folder_and_file_all_load(saved: Path) -> None:
     for path in (saved.parent, saved, saved / "model.safetensors"):
         assert checkpoint.load(path).config.recipe == "scnet"

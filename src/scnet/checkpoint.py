@@ -168,7 +168,9 @@ def assemble(
     counters = {k: own[k].new_zeros((), device="cpu") for k in own if k.endswith(_COUNTER)}
     given = counters | dict(tensors)
     _require_fit(own, given, names or {})
-    given = {k: v.contiguous() for k, v in given.items()}
+    # Tensors lie in a mapped file at any address, and matrix products round by their alignment:
+    # in memory of its own a resumed training goes on to the last bit as one that never stopped.
+    given = {k: v.clone(memory_format=torch.contiguous_format) for k, v in given.items()}
     detector.load_state_dict(given, assign=True)
     if any(x.is_meta for x in (*detector.parameters(), *detector.buffers())):
         detector = Detector(config)  # a backbone with buffers that no file holds

@@ -47,14 +47,15 @@ class MaskCrops(NamedTuple):
 
     A crop holds the tight box of the mask and a margin of one pixel on every side. Where the margin
     lies outside the image it repeats the image's border pixel, which is what RoIAlign sees there on
-    a mask of full size; so pooling a crop equals pooling the whole mask. Behind its own height and
-    width a crop is padded with zeros to the common size.
+    a mask of full size; so pooling a crop equals pooling the whole mask. The crops lie behind one
+    another without padding, as one large object among many small ones is usual.
     """
 
-    pixels: UInt8[Tensor, "G h w"]  # 0 or 1
+    pixels: UInt8[Tensor, "pixels"]  # 0 or 1, crop after crop and row after row
     origin: Int[
         Tensor, "G 2"
     ]  # x and y, in the image, of the crop's first pixel; -1 where the margin is outside
+    sizes: tuple[Size, ...]  # of each crop; known on the host, so nothing waits for the device
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,16 @@ class Batch:
         def move(x: Tensor) -> Tensor:
             return x.to(device, non_blocking=True)
 
-        targets = self.targets and replace(
-            self.targets,
-            boxes=move(self.targets.boxes),
-            labels=move(self.targets.labels),
-            image=move(self.targets.image),
-            masks=MaskCrops(*map(move, self.targets.masks)),
-        )
+        targets = self.targets
+        if targets is not None:
+            masks = targets.masks
+            targets = replace(
+                targets,
+                boxes=move(targets.boxes),
+                labels=move(targets.labels),
+                image=move(targets.image),
+                masks=MaskCrops(move(masks.pixels), move(masks.origin), masks.sizes),
+            )
         semantic = None if self.semantic is None else move(self.semantic)
         return replace(
             self,

@@ -46,7 +46,7 @@ def test_batch_keeps_what_samples_hold(dataset: CocoDataset) -> None:
     assert targets.counts == (2, 0, 1, 1)
     assert targets.image.tolist() == [0, 0, 2, 3]
     assert targets.labels.tolist() == [1, 0, 0, 1]
-    assert targets.masks.pixels.shape[0] == len(targets.boxes) == 4
+    assert len(targets.masks.sizes) == len(targets.boxes) == 4
 
 
 def test_batch_without_objects_has_empty_targets(dataset: CocoDataset) -> None:
@@ -54,7 +54,7 @@ def test_batch_without_objects_has_empty_targets(dataset: CocoDataset) -> None:
     assert targets is not None
     assert targets.counts == (0,)
     assert targets.boxes.shape == (0, 4)
-    assert targets.masks.pixels.shape == (0, 1, 1)
+    assert targets.masks.sizes == ()
 
 
 def test_batch_of_inference_has_no_targets(coco_folder: Path) -> None:
@@ -163,4 +163,4 @@ def test_real_data_load_in_workers(name: str, data_dir: Path) -> None:
         limits = batch.sizes[batch.targets.image].flip(1).repeat(1, 2)
         assert (batch.targets.boxes <= limits).all()
         assert (batch.targets.boxes[:, 2:] > batch.targets.boxes[:, :2]).all()
-        assert len(batch.targets.masks.pixels) == sum(batch.targets.counts)
+        assert len(batch.targets.masks.sizes) == sum(batch.targets.counts)

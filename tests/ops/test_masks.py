@@ -20,9 +20,9 @@ from scnet.ops.masks import (
     decode,
     encode,
     flip_crop,
+    join_crops,
     paste,
     rle_from_probabilities,
-    stack_crops,
 )
 from scnet.types import Size
 
@@ -96,23 +96,31 @@ def test_crop_of_nothing_is_one_empty_pixel() -> None:
         assert piece.pixels.tolist() == [[0]]
 
 
-def test_stacked_crops_keep_their_place_and_pad_with_zeros() -> None:
+def test_joined_crops_lie_one_after_another() -> None:
     pieces = [crop(blob(region)) for region in BORDERS.values()]
-    stacked = stack_crops(pieces)
-    for piece, pixels, origin in zip(pieces, *stacked, strict=True):
-        height, width = piece.pixels.shape
-        assert torch.equal(pixels[:height, :width], piece.pixels)
-        assert pixels.sum() == piece.pixels.sum()
-        assert tuple(origin.tolist()) == piece.origin
+    joined = join_crops(pieces)
+    parts = joined.pixels.split([height * width for height, width in joined.sizes])
+    for piece, pixels, size, origin in zip(
+        pieces, parts, joined.sizes, joined.origin.tolist(), strict=True
+    ):
+        assert torch.equal(pixels.view(size), piece.pixels)
+        assert tuple(origin) == piece.origin
 
 
-def test_no_crops_stack_to_an_empty_value() -> None:
-    stacked = stack_crops([])
-    assert stacked.pixels.shape == (0, 1, 1)
-    assert stacked.origin.shape == (0, 2)
+def test_a_large_object_among_many_small_ones_costs_its_own_pixels_alone() -> None:
+    small, large = torch.zeros(9, 9, dtype=torch.uint8), torch.ones(999, 999, dtype=torch.uint8)
+    joined = join_crops([Crop(large, (0, 0))] + [Crop(small, (0, 0))] * 1000)
+    assert joined.pixels.numel() == 999**2 + 1000 * 9**2
 
 
-@pytest.mark.parametrize("at_once", [2**27, 5000])
+def test_no_crops_join_to_an_empty_value() -> None:
+    joined = join_crops([])
+    assert joined.pixels.shape == (0,)
+    assert joined.origin.shape == (0, 2)
+    assert joined.sizes == ()
+
+
+@pytest.mark.parametrize("at_once", [2**25, 5000, 1])
 def test_targets_equal_pooling_of_whole_masks(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +128,7 @@ def test_targets_equal_pooling_of_whole_masks(
     masks = [blob(region) for region in BORDERS.values()]
     boxes = random_boxes(400, SIZE)
     index = torch.arange(400) % len(masks)
-    targets = crop_targets(stack_crops([crop(m) for m in masks]), index, boxes, 28)
+    targets = crop_targets(join_crops([crop(m) for m in masks]), index, boxes, 28)
     for i, mask in enumerate(masks):
         pooled = pool(mask, boxes[index == i], 28)[:, 0]
         clear = (pooled - 0.5).abs() > 1e-4  # elsewhere rounding decides
@@ -128,14 +136,11 @@ def test_targets_equal_pooling_of_whole_masks(
         assert clear.float().mean() > 0.9
 
 
-def test_targets_of_no_boxes_or_no_masks_are_empty_or_zero() -> None:
-    none, one = stack_crops([]), stack_crops([crop(blob(BORDERS["inside"]))])
+def test_targets_of_no_boxes_are_empty() -> None:
+    none, one = join_crops([]), join_crops([crop(blob(BORDERS["inside"]))])
     index = torch.zeros(0, dtype=torch.int64)
     assert crop_targets(one, index, torch.zeros(0, 4), 28).shape == (0, 28, 28)
     assert crop_targets(none, index, torch.zeros(0, 4), 28).shape == (0, 28, 28)
-    padding = crop_targets(none, torch.tensor([-1, -1]), torch.zeros(2, 4), 28)
-    assert padding.shape == (2, 28, 28)
-    assert not padding.any()
 
 
 @pytest.mark.parametrize("target", [(20, 28), (80, 112), (57, 61), (3, 4)])

@@ -17,7 +17,7 @@ from scnet.config import ConfigError, DataConfig, OptimConfig
 from scnet.data.coco import CocoDataset
 from scnet.data.transforms import Objects, Sample
 from scnet.ops.images import pad_images
-from scnet.ops.masks import stack_crops
+from scnet.ops.masks import join_crops
 from scnet.types import IGNORE, Batch, Size, Targets
 
 
@@ -170,6 +170,7 @@ def _loader(
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_leave_signals_to_the_main_process,
+        generator=torch.Generator(),  # a seed of workers must not move what a network may draw
     )
 
 
@@ -189,7 +190,7 @@ def _targets(objects: Sequence[Objects]) -> Targets:
         boxes=torch.cat([o.boxes for o in objects]),
         labels=torch.cat([o.labels for o in objects]),
         image=torch.repeat_interleave(torch.arange(len(objects)), torch.tensor(counts)),
-        masks=stack_crops([crop for o in objects for crop in o.masks]),
+        masks=join_crops([crop for o in objects for crop in o.masks]),
         counts=counts,
     )
 

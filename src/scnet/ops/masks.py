@@ -32,13 +32,13 @@ __all__ = [
     "flip_crop",
     "hide_crop",
     "inside",
+    "join_crops",
     "paste",
     "rle_from_probabilities",
-    "stack_crops",
     "to_rle",
 ]
 
-POOLED_AT_ONCE = 2**27  # mask pixels that `crop_targets` holds as float; half a gigabyte
+POOLED_AT_ONCE = 2**25  # mask pixels that `crop_targets` holds as float: 128 MB
 
 
 class Crop(NamedTuple):
@@ -112,15 +112,13 @@ def flip_crop(crop: Crop, size: Size, *, horizontal: bool, vertical: bool) -> Cr
     return Crop(pixels, (x, y))
 
 
-def stack_crops(crops: Sequence[Crop]) -> MaskCrops:
-    """Return crops as one value, padded with zeros to a common size."""
-    height = max((c.pixels.shape[0] for c in crops), default=1)
-    width = max((c.pixels.shape[1] for c in crops), default=1)
-    pixels = torch.zeros(len(crops), height, width, dtype=torch.uint8)
-    for place, c in zip(pixels, crops, strict=True):
-        place[: c.pixels.shape[0], : c.pixels.shape[1]] = c.pixels
+def join_crops(crops: Sequence[Crop]) -> MaskCrops:
+    """Return crops as one value."""
+    flat = [c.pixels.flatten() for c in crops]
     return MaskCrops(
-        pixels, torch.tensor([c.origin for c in crops], dtype=torch.int64).reshape(-1, 2)
+        torch.cat(flat) if flat else torch.zeros(0, dtype=torch.uint8),
+        torch.tensor([c.origin for c in crops], dtype=torch.int64).reshape(-1, 2),
+        tuple((c.pixels.shape[0], c.pixels.shape[1]) for c in crops),
     )
 
 
@@ -130,21 +128,17 @@ def crop_targets(
     """Return what a mask branch shall predict: for each box its mask, `index`, pooled to 0 or 1.
 
     The mask is averaged by RoIAlign with as many samples as it has pixels, as in Mask R-CNN's
-    release. An index below zero (padding) counts as 0; its result means nothing.
+    release.
     """
+    pixels = torch.split(crops.pixels, [height * width for height, width in crops.sizes])
+    boxes = boxes - crops.origin[index].repeat(1, 2).to(boxes)
     targets = boxes.new_zeros(len(boxes), size, size)
-    num_masks, height, width = crops.pixels.shape
-    if not num_masks or not len(boxes):
-        return targets
-    index = index.clamp(min=0)
-    shifted = boxes - crops.origin[index].repeat(1, 2).to(boxes)
-    at_once = max(1, POOLED_AT_ONCE // (height * width))
-    if num_masks <= at_once:
-        return _pool(crops.pixels, index, shifted, size)
-    for start in range(0, num_masks, at_once):
-        chosen = torch.nonzero((index >= start) & (index < start + at_once)).flatten()
-        masks = crops.pixels[start : start + at_once]
-        targets[chosen] = _pool(masks, index[chosen] - start, shifted[chosen], size)
+    for group in _groups(torch.unique(index).tolist(), crops.sizes):
+        masks = _padded([pixels[i] for i in group], [crops.sizes[i] for i in group], boxes)
+        place = index.new_full((len(crops.sizes),), -1)  # of a mask in its group
+        place[group] = torch.arange(len(group), device=index.device)
+        chosen = (place[index] >= 0).nonzero().squeeze(1)
+        targets[chosen] = _pool(masks, place[index[chosen]], boxes[chosen], size)
     return targets
 
 
@@ -173,16 +167,39 @@ def rle_from_probabilities(
     ]
 
 
+def _groups(masks: Sequence[int], sizes: Sequence[Size]) -> list[list[int]]:
+    """Part masks into groups of like size that, padded to a common one, are not too many pixels."""
+    groups: list[list[int]] = []
+    height = width = 0
+    for i in sorted(masks, key=lambda i: -max(sizes[i])):
+        height, width = max(height, sizes[i][0]), max(width, sizes[i][1])
+        if not groups or (len(groups[-1]) + 1) * height * width > POOLED_AT_ONCE:
+            groups.append([])
+            height, width = sizes[i]
+        groups[-1].append(i)
+    return groups
+
+
+def _padded(
+    pixels: Sequence[UInt8[Tensor, "_n"]], sizes: Sequence[Size], like: Tensor
+) -> Float[Tensor, "G h w"]:
+    """Return masks of several sizes as one tensor, padded with zeros."""
+    size = torch.tensor(sizes, device=like.device)
+    height, width = (max(sides) for sides in zip(*sizes, strict=True))
+    rows = torch.arange(height, device=like.device) < size[:, :1]
+    columns = torch.arange(width, device=like.device) < size[:, 1:]
+    inside = rows[:, :, None] & columns[:, None]
+    return like.new_zeros(inside.shape).masked_scatter_(inside, torch.cat(list(pixels)).to(like))
+
+
 def _pool(
-    masks: UInt8[Tensor, "G h w"], index: Int[Tensor, "R"], boxes: Float[Tensor, "R 4"], size: int
+    masks: Float[Tensor, "G h w"], index: Int[Tensor, "R"], boxes: Float[Tensor, "R 4"], size: int
 ) -> Float[Tensor, "R {size} {size}"]:
     # Importing torchvision takes seconds, and reading data does without.
     from torchvision.ops import roi_align
 
     rois = torch.cat((index[:, None].to(boxes), boxes), dim=1)
-    pooled: Tensor = roi_align(
-        masks[:, None].to(boxes), rois, (size, size), sampling_ratio=0, aligned=True
-    )
+    pooled: Tensor = roi_align(masks[:, None], rois, (size, size), sampling_ratio=0, aligned=True)
     return (pooled[:, 0] >= 0.5).to(boxes)
 
 
