@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +14,9 @@ import torch
 from scnet.config import ConfigError, DataConfig, OptimConfig
 from scnet.data.annotations import ImageRecord
 from scnet.data.coco import CocoDataset, load_dataset
+from scnet.data.images import DataError
 from scnet.data.loader import Share, StepSampler, collate, eval_loader, train_loader
+from scnet.data.transforms import Sample
 from scnet.types import IGNORE, Batch
 
 CONFIG = DataConfig(size=(30, 40), workers=0)
@@ -149,6 +154,35 @@ def test_workers_change_nothing(dataset: CocoDataset) -> None:
         for a, b in zip(alone, shared, strict=True):
             assert a.info == b.info
             assert torch.equal(a.images, b.images)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_reads_the_same_from_any_process(coco_folder: Path, workers: int) -> None:
+    config = replace(CONFIG, workers=workers)
+    dataset = load_dataset(coco_folder, "train", config, train=True)
+    file = dataset.image_root / dataset.images[0].file_name
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError) as caught:
+        list(train_loader(dataset, OptimConfig(batch_size=2), config)[0])
+    assert str(caught.value).startswith(f"{file}: cannot be read")
+    assert "Traceback" not in str(caught.value)
+
+
+class Deadly(CocoDataset):
+    """Ends the process that reads it, as a kernel out of memory does."""
+
+    def __getitem__(self, index: int) -> Sample:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_process_that_was_killed_is_explained(coco_folder: Path) -> None:
+    config = replace(CONFIG, workers=1)
+    dataset = load_dataset(coco_folder, "train", config, train=True)
+    dataset.__class__ = Deadly
+    with pytest.raises(DataError, match=r"has ended \(DataLoader.*--data.workers 0.*--shm-size"):
+        list(train_loader(dataset, OptimConfig(batch_size=2), config)[0])
 
 
 @pytest.mark.parametrize("name", ["dsb2018_le360", "coco600_400px"])

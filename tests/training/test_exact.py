@@ -24,7 +24,10 @@ from scnet.checkpoint import CheckpointError
 from scnet.config import ConfigError, merge
 from scnet.data.synthetic import generate
 from scnet.model.detector import Detector
+from scnet.training import loop
 from scnet.training.average import averaged
+from scnet.training.guards import TrainingError
+from scnet.training.log import Log
 from scnet.training.loop import Trainer
 from scnet.training.run import resume, train
 
@@ -186,6 +189,17 @@ def test_steps_that_are_not_finite_can_be_left_out_and_are_counted(
     assert all(value.isfinite().all() for value in weights(folder).values())
 
 
+def test_leaving_out_every_step_ends(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "HOPELESS", 3)
+    for image in range(1, 7):
+        break_loss(monkeypatch, image)
+    settings = merge(merge(quick, FEW), {"optim": {"nonfinite": "skip", "epochs": 9}})
+    with pytest.raises(FloatingPointError, match="not finite at step 2"):
+        train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
+
+
 def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(
     shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +220,25 @@ def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(
     assert not list((tmp_path / "run").glob(".last-*"))
     monkeypatch.undo()
     resume(tmp_path / "run", quiet=True)
+
+
+def test_a_disk_that_fills_up_with_the_log_is_told(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Log, record: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.file))
+
+    monkeypatch.setattr(Log, "_write", full)
+    with pytest.raises(TrainingError, match=r"log\.jsonl: the disk is full; make room, then start"):
+        train("mask_rcnn", shapes, output=tmp_path / "run", settings=merge(quick, FEW), quiet=True)
+
+
+def test_a_training_that_diverges_says_so(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    wild = {"optim": {"lr": 1e6, "optimizer": "sgd", "warmup_steps": 0, "epochs": 5}}
+    with pytest.raises(FloatingPointError, match=r"not finite at step \d+ .* Lower --optim\.lr"):
+        train("scnet", shapes, output=tmp_path / "run", settings=merge(quick, wild), quiet=True)
 
 
 @pytest.mark.parametrize("moment", ["before the new one", "after it"])

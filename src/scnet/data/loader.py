@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from scnet.config import ConfigError, DataConfig, OptimConfig
 from scnet.data.coco import CocoDataset
+from scnet.data.images import DataError
 from scnet.data.transforms import Objects, Sample
 from scnet.ops.images import pad_images
 from scnet.ops.masks import join_crops
@@ -118,7 +120,7 @@ class StepSampler(Sampler[list[Request]]):
 
 def train_loader(
     dataset: CocoDataset, optim: OptimConfig, data: DataConfig, share: Share = WHOLE
-) -> tuple[DataLoader[Any], StepSampler]:
+) -> tuple[Loader, StepSampler]:
     """Return this process's pieces of the batches in random order, and what draws them.
 
     Before each epoch call `dataset.set_epoch`.
@@ -144,11 +146,30 @@ def _collate_requested(samples: Sequence[tuple[Sample, Size]]) -> Batch:
 
 def eval_loader(
     dataset: CocoDataset, batch_size: int, data: DataConfig, images: Sequence[int] | None = None
-) -> DataLoader[Any]:
+) -> Loader:
     """Return batches of all images, or of those given, in order."""
     order = list(range(len(dataset)) if images is None else images)
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     return _loader(dataset, batches, data, collate)
+
+
+class Loader(DataLoader[Any]):
+    """A data loader whose processes report what went wrong as if they were none."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        try:
+            yield from super().__iter__()
+        except DataError as error:  # PyTorch puts the trace of the process before the text
+            _, _, text = str(error).rpartition(f"{DataError.__name__}: ")
+            raise DataError(text.strip()) from None
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DataError(
+                f"a process that reads images has ended ({str(error).splitlines()[0]}); if memory "
+                f"ran short: --data.workers {self.num_workers // 2}, in a container also more "
+                "shared memory (docker run --shm-size 8g)"
+            ) from error
 
 
 def num_workers(data: DataConfig) -> int:
@@ -161,9 +182,9 @@ def _loader(
     batches: Sampler[list[Request]] | list[list[int]],
     data: DataConfig,
     collate: Callable[[Any], Batch],
-) -> DataLoader[Any]:
+) -> Loader:
     # Workers start anew each epoch, which is how they learn its number.
-    return DataLoader(
+    return Loader(
         dataset,
         batch_sampler=batches,
         num_workers=num_workers(data),
@@ -175,8 +196,20 @@ def _loader(
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Let Ctrl-C, which reaches every process of a terminal, end the training in good order."""
+    """Let Ctrl-C in a terminal, or a cluster's SIGTERM, which reach every process, end the
+    training in good order.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # on Linux; elsewhere SIGTERM ends this process
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_if_the_parent_says_so, daemon=True).start()
+
+
+def _end_if_the_parent_says_so() -> None:
+    """Heed the SIGTERM of the main process alone."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _cores() -> int:

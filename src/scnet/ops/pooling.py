@@ -44,7 +44,8 @@ def roi_align_mean(
 
 def pyramid_level(boxes: Float[Tensor, "R 4"], levels: int) -> Int[Tensor, "R"]:
     """Return the level, 0 the finest, that each box is pooled from."""
-    side = area(boxes).clamp(min=0).sqrt()
+    # A box that is not a number has a level too, so that the loss shows it and is what is told.
+    side = area(boxes).nan_to_num().clamp(min=0).sqrt()
     return torch.floor(torch.log2(side / FINEST_SIDE + 1e-6)).clamp(0, levels - 1).long()
 
 

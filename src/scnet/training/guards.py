@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import threading
+from pathlib import Path
 from types import FrameType, TracebackType
 
 import torch
@@ -53,6 +55,17 @@ def out_of_memory(error: torch.OutOfMemoryError, batch_size: int, pieces: int) -
         f"the first without any change of the result: --optim.accumulate {2 * pieces}; "
         "--optim.precision bf16; --data.size '[640, 1067]'; --optim.batch-size "
         f"{max(1, batch_size // 2)}; --model.box.samples 256"
+    )
+
+
+def disk_full(error: OSError, folder: Path) -> Exception:
+    """Return the error to raise instead: what is full, and how to go on."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    resumable = (folder / "last").is_dir()
+    return TrainingError(
+        f"{error.filename or folder}: the disk is full; make room, then "
+        + (f"continue with: scnet train --resume {folder}" if resumable else "start again")
     )
 
 

@@ -25,12 +25,13 @@ from scnet.model.detector import Detector
 from scnet.model.sampling import RandomChoice
 from scnet.ops.distributed import gather, largest
 from scnet.training.average import averaged
-from scnet.training.guards import Interrupted, StopSignals, not_finite, out_of_memory
+from scnet.training.guards import Interrupted, StopSignals, disk_full, not_finite, out_of_memory
 from scnet.training.log import Log, Meter, average_records, counted_classes
 from scnet.training.optim import base_rate, make_optimizer, rate_factor
 from scnet.types import Batch, Losses
 
 SHOWN = 0.5  # lowest score in the pictures of validation images
+HOPELESS = 50  # steps in a row that are left out: the weights themselves are broken then
 
 
 class Trainer:
@@ -66,7 +67,7 @@ class Trainer:
         self.total_steps = optim.max_steps or optim.epochs * self.sampler.steps
         self.rate = base_rate(optim, optim.batch_size)
         self.meter = Meter()
-        self.step = self.skipped = 0
+        self.step = self.skipped = self.in_a_row = 0
         self.unreadable = 0  # images that this process left out
         self.seconds = 0.0  # spent in steps
         self.best = -1.0
@@ -96,7 +97,7 @@ class Trainer:
 
         Raises:
             Interrupted: a signal asked to stop; the checkpoint is written.
-            TrainingError: the memory does not suffice.
+            TrainingError: the memory or the disk does not suffice.
         """
         self._introduce()
         optim = self.config.optim
@@ -106,6 +107,8 @@ class Trainer:
                     self._run_epoch(signals)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(error, optim.batch_size, optim.accumulate) from error
+        except OSError as error:
+            raise disk_full(error, self.folder) from error
         self.accelerator.end_training()
 
     def _run_epoch(self, signals: StopSignals) -> None:
@@ -222,6 +225,7 @@ class Trainer:
         seconds = time.perf_counter() - start + waited
         wishes = [float(not finite), float(stop), self.seconds + seconds]
         broken, stopped, self.seconds = largest(wishes, self.accelerator.device)
+        self.in_a_row = self.in_a_row + 1 if broken else 0
         if broken:
             self._leave_out(losses, pieces, finite)
         else:
@@ -243,7 +247,7 @@ class Trainer:
         paths = [] if finite else [info.path for batch in pieces for info in batch.info]
         everywhere = [path for of_process in gather(paths) for path in of_process]
         error = not_finite(self.step, {k: v.item() for k, v in losses.items()}, everywhere)
-        if self.config.optim.nonfinite == "stop":
+        if self.config.optim.nonfinite == "stop" or self.in_a_row == HOPELESS:
             raise error
         self.optimizer.zero_grad()
         self.skipped += 1
