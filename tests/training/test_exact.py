@@ -155,13 +155,13 @@ def test_fp16_without_a_gpu_is_explained(
         train("scnet", shapes, output=tmp_path / "run", settings=settings, quiet=True)
 
 
-def break_loss(monkeypatch: pytest.MonkeyPatch, image: int) -> None:
-    """Let the loss of one image be NaN."""
+def break_loss(monkeypatch: pytest.MonkeyPatch, *images: int) -> None:
+    """Let the loss of some images be NaN."""
     loss = Detector.loss
 
     def broken(self: Detector, batch: Any, choose: Any = None) -> Any:
         values = loss(self, batch, choose)
-        if any(info.id == image for info in batch.info):
+        if any(info.id in images for info in batch.info):
             values["rpn.cls"] = values["rpn.cls"] * float("nan")
         return values
 
@@ -171,7 +171,7 @@ def break_loss(monkeypatch: pytest.MonkeyPatch, image: int) -> None:
 def test_a_loss_that_is_not_finite_stops_and_names_the_images(
     shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_loss(monkeypatch, image=3)
+    break_loss(monkeypatch, 3)
     names = {i["id"]: i["file_name"] for i in _annotations(shapes)["images"]}
     with pytest.raises(FloatingPointError, match=r"not finite at step \d.*rpn\.cls nan") as caught:
         train("scnet", shapes, output=tmp_path / "run", settings=merge(quick, FEW), quiet=True)
@@ -182,7 +182,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_images(
 def test_steps_that_are_not_finite_can_be_left_out_and_are_counted(
     shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_loss(monkeypatch, image=3)
+    break_loss(monkeypatch, 3)
     settings = merge(merge(quick, FEW), {"optim": {"nonfinite": "skip", "epochs": 2}})
     folder = train("scnet", shapes, output=tmp_path / "run", settings=settings, quiet=True)
     assert checkpoint.load_state(folder / "last")["skipped"] == 2  # once an epoch
@@ -193,8 +193,7 @@ def test_leaving_out_every_step_ends(
     shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "HOPELESS", 3)
-    for image in range(1, 7):
-        break_loss(monkeypatch, image)
+    break_loss(monkeypatch, *range(1, 7))
     settings = merge(merge(quick, FEW), {"optim": {"nonfinite": "skip", "epochs": 9}})
     with pytest.raises(FloatingPointError, match="not finite at step 2"):
         train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
