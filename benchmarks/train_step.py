@@ -20,7 +20,6 @@ import json
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -45,6 +44,7 @@ from scnet.data.semantic import paint
 from scnet.data.transforms import Objects, Sample
 from scnet.model.detector import Detector
 from scnet.ops.masks import crop_segmentation
+from scnet.ops.memory import keep_freed, peak_memory, release_freed
 from scnet.training.optim import make_optimizer
 from scnet.types import Batch, ImageInfo, Size
 
@@ -90,6 +90,7 @@ def measure(args: argparse.Namespace, size: Size, number: int) -> list[dict[str,
     seconds: dict[str, list[float]] = {name: [] for name in args.models}
     for turn in range(args.warmup + args.rounds):
         for name, step in steps.items():
+            _settle(name, args.device)
             taken = timed(step, args.device)
             if turn >= args.warmup:
                 seconds[name].append(taken)
@@ -112,11 +113,10 @@ def timed(step: Step, device: str) -> float:
 def peak(name: str, size: Size, number: int, args: argparse.Namespace) -> float:
     """Return the most memory, in GB, of a process that takes three steps; on CUDA the device's."""
     step = make_step(name, photos(size, number).to(args.device), args)
+    _settle(name, args.device)
     for _ in range(3):
         step()
-    if args.device == "cuda":
-        return torch.cuda.max_memory_allocated() / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return peak_memory()
 
 
 def make_step(name: str, batch: Batch, args: argparse.Namespace) -> Step:
@@ -273,6 +273,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--json", metavar="FILE")
     return parser.parse_args()
+
+
+def _settle(name: str, device: str) -> None:
+    """Keep freed memory, as a training of ours does on a CPU, or run as torchvision's users do."""
+    if device == "cpu":
+        (release_freed if name == TORCHVISION else keep_freed)()
 
 
 def _wait(device: str) -> None:

@@ -39,7 +39,8 @@ def write(file: Path, detector: Detector) -> Path:
     for name, value in detector.state_dict().items():
         for ours, theirs in _THEIRS.items():
             if re.match(ours, name):
-                state[re.sub(ours, theirs, name)] = value
+                flat = value.flatten(1) if name.endswith("fc1.weight") else value
+                state[re.sub(ours, theirs, name)] = flat
                 break
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"state_dict": state, "meta": {"epoch": 12}}, file)

@@ -1,4 +1,5 @@
-"""The command line: `scnet train | eval | predict | check-data | convert | recipes | zoo | demo`.
+"""The command line: `scnet train | eval | predict | check-data | bench | convert | recipes |
+zoo | demo`.
 
 Progress goes to stderr, results to stdout. Exit status: 0 done, 1 the input is wrong or a check
 failed, 2 the command line is wrong, 130 interrupted. Heavy modules are imported by the command that
@@ -59,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_recipes,
         _add_zoo,
         _add_convert,
+        _add_bench,
         _add_demo,
     ):
         add(subparsers)
@@ -203,6 +205,36 @@ def _add_demo(subparsers: Any) -> None:
     )
 
 
+def _add_bench(subparsers: Any) -> None:
+    example = "scnet bench mask_rcnn scnet --peer torchvision --images 'photos/*.jpg'"
+    help = "measure how fast models are, from an image file to COCO results"
+    parser = _command(subparsers, "bench", commands.bench, help, example)
+    parser.add_argument(
+        "model",
+        metavar="RECIPE|WEIGHTS",
+        nargs="*",
+        help="what to measure; recipes get random weights (default: mask_rcnn scnet)",
+    )
+    parser.add_argument("--peer", choices=("torchvision",), help="measure its Mask R-CNN beside")
+    parser.add_argument(
+        "--images", metavar="IMAGE", nargs="+", help="images, cut to the shape of --size"
+    )
+    parser.add_argument(
+        "--size", type=_size, default=(800, 1333), metavar="HxW", help="(default: 800x1333)"
+    )
+    parser.add_argument("--batch", type=_positive, default=1, help="images at once (default: 1)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="(default: fp32)"
+    )
+    parser.add_argument("--threads", type=_positive, default=0, help="of the processor")
+    parser.add_argument("--rounds", type=_positive, default=7, help="(default: 7)")
+    text = "measure memory, each model in a process of its own (default: yes)"
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help=text)
+    parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
+    parser.add_argument("--plot", metavar="FILE", help="draw where the time goes")
+    _add_inference(parser)
+
+
 def _add_convert(subparsers: Any) -> None:
     example = "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors"
     help = "turn a checkpoint of MMDetection 2.x or 3.x into one of scnet"
@@ -279,6 +311,14 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    try:
+        return _positive(height), _positive(width)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be height x width, such as 800x1333") from None
 
 
 def _fraction(text: str) -> float:

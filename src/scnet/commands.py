@@ -159,6 +159,39 @@ def zoo(options: argparse.Namespace) -> None:
     )
 
 
+def bench(options: argparse.Namespace) -> None:
+    """Measure models beside each other."""
+    import json
+
+    from rich.console import Console
+
+    from scnet import bench
+    from scnet.bench import report
+    from scnet.predict import image_files
+
+    peer = ("torchvision",) if options.peer else ()
+    setting = bench.Setting(
+        models=(*peer, *(options.model or ("mask_rcnn", "scnet"))),
+        images=tuple(image_files(options.images)) if options.images else (),
+        size=options.size,
+        batch=options.batch,
+        detections=options.max_detections or 100,
+        precision=options.precision,
+        device=options.device,
+        threads=options.threads,
+        rounds=options.rounds,
+        memory=options.memory,
+    )
+    record = bench.bench(setting, lambda text: _say(options, text))
+    report.show(record, Console(width=120))
+    if options.json:
+        Path(options.json).write_text(json.dumps(record, indent=1) + "\n")
+        print(f"wrote {options.json}")
+    if options.plot:
+        report.plot(record, Path(options.plot))
+        print(f"wrote {options.plot}")
+
+
 def demo(options: argparse.Namespace) -> None:
     from scnet.demo import run
 

@@ -54,7 +54,7 @@ def evaluate(
     """
     model = model if isinstance(model, Model) else load(model)
     dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
-    return evaluate_dataset(model.detector, dataset, max_detections=max_detections, quiet=quiet)[0]
+    return evaluate_dataset(model.fast, dataset, max_detections=max_detections, quiet=quiet)[0]
 
 
 def evaluate_dataset(

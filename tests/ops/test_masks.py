@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pycocotools import mask as reference
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -21,8 +17,6 @@ from scnet.ops.masks import (
     encode,
     flip_crop,
     join_crops,
-    paste,
-    rle_from_probabilities,
 )
 from scnet.types import Size
 
@@ -171,62 +165,3 @@ def test_flipped_crop_is_the_crop_of_the_flipped_mask(horizontal: bool, vertical
         expected = crop(mask.flip(axes))
         assert torch.equal(flipped.pixels, expected.pixels)
         assert flipped.origin == expected.origin
-
-
-coordinate = st.one_of(st.integers(-20, 60), st.floats(-20, 60, width=32))
-
-
-@settings(max_examples=500, deadline=None)
-@given(
-    box=st.tuples(coordinate, coordinate, coordinate, coordinate),
-    size=st.tuples(st.integers(1, 45), st.integers(1, 45)),
-    seed=st.integers(0, 1000),
-    side=st.sampled_from([1, 2, 7, 28]),
-    threshold=st.sampled_from([0.2, 0.5, 0.9]),
-)
-def test_run_lengths_equal_pasting_and_encoding(
-    box: tuple[float, ...], size: Size, seed: int, side: int, threshold: float
-) -> None:
-    random = torch.Generator().manual_seed(seed)
-    masks = torch.rand(3, side, side, generator=random)
-    masks[1] = masks[1].round()  # exact 0 and 1 meet at exactly a half
-    masks[2] = 1
-    boxes = torch.tensor([box] * 3, dtype=torch.float32)
-    pasted = paste(masks, boxes, size, threshold).numpy().astype(np.uint8)
-    expected = [reference.encode(np.asfortranarray(m)) for m in pasted]
-    found = rle_from_probabilities(masks, boxes, size, threshold)
-    assert [r["counts"] for r in found] == [e["counts"].decode() for e in expected]
-    assert all(r["size"] == list(size) for r in found)
-
-
-@pytest.mark.parametrize(
-    "box",
-    [
-        (0, 0, 30, 20),  # the whole image: all columns are one run
-        (5, 0, 25, 20),  # full height
-        (4, 4, 4, 9),  # no width
-        (9, 4, 4, 9),  # turned over
-        (7, 7, 8, 8),  # one pixel
-        (7.4, 7.4, 7.6, 7.6),  # less than a pixel, around a centre
-        (-20, -20, -5, -5),  # outside
-        (-10, -10, 60, 60),  # larger than the image
-        (float("nan"), 0, 5, 5),
-        (0, 0, float("inf"), 5),
-    ],
-)
-def test_run_lengths_of_unusual_boxes_equal_pasting(box: tuple[float, ...]) -> None:
-    masks, boxes = torch.ones(1, 28, 28), torch.tensor([box], dtype=torch.float32)
-    pasted = paste(masks, boxes, (20, 30))
-    assert rle_from_probabilities(masks, boxes, (20, 30)) == [encode(pasted[0])]
-
-
-def test_a_full_mask_fills_its_box_and_nothing_else() -> None:
-    pasted = paste(torch.ones(1, 28, 28), torch.tensor([[3.0, 4.0, 9.0, 6.0]]), (10, 12))
-    expected = torch.zeros(1, 10, 12, dtype=torch.bool)
-    expected[0, 4:6, 3:9] = True
-    assert torch.equal(pasted, expected)
-
-
-def test_no_masks_give_no_run_lengths() -> None:
-    assert rle_from_probabilities(torch.zeros(0, 28, 28), torch.zeros(0, 4), (5, 6)) == []
-    assert paste(torch.zeros(0, 28, 28), torch.zeros(0, 4), (5, 6)).shape == (0, 5, 6)

@@ -17,7 +17,7 @@ from torch import Tensor
 from scnet.checkpoint import CheckpointError, assemble, write_weights
 from scnet.config import Config, ConfigError, from_dict, to_dict
 from scnet.convert import settings
-from scnet.convert.names import our_name
+from scnet.convert.names import in_our_shape, our_name
 from scnet.convert.reading import read_file
 from scnet.convert.recognise import Shapes, recognise
 from scnet.data.coco_classes import coco_category_ids
@@ -146,7 +146,7 @@ def _rename(
         elif name is None:
             unknown.append(key)
         else:
-            ours[name] = value.float() if value.is_floating_point() else value
+            ours[name] = in_our_shape(name, value.float() if value.is_floating_point() else value)
     return ours, left, unknown
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scnet.config import BoxConfig, BoxStageConfig, ModelConfig
+from scnet.model.layers import RoILinear
 from scnet.ops import boxes as box_ops
 from scnet.ops.distributed import mean_count
 from scnet.types import Losses, RoIs, Samples, Targets
@@ -34,7 +35,7 @@ class BoxStage(nn.Module):
         self.box: BoxConfig = config.box
         self.num_classes = config.num_classes
         hidden = config.box.hidden
-        self.fc1 = nn.Linear(config.channels * SIDE * SIDE, hidden)
+        self.fc1 = RoILinear(config.channels, SIDE, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.cls = nn.Linear(hidden, config.num_classes + 1)
         self.num_boxes = 1 if config.box.class_agnostic else config.num_classes
@@ -48,7 +49,7 @@ class BoxStage(nn.Module):
 
     def hidden(self, features: Float[Tensor, "R D 7 7"]) -> Float[Tensor, "R hidden"]:
         """Return the shared feature alone; the feature relay reads it for the final boxes."""
-        return F.relu(self.fc2(F.relu(self.fc1(features.flatten(1)))))
+        return F.relu(self.fc2(F.relu(self.fc1(features))))
 
     def loss(self, out: BoxOutput, samples: Samples, targets: Targets) -> Losses:
         """Return both losses, divided by the number of sampled RoIs (background too)."""
@@ -108,8 +109,8 @@ class BoxStage(nn.Module):
 
 def _initialise(stage: BoxStage) -> None:
     for fc in (stage.fc1, stage.fc2):
-        nn.init.xavier_uniform_(fc.weight)
-        nn.init.zeros_(fc.bias)
+        nn.init.xavier_uniform_(fc.weight.view(len(fc.weight), -1))
+        nn.init.zeros_(fc.bias)  # type: ignore[arg-type]
     nn.init.normal_(stage.cls.weight, std=0.01)
     nn.init.normal_(stage.reg.weight, std=0.001)
     nn.init.zeros_(stage.cls.bias)

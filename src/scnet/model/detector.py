@@ -21,7 +21,7 @@ from scnet.model.roi_heads import RoIHeads
 from scnet.model.rpn import RPN
 from scnet.model.sampling import Choose, RandomChoice, pad_targets
 from scnet.ops.images import pad_images
-from scnet.ops.masks import rle_from_probabilities
+from scnet.ops.placing import run_lengths
 from scnet.types import Batch, Found, ImageInfo, Losses
 
 
@@ -122,7 +122,7 @@ class Detector(nn.Module):
                     boxes=placed,
                     scores=scores[here],
                     labels=labels[here],
-                    rle=tuple(rle_from_probabilities(masks[here], placed, info.size)),
+                    rle=tuple(run_lengths(masks[here], placed, info.size)),
                     size=info.size,
                     classes=self.classes,
                     category_ids=self.category_ids,

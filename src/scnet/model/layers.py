@@ -74,6 +74,23 @@ class ConvReLU(nn.Module):
         return F.relu(self.norm(self.conv(x)))
 
 
+class RoILinear(nn.Conv2d):
+    """A fully connected layer over all cells of a RoI, as the convolution that it is.
+
+    It reads the RoI as it lies in memory, channels last. On CPUs PyTorch's convolutions are about
+    twice as fast as its matrix products, forward and backward.
+    """
+
+    def __init__(self, channels: int, side: int, hidden: int) -> None:
+        super().__init__(channels, hidden, side)
+
+    def forward(self, x: Float[Tensor, "R D s s"]) -> Float[Tensor, "R hidden"]:
+        if x.device.type == "cpu":
+            return super().forward(x).flatten(1)
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, self.bias)
+
+
 def stack(channels: int, convs: int, residual: bool, norm: Norm) -> nn.Sequential:
     """Return `convs` convolutions, plain or with a skip over every two."""
     if residual:

@@ -1,7 +1,6 @@
-"""Masks as training and results need them: cropped, pooled to a RoI, placed on an image.
+"""Masks as training needs them: cropped to their object, pooled to a RoI.
 
-Nothing here holds a bitmap of the whole image for each object, except `paste`, which is the plain
-way to say what `rle_from_probabilities` computes.
+Nothing here holds a bitmap of the whole image for each object.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from scnet.ops.rle import RLE, Runs, area, box, decode, encode, foreground, pack, runs, to_rle
+from scnet.ops.rle import RLE, area, box, decode, encode, foreground, runs, to_rle
 from scnet.types import MaskCrops, Size
 
 __all__ = [
@@ -33,8 +31,6 @@ __all__ = [
     "hide_crop",
     "inside",
     "join_crops",
-    "paste",
-    "rle_from_probabilities",
     "to_rle",
 ]
 
@@ -142,31 +138,6 @@ def crop_targets(
     return targets
 
 
-def paste(
-    masks: Float[Tensor, "N S S"], boxes: Float[Tensor, "N 4"], size: Size, threshold: float = 0.5
-) -> Bool[Tensor, "N {size[0]} {size[1]}"]:
-    """Resize each mask to its box and place it on an empty image; outside the box is False."""
-    placed = [
-        _window(m, b, (0, 0, size[1], size[0]), threshold)
-        for m, b in zip(masks, boxes, strict=True)
-    ]
-    return (
-        torch.stack(placed)
-        if placed
-        else torch.zeros(0, *size, dtype=torch.bool, device=masks.device)
-    )
-
-
-def rle_from_probabilities(
-    masks: Float[Tensor, "N S S"], boxes: Float[Tensor, "N 4"], size: Size, threshold: float = 0.5
-) -> list[RLE]:
-    """Return what `paste` places, as run lengths, made from the pixels near each box alone."""
-    masks, boxes = masks.detach().float().cpu(), boxes.detach().float().cpu()
-    return [
-        pack(_placed_runs(m, b, size, threshold), size) for m, b in zip(masks, boxes, strict=True)
-    ]
-
-
 def _groups(masks: Sequence[int], sizes: Sequence[Size]) -> list[list[int]]:
     """Part masks into groups of like size that, padded to a common one, are not too many pixels."""
     groups: list[list[int]] = []
@@ -201,61 +172,6 @@ def _pool(
     rois = torch.cat((index[:, None].to(boxes), boxes), dim=1)
     pooled: Tensor = roi_align(masks[:, None], rois, (size, size), sampling_ratio=0, aligned=True)
     return (pooled[:, 0] >= 0.5).to(boxes)
-
-
-def _placed_runs(
-    mask: Float[Tensor, "S S"], box: Float[Tensor, "4"], size: Size, threshold: float
-) -> Runs:
-    """Return the runs of one mask placed on its box in an image of `size`."""
-    window = _reach(box, mask.shape[0], size)
-    left, top, right, bottom = window
-    height, area = size[0], size[0] * size[1]
-    if right <= left or bottom <= top:
-        return np.array([area])
-    # One empty row under each column keeps the runs of neighbouring columns apart.
-    columns = np.zeros((right - left, bottom - top + 1), np.int8)
-    columns[:, :-1] = _window(mask, box, window, threshold).numpy().T
-    edges = np.flatnonzero(np.diff(columns.ravel(), prepend=0))  # a run's start and end in turn
-    column, row = np.divmod(edges, columns.shape[1])
-    edges = (left + column) * height + top + row
-    # A run down to the image's last row goes on in the next column if that begins with the mask.
-    touching = np.flatnonzero(edges[1:] == edges[:-1])
-    edges = np.delete(edges, np.concatenate((touching, touching + 1)))
-    lengths = np.diff(edges, prepend=0, append=area)
-    return lengths[:-1] if len(lengths) > 1 and not lengths[-1] else lengths
-
-
-def _reach(box: Float[Tensor, "4"], side: int, size: Size) -> tuple[int, int, int, int]:
-    """Return the window (left, top, right, bottom) of a mask: its box and half a cell more."""
-    x0, y0, x1, y1 = box.tolist()
-    if not (x1 > x0 and y1 > y0 and np.isfinite([x0, y0, x1, y1]).all()):
-        return 0, 0, 0, 0
-    dx, dy = (x1 - x0) / (2 * side) + 1, (y1 - y0) / (2 * side) + 1
-    left, right = np.clip([np.floor(x0 - dx), np.ceil(x1 + dx)], 0, size[1]).astype(int).tolist()
-    top, bottom = np.clip([np.floor(y0 - dy), np.ceil(y1 + dy)], 0, size[0]).astype(int).tolist()
-    return left, top, right, bottom
-
-
-def _window(
-    mask: Float[Tensor, "S S"],
-    box: Float[Tensor, "4"],
-    window: tuple[int, int, int, int],
-    threshold: float,
-) -> Bool[Tensor, "h w"]:
-    """Return which pixels of a window of the image a mask laid on its box covers."""
-    left, top, right, bottom = window
-    if not ((box[2:] > box[:2]).all() and box.isfinite().all()):
-        return torch.zeros(bottom - top, right - left, dtype=torch.bool, device=mask.device)
-    x = torch.arange(left, right, dtype=box.dtype, device=box.device) + 0.5
-    y = torch.arange(top, bottom, dtype=box.dtype, device=box.device) + 0.5
-    x = ((x - box[0]) / (box[2] - box[0]) * 2 - 1).clamp(
-        -3, 3
-    )  # beyond -2 and 2 any mask has ended
-    y = ((y - box[1]) / (box[3] - box[1]) * 2 - 1).clamp(-3, 3)
-    grid = torch.stack((x.expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1)
-    values = F.grid_sample(mask[None, None], grid[None], align_corners=False)
-    covered: Tensor = values[0, 0] >= threshold
-    return covered
 
 
 def _nearest(start: int, length: int, size: int, target: int) -> tuple[Int[np.ndarray, "n"], int]:

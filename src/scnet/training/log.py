@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
+from scnet.ops.memory import peak_memory
 from scnet.types import Losses
 
 Record = dict[str, Any]
@@ -86,18 +87,6 @@ def grouped(losses: Mapping[str, float]) -> dict[str, float]:
         part = name.split(".")[0].rstrip("0123456789")
         sums["box" if part == "stage" else part] += value
     return dict(sums)
-
-
-def peak_memory() -> float:
-    """Return the most memory used so far in GB: of the GPU, or of the process without one."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 class Log:

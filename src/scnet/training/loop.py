@@ -24,6 +24,7 @@ from scnet.evaluation import evaluate_dataset, truth_as_detections
 from scnet.model.detector import Detector
 from scnet.model.sampling import RandomChoice
 from scnet.ops.distributed import gather, largest
+from scnet.ops.memory import keep_freed
 from scnet.training.average import averaged
 from scnet.training.guards import Interrupted, StopSignals, disk_full, not_finite, out_of_memory
 from scnet.training.log import Log, Meter, average_records, counted_classes
@@ -101,6 +102,8 @@ class Trainer:
         """
         self._introduce()
         optim = self.config.optim
+        if self.accelerator.device.type == "cpu":
+            keep_freed()
         try:
             with StopSignals() as signals:
                 while self.progress < 1:

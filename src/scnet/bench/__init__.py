@@ -1,0 +1,293 @@
+"""How fast models are, from an image file to COCO results, beside each other and the machine.
+
+All models take turns in one process, so that what else the machine does falls on all alike. Each
+round measures the machine's own rate of convolutions and matrix products too; the floor of a model
+is what its operations would take at those rates.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from scnet.bench.machine import Rates, describe, timed
+from scnet.bench.stopwatch import Stopwatch
+from scnet.config import override
+from scnet.data.images import read_image
+from scnet.model.detector import Detector
+from scnet.ops.memory import keep_freed, peak_memory, release_freed
+from scnet.predict import Model, Precision, load, pick_device
+from scnet.types import Size
+
+# A model, from image files to the COCO results of each.
+Contender = Callable[[Sequence[Path]], list[list[dict[str, Any]]]]
+
+PEER = "torchvision"
+CANDIDATES = 500  # that pass the score threshold of a model with random weights
+WIDE = 0.2  # deviation of its classifiers' weights
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured, and how."""
+
+    models: tuple[str, ...]  # recipes or weights; `torchvision` is the peer
+    images: tuple[Path, ...] = ()  # none: a generated one
+    size: Size = (800, 1333)  # of the network's input
+    batch: int = 1
+    detections: int = 100
+    precision: Precision = "fp32"
+    device: str = "auto"
+    threads: int = 0  # 0 takes PyTorch's own number
+    rounds: int = 7
+    warmup: int = 2
+    memory: bool = True
+
+
+@dataclass
+class Measured:
+    """What was measured of a model."""
+
+    model: str
+    seconds: list[float] = field(default_factory=list)  # of each round, for a batch
+    shares: dict[str, float] = field(default_factory=dict)  # seconds of the parts, in one round
+    flops: float = 0.0  # of an image
+    floor: list[float] = field(default_factory=list)  # seconds at the machine's rates, each round
+    gb: float = 0.0  # most memory of a process of its own
+    detections: list[float] = field(default_factory=list)  # of an image, in each round
+
+
+class Ours:
+    """One of our models."""
+
+    def __init__(self, model: Model, setting: Setting) -> None:
+        self.model, self.setting = model, setting
+        self.threshold = model.config.model.box.score_threshold
+
+    def __call__(self, files: Sequence[Path]) -> list[list[dict[str, Any]]]:
+        if self.model.device.type == "cpu":
+            keep_freed()  # which a peer before has undone
+        found = self.model.predict(
+            list(files),
+            score=self.threshold,
+            max_detections=self.setting.detections,
+            batch_size=self.setting.batch,
+        )
+        return [one.to_coco(image_id=0) for one in found]
+
+
+def bench(setting: Setting, report: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
+    """Measure models beside each other; return figures that JSON can hold.
+
+    Raises:
+        ValueError: an unknown recipe, or a precision that the device lacks.
+    """
+    device = pick_device(setting.device)
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        files = prepare(setting, Path(folder))
+        measured = [Measured(name) for name in setting.models]
+        for entry in measured if setting.memory else ():
+            report(f"memory of {entry.model}")
+            entry.gb = _memory(entry.model, setting, files)
+        runs = {name: contender(name, setting, device, files) for name in setting.models}
+        rates = Rates(device, setting.precision)
+        for turn in range(-setting.warmup, setting.rounds):
+            report(f"round {turn + 1} of {setting.rounds}" if turn >= 0 else "warming up")
+            if turn >= 0:
+                rates.measure()
+            _round(measured, runs, _batch(files, turn, setting.batch), device, turn >= 0)
+        for entry in measured:
+            report(f"operations and shares of {entry.model}")
+            run, several = runs[entry.model], _batch(files, 0, setting.batch)
+            operations = count(run, files[:1])
+            entry.flops = sum(operations.values())
+            entry.floor = [
+                setting.batch * (operations["convolution"] / a + operations["matrix product"] / b)
+                for a, b in zip(*rates.flops.values(), strict=True)
+            ]
+            if isinstance(run, Ours):
+                entry.shares = shares(run, several, device)
+    return {
+        **describe(device),
+        "setting": {**vars(setting), "images": len(setting.images)},
+        "rates": rates.flops,
+        "models": [vars(entry) for entry in measured],
+    }
+
+
+def contender(
+    name: str, setting: Setting, device: torch.device, files: Sequence[Path]
+) -> Contender:
+    """Return a model that is ready to run; with random weights it finds objects all the same."""
+    from scnet import recipes
+
+    sizes = {"data": {"size": list(setting.size)}}
+    if name == PEER:
+        from scnet.bench.peer import Peer
+
+        ours = _random("mask_rcnn", sizes)
+        peer = Peer(ours, device, setting.precision)
+        heads = peer.model.roi_heads
+        heads.detections_per_img, heads.score_thresh = setting.detections, 1.0
+        heads.score_thresh = _threshold([heads.box_predictor], peer, files, first=True)
+        return peer
+    if name not in recipes.RECIPES:
+        return Ours(load(name, device=device, precision=setting.precision, quiet=True), setting)
+    run = Ours(Model(_random(name, sizes), device, precision=setting.precision), setting)
+    run.threshold = 1.0
+    run.threshold = _threshold(run.model.detector.roi_heads.stages, run, files)
+    return run
+
+
+def prepare(setting: Setting, folder: Path) -> list[Path]:
+    """Write the images as JPEG files, cut to the shape of the network's input."""
+    height, width = setting.size
+    files = []
+    for i, image in enumerate([read_image(path) for path in setting.images] or [_generated()]):
+        scale = min(image.width / width, image.height / height)
+        cut = max(1, int(scale * width)), max(1, int(scale * height))
+        left, top = (image.width - cut[0]) // 2, (image.height - cut[1]) // 2
+        files.append(folder / f"{i:04d}.jpg")
+        image.crop((left, top, left + cut[0], top + cut[1])).save(files[-1], quality=95)
+    return files
+
+
+def count(run: Contender, files: Sequence[Path]) -> dict[str, float]:
+    """Return the operations of an image by kind; a multiplication with addition counts as two."""
+    with FlopCounterMode(display=False) as counter:
+        run(files)
+    total = {"convolution": 0.0, "matrix product": 0.0}
+    for operator, flops in counter.get_flop_counts()["Global"].items():
+        total["convolution" if "conv" in str(operator) else "matrix product"] += flops
+    return total
+
+
+def shares(run: Ours, files: Sequence[Path], device: torch.device) -> dict[str, float]:
+    """Return the seconds of each part of one run."""
+    with Stopwatch(device=device) as watch:
+        for owner, name, part in _parts(run.model):
+            watch.watch(owner, name, part)
+        seconds, _ = timed(functools.partial(run, files), device)
+    parts = dict(watch.seconds)
+    return {**parts, "other": seconds - sum(parts.values())}
+
+
+def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
+    """Yield what is timed: an object or module, the name of its function, and the part's name."""
+    from scnet.model import features, roi_heads
+
+    detector = model.fast
+    yield model, "read", "decode, resize"
+    yield detector, "normalise", "normalise"
+    yield detector.backbone, "forward", "backbone"
+    yield detector.fpn, "forward", "FPN"
+    yield detector.rpn, "forward", "RPN"
+    yield detector.rpn, "proposals", "proposals"
+    if detector.branches.semantic:
+        yield detector.branches.semantic, "forward", "semantic branch"
+    if detector.branches.context:
+        yield detector.branches.context, "forward", "context branch"
+    yield features, "pyramid_roi_align", "RoIAlign, pyramid"
+    yield features, "roi_align_mean", "RoIAlign, semantic"
+    for i, stage in enumerate(detector.roi_heads.stages):
+        yield stage, "forward", f"box stage {i + 1}"
+    yield roi_heads, "class_nms", "class NMS"
+    yield detector.roi_heads, "mask_probabilities", "mask branch"
+    yield model, "place", "run lengths"
+
+
+def _round(
+    measured: Sequence[Measured],
+    runs: dict[str, Contender],
+    files: Sequence[Path],
+    device: torch.device,
+    counts: bool,
+) -> None:
+    for entry in measured:
+        if entry.model == PEER:
+            release_freed()  # as it is for those who use nothing of ours
+        seconds, found = timed(functools.partial(runs[entry.model], files), device)
+        if counts:
+            entry.seconds.append(seconds)
+            entry.detections.append(sum(map(len, found)) / len(files))
+
+
+def _batch(files: Sequence[Path], turn: int, size: int) -> list[Path]:
+    return [files[(turn * size + i) % len(files)] for i in range(size)]
+
+
+def _memory(name: str, setting: Setting, files: Sequence[Path]) -> float:
+    """Return the most memory in GB of a process that does nothing but run this model thrice."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak, (name, setting, files))
+
+
+def _peak(name: str, setting: Setting, files: Sequence[Path]) -> float:
+    if setting.threads:
+        torch.set_num_threads(setting.threads)
+    run = contender(name, setting, pick_device(setting.device), files)
+    for turn in range(3):
+        run(_batch(files, turn, setting.batch))
+    return peak_memory()
+
+
+def _random(name: str, changes: dict[str, Any]) -> Detector:
+    """Return a recipe with random weights, the same for all parts that recipes share.
+
+    The classifiers start wider than for training, so that some RoIs stand out as objects do.
+    """
+    from scnet import recipes
+
+    torch.manual_seed(0)
+    none = {"model": {"backbone": {"weights": "none"}, "box": {"score_threshold": 0.0}}}
+    detector = Detector(override(override(recipes.find(name), none), changes))
+    for stage in detector.roi_heads.stages:
+        torch.nn.init.normal_(stage.cls.weight, std=WIDE)
+    return detector
+
+
+def _threshold(modules: Any, run: Contender, files: Sequence[Path], first: bool = False) -> float:
+    """Return the score above which every image has `CANDIDATES` or more.
+
+    Args:
+        modules: what returns the class logits, of each stage.
+        run: the model, set to find nothing.
+        first: background is the first class instead of the last.
+    """
+    logits: list[Tensor] = []
+
+    def keep(module: nn.Module, given: Any, out: Any) -> None:
+        logits.append(out[0] if isinstance(out, tuple) else out)
+
+    hooks = [module.register_forward_hook(keep) for module in modules]
+    lowest = 1.0
+    for file in files:
+        logits.clear()
+        run([file])
+        scores = torch.stack(logits).float().mean(0).softmax(1)
+        scores = (scores[:, 1:] if first else scores[:, :-1]).flatten()
+        lowest = min(lowest, float(scores.topk(min(CANDIDATES, len(scores))).values[-1]))
+    for hook in hooks:
+        hook.remove()
+    return lowest
+
+
+def _generated() -> Image.Image:
+    """Return an image with objects, for those who have none at hand."""
+    from scnet.data.synthetic import generate
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = generate(Path(folder) / "data", train=1, val=1, size=(480, 800))
+        return read_image(next((data / "train").iterdir()))

@@ -1,0 +1,118 @@
+"""What `scnet bench` measures: the same work, from the same files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from scnet.bench import PEER, Setting, _random, bench, contender, prepare
+from scnet.bench.peer import Peer
+from scnet.bench.report import above_floor, ratios
+from scnet.bench.stopwatch import Stopwatch
+from scnet.cli import main
+from scnet.data.synthetic import generate
+from scnet.predict import Model
+
+SMALL = Setting(("mask_rcnn_lite", PEER), size=(96, 160), rounds=2, warmup=0, memory=False)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    data = generate(tmp_path_factory.mktemp("bench") / "data", train=2, val=1, size=(120, 160))
+    return tuple(sorted((data / "train").iterdir()))
+
+
+def test_stopwatch_gives_each_part_its_own_time() -> None:
+    now = [0.0]
+
+    class Work:
+        def inner(self) -> None:
+            now[0] += 2
+
+        def outer(self) -> None:
+            now[0] += 1
+            self.inner()
+            now[0] += 4
+
+    work = Work()
+    with Stopwatch(lambda: now[0]) as watch:
+        watch.watch(work, "inner", "inner")
+        watch.watch(work, "outer", "outer")
+        work.outer()
+    assert dict(watch.seconds) == {"inner": 2, "outer": 5}
+    work.outer()  # no longer timed
+    assert dict(watch.seconds) == {"inner": 2, "outer": 5}
+
+
+def test_models_find_as_many_objects_as_asked(photos: tuple[Path, ...]) -> None:
+    record = bench(Setting(**{**vars(SMALL), "images": photos, "detections": 20}))
+    ours, peer = record["models"]
+    assert ours["detections"] == peer["detections"] == [20, 20]
+    assert len(ours["seconds"]) == len(ours["floor"]) == 2
+    assert 0 < ours["flops"] < peer["flops"]
+    assert above_floor(ours) > 0
+    assert ratios(ours, peer) > 0
+    assert {"backbone", "RPN", "mask branch", "run lengths"} <= set(ours["shares"])
+    json.dumps(record)
+
+
+def test_images_are_cut_to_the_shape_of_the_network(
+    photos: tuple[Path, ...], tmp_path: Path
+) -> None:
+    setting = Setting((), photos, size=(50, 100))
+    for file in prepare(setting, tmp_path):
+        with Image.open(file) as image:
+            assert image.size == (160, 80)
+
+
+def test_torchvision_has_our_weights(photos: tuple[Path, ...]) -> None:
+    """Its pooling is another (two samples a bin, half a pixel aside); the rest is the same."""
+    ours = _random("mask_rcnn", {"data": {"size": [120, 160]}}).eval()
+    model = Peer(ours, torch.device("cpu"), "fp32").model
+    batch = Model(ours, "cpu").read([photos[0]])[1]
+    rois, maps = torch.randn(5, 256, 7, 7), torch.randn(5, 256, 14, 14)
+    stage, mask = ours.roi_heads.stages[0], ours.roi_heads.masks.heads[0]
+    with torch.no_grad():
+        own = ours.fpn(ours.backbone(ours.normalise(batch)))
+        images, _ = model.transform([batch.images[0, :, :120, :160] / 255])
+        for a, b in zip(own, model.backbone(images.tensors).values(), strict=True):
+            assert torch.allclose(a, b, atol=1e-4)
+        out = stage(rois)
+        logits, boxes = model.roi_heads.box_predictor(model.roi_heads.box_head(rois))
+        assert torch.allclose(out.logits, logits.roll(-1, 1), atol=1e-4)
+        assert torch.allclose(out.deltas, boxes.view(5, -1, 4)[:, 1:], atol=1e-4)
+        theirs = model.roi_heads.mask_predictor(model.roi_heads.mask_head(maps))
+        assert torch.allclose(mask.logits(mask(maps, None)), theirs[:, 1:], atol=1e-4)
+
+
+def test_the_command_line_writes_figures_and_a_picture(
+    photos: tuple[Path, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, picture = tmp_path / "bench.json", tmp_path / "bench.png"
+    command = ["bench", "mask_rcnn_lite", "--size", "96x160", "--rounds", "1", "--no-memory"]
+    command += ["--images", *map(str, photos), "--json", str(file), "--plot", str(picture)]
+    assert main([*command, "--quiet"]) == 0
+    assert json.loads(file.read_text())["models"][0]["model"] == "mask_rcnn_lite"
+    with Image.open(picture) as drawn:
+        assert drawn.width > 500
+    assert "where the time goes" in capsys.readouterr().out
+
+
+def test_an_unknown_model_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "mask_rcn", "--no-memory", "--quiet"]) == 1
+    assert "mask_rcn" in capsys.readouterr().err
+
+
+def test_weights_are_measured_too(photos: tuple[Path, ...], tmp_path: Path) -> None:
+    from tests.model_cases import make_detector
+
+    from scnet import checkpoint
+
+    checkpoint.save(tmp_path / "last", make_detector("scnet"))
+    name = str(tmp_path / "last")
+    run = contender(name, Setting((name,)), torch.device("cpu"), photos)
+    assert len(run(photos[:1])) == 1
