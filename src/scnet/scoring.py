@@ -1,6 +1,6 @@
 """COCO box and mask AP: ground truth and results in, a plain dict of figures out.
 
-The matching is faster_coco_eval's, whose figures equal pycocotools'. Here is what both leave to the
+The matching is hotcoco's, whose figures equal pycocotools'. Here is what both leave to the
 caller: a cap on detections other than 100, annotations that lack fields, and the area of a
 detection, which for mask AP is that of its mask (where a result carries a box, pycocotools takes
 that; everybody who publishes mask AP removes it first).
@@ -122,19 +122,18 @@ def _accumulate(
     Returns precision by (IoU, recall, category, area, cap), recall by (IoU, category, area, cap),
     and the caps.
     """
-    from faster_coco_eval import COCO, COCOeval_faster
+    from hotcoco import COCO, COCOeval
 
     keys = ("image_id", "category_id", "score", "bbox" if kind == "bbox" else "segmentation")
     images = COCO(truth)
-    found = images.loadRes([{key: r[key] for key in keys} for r in results])
-    evaluator = COCOeval_faster(images, found, kind)
+    found = images.load_res([{key: r[key] for key in keys} for r in results])
+    evaluator = COCOeval(images, found, kind)
     caps = sorted({1, 10, cap})
-    evaluator.params.maxDets = caps
+    evaluator.params.max_dets = caps
     evaluator.evaluate()
     evaluator.accumulate()
-    shape = (10, 101, len(truth["categories"]), len(AREAS), len(caps))
-    precision = np.asarray(evaluator.eval["precision"]).reshape(shape)
-    return precision, np.asarray(evaluator.eval["recall"]).reshape(shape[:1] + shape[2:]), caps
+    counted: Json = evaluator.eval or {}
+    return np.asarray(counted["precision"]), np.asarray(counted["recall"]), caps
 
 
 def _ground_truth(given: Json, with_masks: bool) -> Json:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as reference
 
-from scnet.ops.rle import area, box, decode, encode, runs, to_rle
+from scnet.ops.rle import are_sound, area, box, decode, encode, runs, to_rle
+from scnet.types import Size
 
 masks = arrays(
     np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(0, 1)
@@ -120,3 +121,32 @@ def test_any_text_is_read_or_refused(counts: str, height: int, width: int) -> No
     except ValueError:
         return
     assert mask.shape == (height, width)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_many_are_sound_if_each_can_be_read(data: st.DataObject) -> None:
+    texts, sizes = [], []
+    for _ in range(data.draw(st.integers(1, 4))):
+        size = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+        mask = torch.tensor(data.draw(st.lists(st.booleans(), min_size=36, max_size=36)))
+        text = encode(mask[: size[0] * size[1]].view(size))["counts"]
+        if data.draw(st.integers(0, 3)) == 0:
+            at = data.draw(st.integers(0, len(text)))
+            text = text[:at] + data.draw(st.text(st.characters(max_codepoint=130), max_size=3))
+        texts.append(text)
+        sizes.append(size)
+
+    def can_be_read(text: str, size: Size) -> bool:
+        try:
+            runs({"size": size, "counts": text}, size)
+        except ValueError:
+            return False
+        return True
+
+    expected = all(map(can_be_read, texts, sizes))
+    assert are_sound(texts, np.array(sizes)) == expected
+
+
+def test_a_number_too_long_is_not_sound() -> None:
+    assert not are_sound(["oooooooo0"], np.array([[1, 1]]))

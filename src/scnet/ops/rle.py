@@ -105,6 +105,38 @@ def runs(segmentation: Any, size: Size) -> Runs:
     raise ValueError(f"segmentation is {_short(segmentation)}; expected polygons or run lengths")
 
 
+def are_sound(packed: Sequence[str], sizes: Int[np.ndarray, "n 2"]) -> bool:
+    """Return whether all packed run lengths are well-formed and fill images of these sizes.
+
+    Reads thousands at once, many times as fast as `runs`, which says what is wrong with one.
+    """
+    text = "".join(packed)
+    length = np.array([len(counts) for counts in packed])
+    if not text.isascii() or not length.all():
+        return False
+    code = np.frombuffer(text.encode(), np.uint8)
+    ends = np.cumsum(length)
+    ongoing = (code - 48) & 32 != 0  # bit 5 says that the number goes on
+    if not len(code) or code.min() < 48 or code.max() > 111 or ongoing[ends - 1].any():
+        return False
+    last = np.flatnonzero(~ongoing)
+    first = np.concatenate(([0], last[:-1] + 1))
+    if (last - first > 6).any():
+        return False
+    numbers = _values(code.astype(np.int64) - 48, first, last)
+    mask = np.searchsorted(ends, last, side="right")  # that a number belongs to
+    start = np.searchsorted(mask, np.arange(len(packed)))
+    place = np.arange(len(mask)) - start[mask]
+    # From the third on, numbers are changes from the run before last.
+    runs = numbers.copy()
+    for parity in (1, 0):
+        chain = (place % 2 == parity) & (place > 0)
+        total = np.cumsum(np.where(chain, numbers, 0))
+        runs[chain] = (total - (total - np.where(chain, numbers, 0))[start][mask])[chain]
+    filled = np.add.reduceat(runs, start)
+    return bool((runs >= 0).all() and (filled == sizes.prod(axis=1)).all())
+
+
 def check_polygons(polygons: Sequence[Any], size: Size) -> None:
     """Raise ValueError, saying why, unless the polygons can be drawn in an image of `size`."""
     if not polygons:
@@ -170,14 +202,21 @@ def _unpack(counts: str | bytes) -> Runs:
     digits = last - first + 1
     if (digits > 7).any():
         raise ValueError("packed run lengths hold a number of more than 32 bits")
-    place = 5 * (np.arange(len(code)) - np.repeat(first, digits))
-    lengths = np.add.reduceat((code & 31) << place, first)
-    lengths -= np.where(
-        code[last] & 16, 1 << (5 * digits), 0
-    )  # bit 4 of the last group is the sign
+    lengths = _values(code, first, last)
     lengths[1::2] = np.cumsum(lengths[1::2])
     lengths[2::2] = np.cumsum(lengths[2::2])
     return lengths
+
+
+def _values(
+    code: Int[np.ndarray, "c"], first: Int[np.ndarray, "n"], last: Int[np.ndarray, "n"]
+) -> Int[np.ndarray, "n"]:
+    """Return the numbers that groups of five bits, from `first` to `last`, stand for."""
+    digits = last - first + 1
+    place = 5 * (np.arange(len(code)) - np.repeat(first, digits))
+    values: Runs = np.add.reduceat((code & 31) << place, first)
+    values -= np.where(code[last] & 16, 1 << (5 * digits), 0)  # bit 4 of the last group is the sign
+    return values
 
 
 def _numbers(values: Any) -> Any:
