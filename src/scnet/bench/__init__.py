@@ -35,6 +35,7 @@ Contender = Callable[[Sequence[Path]], list[list[dict[str, Any]]]]
 PEER = "torchvision"
 CANDIDATES = 500  # that pass the score threshold of a model with random weights
 WIDE = 0.2  # deviation of its classifiers' weights
+MOST = 4  # images that memory is measured with, and thresholds are chosen by
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def bench(setting: Setting, report: Callable[[str], None] = lambda text: None) -
         measured = [Measured(name) for name in setting.models]
         for entry in measured if setting.memory else ():
             report(f"memory of {entry.model}")
-            entry.gb = _memory(entry.model, setting, files)
+            entry.gb = _memory(entry.model, setting, files[:MOST])
         runs = {name: contender(name, setting, device, files) for name in setting.models}
         rates = Rates(device, setting.precision)
         for turn in range(-setting.warmup, setting.rounds):
@@ -154,8 +155,9 @@ def contender(
 def prepare(setting: Setting, folder: Path) -> list[Path]:
     """Write the images as JPEG files, cut to the shape of the network's input."""
     height, width = setting.size
+    chosen = setting.images[: setting.rounds * setting.batch]
     files = []
-    for i, image in enumerate([read_image(path) for path in setting.images] or [_generated()]):
+    for i, image in enumerate([read_image(path) for path in chosen] or [_generated()]):
         scale = min(image.width / width, image.height / height)
         cut = max(1, int(scale * width)), max(1, int(scale * height))
         left, top = (image.width - cut[0]) // 2, (image.height - cut[1]) // 2
@@ -273,7 +275,7 @@ def _threshold(modules: Any, run: Contender, files: Sequence[Path], first: bool 
 
     hooks = [module.register_forward_hook(keep) for module in modules]
     lowest = 1.0
-    for file in files:
+    for file in files[:MOST]:
         logits.clear()
         run([file])
         scores = torch.stack(logits).float().mean(0).softmax(1)
