@@ -47,27 +47,50 @@ def plot(record: Record, file: Path) -> None:
     from matplotlib.figure import Figure
 
     models = [entry for entry in record["models"] if entry["shares"]]
-    parts = list(_parts(models))
-    figure = Figure(figsize=(9, 1.2 + 0.55 * len(models)), layout="constrained")
+    longest = max(sum(entry["shares"].values()) for entry in models)
+    figure = Figure(figsize=(10, 1.2 + 0.6 * len(models)), layout="constrained")
     axes = figure.subplots()
     for row, entry in enumerate(models):
         start = 0.0
-        for part in parts:
-            seconds = entry["shares"].get(part, 0.0)
-            colour = COLOURS[parts.index(part) % len(COLOURS)]
+        for (group, colour), seconds in zip(GROUPS.items(), _grouped(entry), strict=True):
             axes.barh(row, seconds, left=start, color=colour, edgecolor="white", linewidth=0.6)
-            if seconds > 0.06 * max(sum(e["shares"].values()) for e in models):
-                axes.text(start + seconds / 2, row, part, ha="center", va="center", fontsize=7)
+            if seconds > 0.0095 * len(group) * longest:  # else the name would not fit
+                middle = start + seconds / 2
+                axes.text(middle, row, group, ha="center", va="center", fontsize=8)
             start += seconds
+        axes.text(start + 0.01 * longest, row, f"{start:.2f} s", va="center", fontsize=8)
     axes.set_yticks(range(len(models)), [entry["model"] for entry in models])
     axes.invert_yaxis()
-    axes.set_xlabel("seconds of a batch, by part")
+    axes.set_xlim(0, 1.08 * longest)
+    axes.set_xlabel(f"seconds of a batch of {record['setting']['batch']}")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=150)
 
 
-# Light enough for dark text, and told apart by colour-blind readers (Wong 2011, lightened).
-COLOURS = ("#8fc5ea", "#f6c667", "#7fd1b9", "#f4e98c", "#8fb4dc", "#eaa27c", "#dfa9c9", "#c9c9c9")
+# Parts that are drawn as one. Colours are light enough for dark text, and neighbours are told apart
+# by colour-blind readers (Wong 2011, lightened).
+GROUPS = {
+    "read": "#c9c9c9",
+    "backbone": "#8fc5ea",
+    "FPN": "#f6c667",
+    "RPN": "#7fd1b9",
+    "semantic": "#f4e98c",
+    "RoIAlign": "#8fa8dc",
+    "boxes": "#eaa27c",
+    "masks": "#dfa9c9",
+    "output": "#c9c9c9",
+}
+
+
+def _grouped(entry: Record) -> list[float]:
+    """Return the seconds of each of `GROUPS`."""
+    seconds = dict.fromkeys(GROUPS, 0.0)
+    begins = {"decode": "read", "normalise": "read", "proposals": "RPN", "context": "semantic"}
+    begins |= {"box stage": "boxes", "mask branch": "masks"} | {group: group for group in GROUPS}
+    for part, taken in entry["shares"].items():
+        group = next((g for start, g in begins.items() if part.startswith(start)), "output")
+        seconds[group] += taken
+    return list(seconds.values())
 
 
 def _times(record: Record, title: str) -> Table:
