@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from faster_coco_eval.core import mask as coco_mask
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Int, Integer, UInt8
 from torch import Tensor
 
 from scnet.types import Size
@@ -123,16 +123,20 @@ def are_sound(packed: Sequence[str], sizes: Int[np.ndarray, "n 2"]) -> bool:
     first = np.concatenate(([0], last[:-1] + 1))
     if (last - first > 6).any():
         return False
-    numbers = _values(code.astype(np.int64) - 48, first, last)
-    mask = np.searchsorted(ends, last, side="right")  # that a number belongs to
-    start = np.searchsorted(mask, np.arange(len(packed)))
-    place = np.arange(len(mask)) - start[mask]
-    # From the third on, numbers are changes from the run before last.
-    runs = numbers.copy()
-    for parity in (1, 0):
-        chain = (place % 2 == parity) & (place > 0)
-        total = np.cumsum(np.where(chain, numbers, 0))
-        runs[chain] = (total - (total - np.where(chain, numbers, 0))[start][mask])[chain]
+    numbers = _values(code - 48, first, last)
+    each = np.diff(np.searchsorted(last, ends), prepend=0)  # numbers of a mask
+    start = np.cumsum(each) - each
+    place = np.arange(len(last)) - np.repeat(start, each)
+    # From the third on, numbers are changes from the run before last: two chains of sums.
+    begins = numbers[start]
+    numbers[start] = 0
+    odd = (place & 1).astype(bool)
+    odd_sum = np.cumsum(np.where(odd, numbers, 0))
+    even_sum = np.cumsum(numbers) - odd_sum
+    runs = np.where(
+        odd, odd_sum - np.repeat(odd_sum[start], each), even_sum - np.repeat(even_sum[start], each)
+    )
+    runs[start] = begins
     filled = np.add.reduceat(runs, start)
     return bool((runs >= 0).all() and (filled == sizes.prod(axis=1)).all())
 
@@ -209,12 +213,14 @@ def _unpack(counts: str | bytes) -> Runs:
 
 
 def _values(
-    code: Int[np.ndarray, "c"], first: Int[np.ndarray, "n"], last: Int[np.ndarray, "n"]
+    code: Integer[np.ndarray, "c"], first: Int[np.ndarray, "n"], last: Int[np.ndarray, "n"]
 ) -> Int[np.ndarray, "n"]:
     """Return the numbers that groups of five bits, from `first` to `last`, stand for."""
     digits = last - first + 1
-    place = 5 * (np.arange(len(code)) - np.repeat(first, digits))
-    values: Runs = np.add.reduceat((code & 31) << place, first)
+    values: Runs = (code[first] & 31).astype(np.int64)
+    for place in range(1, int(digits.max(initial=1))):
+        longer = np.flatnonzero(digits > place)
+        values[longer] |= (code[first[longer] + place] & 31).astype(np.int64) << (5 * place)
     values -= np.where(code[last] & 16, 1 << (5 * digits), 0)  # bit 4 of the last group is the sign
     return values
 
