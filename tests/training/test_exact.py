@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from accelerate.tracking import TensorBoardTracker
 from safetensors.torch import load_file
 from tests.model_cases import make_detector
 
@@ -254,6 +255,18 @@ def test_a_kill_while_a_checkpoint_is_replaced_loses_none(tmp_path: Path, moment
     checkpoint.recover(tmp_path / "last")
     assert checkpoint.load_state(tmp_path / "last")["step"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+def test_trackers_are_closed_when_a_training_fails(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+    monkeypatch.setattr(TensorBoardTracker, "finish", lambda self: closed.append(self))
+    break_loss(monkeypatch, *range(1, 7))
+    settings = merge(merge(quick, FEW), {"run": {"trackers": ["tensorboard"]}})
+    with pytest.raises(FloatingPointError):
+        train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
+    assert closed
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")

@@ -112,6 +112,9 @@ class Trainer:
             raise out_of_memory(error, optim.batch_size, optim.accumulate) from error
         except OSError as error:
             raise disk_full(error, self.folder) from error
+        finally:
+            for tracker in self.accelerator.trackers:  # else their threads outlive the interpreter
+                tracker.finish()
         self.accelerator.end_training()
 
     def _run_epoch(self, signals: StopSignals) -> None:
