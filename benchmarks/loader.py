@@ -10,15 +10,11 @@ through, each without what it calls of the others, so other work on the machine 
 from __future__ import annotations
 
 import argparse
-import functools
 import platform
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import PIL
@@ -28,6 +24,7 @@ import yaml
 from torch.utils.data import DataLoader
 
 from scnet import recipes
+from scnet.bench.stopwatch import Stopwatch
 from scnet.config import Config, nested, override
 from scnet.data import coco, loader, semantic
 from scnet.data.coco import CocoDataset, load_dataset
@@ -47,54 +44,13 @@ STAGES: tuple[tuple[Any, str, str], ...] = (
 )
 
 
-class Stopwatch:
-    """Seconds by stage; a stage inside another counts for itself alone."""
-
-    def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
-        self._running: list[str] = []
-        self._since = 0.0
-
-    def wrap(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, timed."""
-
-        @functools.wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            self._switch(stage)
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._switch(None)
-
-        return timed
-
-    def _switch(self, stage: str | None) -> None:
-        now = time.process_time()
-        if self._running:
-            self.seconds[self._running[-1]] += now - self._since
-        if stage is None:
-            self._running.pop()
-        else:
-            self._running.append(stage)
-        self._since = now
-
-
-@contextmanager
-def stopwatch() -> Iterator[Stopwatch]:
-    """Time the stages while the context is open."""
-    watch = Stopwatch()
-    with ExitStack() as stack:
-        for module, name, stage in STAGES:
-            if name in vars(module):
-                timed = watch.wrap(stage, vars(module)[name])
-                stack.enter_context(mock.patch.object(module, name, timed))
-        yield watch
-
-
 def breakdown(dataset: CocoDataset, batch_size: int, images: int) -> dict[str, float]:
     """Return milliseconds of this process an image by stage, `total` among them."""
     order = np.random.default_rng(0).integers(len(dataset), size=images).tolist()
-    with stopwatch() as watch:
+    with Stopwatch(time.process_time) as watch:
+        for module, name, stage in STAGES:
+            if name in vars(module):
+                watch.watch(module, name, stage)
         start = time.process_time()
         for first in range(0, images, batch_size):
             loader.collate([dataset[i] for i in order[first : first + batch_size]])
