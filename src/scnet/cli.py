@@ -1,5 +1,5 @@
-"""The command line: `scnet train | eval | predict | check-data | bench | convert | recipes |
-zoo | demo`.
+"""The command line: `scnet train | eval | predict | check-data | bench | experiment | convert |
+recipes | zoo | demo`.
 
 Progress goes to stderr, results to stdout. Exit status: 0 done, 1 the input is wrong or a check
 failed, 2 the command line is wrong, 130 interrupted. Heavy modules are imported by the command that
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_zoo,
         _add_convert,
         _add_bench,
+        _add_experiment,
         _add_demo,
     ):
         add(subparsers)
@@ -233,6 +234,30 @@ def _add_bench(subparsers: Any) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     parser.add_argument("--plot", metavar="FILE", help="draw where the time goes")
     _add_inference(parser)
+
+
+def _add_experiment(subparsers: Any) -> None:
+    from scnet.experiments import EXPERIMENTS
+
+    names = "\n".join(f"  {name:<9}{sentence}" for name, sentence in EXPERIMENTS.items())
+    example = f"scnet experiment table2 --seeds 3\n\n{names}"
+    help = "make a table or figure of the SCNet paper"
+    parser = _command(subparsers, "experiment", commands.experiment, help, example)
+    parser.add_argument("name", metavar="NAME", choices=EXPERIMENTS, help="see below")
+    text = "small: narrow models, minutes each on a CPU; paper: the paper's, on 8 GPUs"
+    parser.add_argument("--size", choices=("small", "paper"), default="small", help=text)
+    text = "trainings of each model, with seeds 0, 1, ... (default: 3)"
+    parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help=text)
+    text = "data sets, each with results of its own (default: one in $SCNET_DATA)"
+    parser.add_argument("--data", metavar="PATH", nargs="+", default=[], help=text)
+    text = "folder of runs and results of all experiments (default: experiments)"
+    parser.add_argument("-o", "--output", metavar="DIR", default="experiments", help=text)
+    text = "measure images a second of the trained models, too (default: yes)"
+    parser.add_argument("--speed", action=argparse.BooleanOptionalAction, default=True, help=text)
+    text = "of the network's input, for speed (default: 400x667, paper 800x1333)"
+    parser.add_argument("--image-size", type=_size, metavar="HxW", help=text)
+    text = "print the trainings and what they need, check the data, train nothing"
+    parser.add_argument("--dry-run", action="store_true", help=text)
 
 
 def _add_convert(subparsers: Any) -> None:

@@ -192,6 +192,29 @@ def bench(options: argparse.Namespace) -> None:
         print(f"wrote {options.plot}")
 
 
+def experiment(options: argparse.Namespace) -> None:
+    """Make a table or figure of the paper."""
+    from scnet.experiments import command
+    from scnet.experiments.plan import SIZES, Plan, data_folders
+
+    size = SIZES[options.size]
+    plan = Plan(
+        name=options.name,
+        size=size,
+        data=data_folders(options.data, size),
+        seeds=options.seeds,
+        root=Path(options.output),
+        speed=options.speed,
+        quiet=options.quiet,
+        image_size=options.image_size,
+    )
+    if options.dry_run:
+        command.dry_run(plan)
+        return
+    file = command.run(plan, lambda text: _say(options, text))
+    print(f"wrote {file}, and its pictures and results.json beside it")
+
+
 def demo(options: argparse.Namespace) -> None:
     from scnet.demo import run
 

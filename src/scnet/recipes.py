@@ -290,7 +290,7 @@ RECIPES: dict[str, Recipe] = {
     **_ABLATIONS,
     **{
         f"{name}_lite": functools.partial(_lite_of, recipe)
-        for name, recipe in _ARCHITECTURES.items()
+        for name, recipe in {**_ARCHITECTURES, **_ABLATIONS}.items()
     },
     **{
         f"{name}_modern": functools.partial(_modern_of, _ARCHITECTURES[name])

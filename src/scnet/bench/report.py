@@ -52,7 +52,7 @@ def plot(record: Record, file: Path) -> None:
     axes = figure.subplots()
     for row, entry in enumerate(models):
         start = 0.0
-        for (group, colour), seconds in zip(GROUPS.items(), _grouped(entry), strict=True):
+        for (group, colour), seconds in zip(GROUPS.items(), grouped(entry), strict=True):
             axes.barh(row, seconds, left=start, color=colour, edgecolor="white", linewidth=0.6)
             if seconds > 0.0095 * len(group) * longest:  # else the name would not fit
                 middle = start + seconds / 2
@@ -82,7 +82,7 @@ GROUPS = {
 }
 
 
-def _grouped(entry: Record) -> list[float]:
+def grouped(entry: Record) -> list[float]:
     """Return the seconds of each of `GROUPS`."""
     seconds = dict.fromkeys(GROUPS, 0.0)
     begins = {"decode": "read", "normalise": "read", "proposals": "RPN", "context": "semantic"}

@@ -54,10 +54,10 @@ class RoIHeads(nn.Module):
             if not self.masks.of_stage(i):
                 continue
             if self.config.mask.trained_on == "entering":
-                losses |= self._mask_loss(i, features, samples, out.hidden, targets)
+                losses |= self.mask_loss(i, features, samples, out.hidden, targets)
             else:
                 samples = self._sample(proposals, truth, i, choose)
-                losses |= self._mask_loss(i, features, samples, None, targets)
+                losses |= self.mask_loss(i, features, samples, None, targets)
         return losses
 
     def predict(
@@ -84,6 +84,34 @@ class RoIHeads(nn.Module):
         return Found(
             box, score, label, image, self.mask_probabilities(features, RoIs(box, image), label)
         )
+
+    def mask_loss(
+        self,
+        stage: int,
+        features: RoIFeatures,
+        samples: Samples,
+        hidden: Float[Tensor, "R hidden"] | None,
+        targets: Targets,
+    ) -> Losses:
+        """Return the losses of the branches fed by a stage, on its positive samples."""
+        positive = (samples.gt >= 0).nonzero().squeeze(1)
+        rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
+        labels = samples.labels[positive]
+        relayed = None
+        if self.masks.relays is not None:
+            # The boxes that enter a stage were already read by its box head.
+            relayed = (
+                self.stages[stage].hidden(features(rois, SIDE))
+                if hidden is None
+                else hidden[positive]
+            )
+        goals = crop_targets(targets.masks, samples.gt[positive], rois.boxes, self.config.mask.size)
+        pooled = features(rois, self.masks.side)
+        losses = {}
+        for branch in self.masks.of_stage(stage):
+            logits = self.masks(branch, pooled, relayed, labels)
+            losses[self.masks.loss_name(branch)] = self.masks.loss(branch, logits, goals)
+        return losses
 
     def features(self, scene: Scene) -> RoIFeatures:
         """Return the pooling of a scene."""
@@ -124,34 +152,6 @@ class RoIHeads(nn.Module):
         return sample_rois(
             proposals, truth, self.config.num_classes, box.stages[stage].iou, box, choose
         )
-
-    def _mask_loss(
-        self,
-        stage: int,
-        features: RoIFeatures,
-        samples: Samples,
-        hidden: Float[Tensor, "R hidden"] | None,
-        targets: Targets,
-    ) -> Losses:
-        """Return the losses of the branches fed by a stage, on its positive samples."""
-        positive = (samples.gt >= 0).nonzero().squeeze(1)
-        rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
-        labels = samples.labels[positive]
-        relayed = None
-        if self.masks.relays is not None:
-            # The boxes that enter a stage were already read by its box head.
-            relayed = (
-                self.stages[stage].hidden(features(rois, SIDE))
-                if hidden is None
-                else hidden[positive]
-            )
-        goals = crop_targets(targets.masks, samples.gt[positive], rois.boxes, self.config.mask.size)
-        pooled = features(rois, self.masks.side)
-        losses = {}
-        for branch in self.masks.of_stage(stage):
-            logits = self.masks(branch, pooled, relayed, labels)
-            losses[self.masks.loss_name(branch)] = self.masks.loss(branch, logits, goals)
-        return losses
 
     def _hidden(self, features: RoIFeatures, rois: RoIs) -> dict[int, Float[Tensor, "R hidden"]]:
         """Return, for the relay if any, each feeding stage's shared feature of the final boxes."""

@@ -1,0 +1,28 @@
+"""The tables and figures of the SCNet paper as commands: `scnet experiment NAME`.
+
+    plan.py       sizes, runs and their command lines
+    runs.py       carry out trainings, each once, and read what came of them
+    tables.py     the rows of tables 1 to 5, and the published figures (`published.csv`)
+    compare.py    rows over seeds, and differences paired by seed
+    tabulate.py   carries out a table
+    figure1.py    IoU of the samples that reach the mask branch, in training and at inference
+    figure6.py    what methods find in the same images, chosen by rule
+    speed.py      images a second of all methods beside each other
+    statistics.py mean and spread, decided or not, distance of distributions
+    plots.py      pictures; page.py  the Markdown page; command.py  what the command line calls
+
+Nothing heavy is imported here, as the command line reads the names.
+"""
+
+from __future__ import annotations
+
+EXPERIMENTS = {
+    "table1": "Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet: accuracy, speed, memory",
+    "table2": "sample consistency, feature relay and global context, on and off",
+    "table3": "no, naive and effective sample consistency",
+    "table4": "feature relay in Mask R-CNN and Cascade Mask R-CNN",
+    "table5": "loss weight of the global context",
+    "figure1": "IoU of the samples that reach the mask branch, in training and at inference",
+    "figure6": "what Cascade Mask R-CNN, HTC and SCNet find in the same images",
+    "speed": "images a second of all methods beside each other, and where the time goes",
+}

@@ -1,0 +1,93 @@
+"""Rows over seeds, and their differences to a baseline, paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scnet.experiments.runs import Outcome
+from scnet.experiments.statistics import Spread, paired, spread
+from scnet.experiments.tables import Row
+
+BySeed = Mapping[int, float | None]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row with what its trainings gave."""
+
+    row: Row
+    outcomes: tuple[Outcome, ...]  # one for each seed
+    figures: dict[str, Spread | None]  # by column
+    gains: dict[str, Spread | None]  # differences to the baseline, by column; empty without one
+
+
+def compare(
+    rows: Sequence[Row], outcomes: Mapping[str, Sequence[Outcome]], columns: Sequence[str]
+) -> list[Compared]:
+    """Return every row over the seeds; `outcomes` by the name of the recipe at paper size."""
+    return [_compare(row, outcomes, columns) for row in rows]
+
+
+def by_seed(outcomes: Sequence[Outcome], column: str) -> BySeed:
+    """Return a figure for each seed."""
+    return {outcome.seed: outcome.figure(column) for outcome in outcomes}
+
+
+def verdict(compared: Compared, baseline: str, column: str) -> str:
+    """Return a sentence that says whether a difference exceeds its spread."""
+    gain = compared.gains[column]
+    name = "box AP" if column == "box AP" else f"mask {column}"
+    start = f"{compared.row.label} against {baseline}, {name}"
+    if gain is None:
+        return f"{start}: undefined in this data set."
+    if gain.sd is None:
+        return f"{start}: {gain.mean:+.2f}, not decided by a single seed."
+    text = f"{start}: {gain.mean:+.2f} ± {gain.sd:.2f} over {gain.n} seeds, "
+    if not gain.decided:
+        return f"{text}not decided."
+    return f"{text}{'higher' if gain.mean > 0 else 'lower'} by more than its spread."
+
+
+def as_json(compared: Compared) -> dict[str, Any]:
+    """Return the figures of a row for JSON."""
+
+    def plain(spreads: Mapping[str, Spread | None]) -> dict[str, Any]:
+        return {
+            name: value and {**value._asdict(), "decided": value.decided}
+            for name, value in spreads.items()
+        }
+
+    means = {name: value and value._asdict() for name, value in compared.figures.items()}
+    seeds = {
+        str(outcome.seed): {
+            **{column: outcome.figure(column) for column in compared.figures},
+            "memory_gb": outcome.memory_gb,
+            "seconds": outcome.seconds,
+        }
+        for outcome in compared.outcomes
+    }
+    parameters = compared.outcomes[0].parameters
+    return {
+        "label": compared.row.label,
+        "backbone": compared.row.backbone,
+        "recipe": compared.outcomes[0].recipe,
+        "baseline": compared.row.baseline,
+        "parameters": parameters,
+        "figures": means,
+        "gains": plain(compared.gains),
+        "seeds": seeds,
+    }
+
+
+def _compare(
+    row: Row, outcomes: Mapping[str, Sequence[Outcome]], columns: Sequence[str]
+) -> Compared:
+    own = outcomes[row.recipe]
+    figures = {column: spread(by_seed(own, column).values()) for column in columns}
+    gains: dict[str, Spread | None] = {}
+    if row.baseline is not None:
+        base = outcomes[row.baseline]
+        gains = {c: paired(by_seed(own, c), by_seed(base, c)) for c in columns}
+    return Compared(row, tuple(own), figures, gains)

@@ -1,0 +1,191 @@
+"""Images a second of all methods beside each other: the last column of the paper's tables.
+
+Models with random weights take turns in one process and find as many objects as they are asked
+for. A lower score threshold means more boxes for NMS and more masks, up to the most objects an
+image may have; so the number of objects, 100 and 20, stands for the thresholds 0.001 and 0.05.
+Where the other experiments have left trained models, these run at both thresholds, too.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scnet import bench
+from scnet.bench import report
+from scnet.experiments import page
+from scnet.experiments.page import Page, markdown, number
+from scnet.experiments.plan import Plan
+from scnet.experiments.runs import RECORD
+from scnet.experiments.tables import published
+from scnet.experiments.tabulate import ROUNDS, val_images
+from scnet.types import Size
+
+Say = Callable[[str], None]
+Record = dict[str, Any]  # what `bench` returns
+
+MODELS = {
+    "cascade_mask_rcnn": "Cascade Mask R-CNN without semantic branch",
+    "cascade_mask_rcnn_semantic": "Cascade Mask R-CNN",
+    "naive_sample_consistency": "+ naive sample consistency",
+    "table2_consistency": "+ effective sample consistency",
+    "htc": "HTC",
+    "scnet": "SCNet",
+}
+OBJECTS = (100, 20)  # of an image
+THRESHOLDS = (0.001, 0.05)
+TRAINED = {
+    "table2_none": "Cascade Mask R-CNN",
+    "naive_sample_consistency": "+ naive sample consistency",
+    "table2_consistency": "+ effective sample consistency",
+    "htc": "HTC",
+    "scnet": "SCNet",
+}
+
+
+def run(plan: Plan, say: Say) -> Path:
+    """Measure and return the page."""
+    size = plan.image_size or plan.size.image_size
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    body, records, trained = [], [], []
+    for objects in OBJECTS:
+        say(f"random weights, {objects} objects an image")
+        records.append(_random(size, objects, say))
+        body += _random_section(plan, records[-1], objects)
+    for data in plan.data:
+        for threshold in THRESHOLDS:
+            record = _trained(plan, data, threshold, say)
+            if record is not None:
+                trained.append({"data": data.name, "threshold": threshold, "record": record})
+                body += _trained_section(data, threshold, record)
+    return page.write(plan, _page(size, body, records, trained))
+
+
+def _random(size: Size, objects: int, say: Say) -> Record:
+    setting = bench.Setting(models=tuple(MODELS), size=size, detections=objects, rounds=ROUNDS)
+    return bench.bench(setting, say)
+
+
+def _trained(plan: Plan, data: Path, threshold: float, say: Say) -> Record | None:
+    """Measure the models that other experiments trained; None where there are fewer than two."""
+    runs = {name: plan.run(name, data, seed=0) for name in TRAINED}
+    there = {name: run for name, run in runs.items() if (run.folder / RECORD).is_file()}
+    if len(there) < 2:
+        return None
+    say(f"trained on {data}, score from {threshold:g}")
+    size = next(iter(there.values())).config.data.size
+    setting = bench.Setting(
+        models=tuple(str(run.folder / "last") for run in there.values()),
+        images=val_images(data, size),
+        size=size,
+        score=threshold,
+        rounds=ROUNDS,
+        memory=False,
+    )
+    return {**bench.bench(setting, say), "recipes": list(there)}
+
+
+def _random_section(plan: Plan, record: Record, objects: int) -> list[str]:
+    picture = f"speed_{objects}.png"
+    report.plot(record, plan.folder / picture)
+    by_name = {entry["model"]: entry for entry in record["models"]}
+    return [
+        f"## Random weights, {objects} objects an image",
+        _times(record, list(MODELS.values()), by_name["cascade_mask_rcnn_semantic"]),
+        _ratios(by_name, "cascade_mask_rcnn_semantic"),
+        f"![Where the time goes]({picture})",
+        _shares(record),
+    ]
+
+
+def _trained_section(data: Path, threshold: float, record: Record) -> list[str]:
+    names = record["recipes"]
+    by_name = dict(zip(names, record["models"], strict=True))
+    return [
+        f"## Trained on {data.name}, score from {threshold:g}",
+        _times(record, [TRAINED[name] for name in names], record["models"][0]),
+        _ratios(by_name, "table2_none"),
+    ]
+
+
+def _times(record: Record, labels: Sequence[str], baseline: Record) -> str:
+    rows = []
+    for label, entry in zip(labels, record["models"], strict=True):
+        seconds = entry["seconds"]
+        rows.append(
+            [
+                label,
+                number(statistics.median(seconds), 3),
+                f"{min(seconds):.3f} - {max(seconds):.3f}",
+                number(1 / statistics.median(seconds), 2),
+                number(report.ratios(baseline, entry), 2),
+                number(entry["flops"] / 1e9, 0),
+                number(statistics.fmean(entry["detections"]), 0),
+                number(entry["gb"] or None, 2),
+            ]
+        )
+    header = ["", "s, median", "min - max", "images/s", "speed, Cascade = 1", "GFLOP", "objects"]
+    return markdown([*header, "peak GB"], rows)
+
+
+def _ratios(by_name: Mapping[str, Record], cascade: str) -> str:
+    """Return the two ratios that the paper makes a point of."""
+    paper = {row.label: row.figures["images/s"] for row in published("table3")}
+    effective = paper["+ effective sample consistency"]
+    pairs = (
+        ("SCNet : Cascade Mask R-CNN", "scnet", cascade, "1.38"),
+        (
+            "effective : naive sample consistency",
+            "table2_consistency",
+            "naive_sample_consistency",
+            f"{effective / paper['+ naive sample consistency']:.2f}",
+        ),
+    )
+    rows = []
+    for text, fast, slow, said in pairs:
+        if fast in by_name and slow in by_name:
+            a, b = by_name[slow]["seconds"], by_name[fast]["seconds"]
+            rounds = [x / y for x, y in zip(a, b, strict=True)]
+            spoken = f"{min(rounds):.2f} - {max(rounds):.2f}"
+            rows.append([text, f"{statistics.median(rounds):.2f}", spoken, said])
+    return markdown(["ratio of speeds, in each round", "median", "min - max", "published"], rows)
+
+
+def _shares(record: Record) -> str:
+    """Return where the time goes, in per cent of each model's time."""
+    models = record["models"]
+    columns = [report.grouped(entry) for entry in models]
+    rows = [
+        [group, *(number(100 * column[i] / sum(column)) for column in columns)]
+        for i, group in enumerate(report.GROUPS)
+    ]
+    return markdown(["per cent of the time", *(MODELS[entry["model"]] for entry in models)], rows)
+
+
+def _page(
+    size: Size, body: Sequence[str], records: Sequence[Record], trained: Sequence[Record]
+) -> Page:
+    return Page(
+        title="Speed: images a second",
+        about=f"From an image file to COCO results at {size[0]} x {size[1]}, ResNet-50, one image "
+        "at a time, all models taking turns in one process. Random weights cost what trained ones "
+        "do, for the same number of objects. What a score threshold changes is how many boxes "
+        "reach NMS and how many masks are made: up to 100 an image at 0.001, fewer at 0.05. The "
+        "paper has 0.001 for all, its release 0.05 for Cascade Mask R-CNN.",
+        body=(*body, _published()),
+        results={"random": records, "trained": trained},
+        machines=(f"{records[0]['device']}; {records[0]['versions']}",),
+    )
+
+
+def _published() -> str:
+    rows = [
+        [row.label, number(row.figures.get("images/s")), f"Table {table[-1]}"]
+        for table in ("table1", "table3")
+        for row in published(table)
+        if "images/s" in row.figures
+    ]
+    text = "The paper's figures, on one V100 with MMDetection, 800 x 1333:"
+    return "\n\n".join(["## Published", text, markdown(["", "images/s", "from"], rows)])

@@ -1,0 +1,75 @@
+"""Mean and spread over seeds, whether a difference is decided, how far distributions are apart."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+Array = np.ndarray
+
+
+class Spread(NamedTuple):
+    """Mean and sample standard deviation of some values."""
+
+    mean: float
+    sd: float | None  # None for a single value
+    n: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether, of differences, the mean lies two standard errors or more from zero."""
+        if self.sd is None or self.mean == 0:
+            return False
+        return abs(self.mean) >= 2 * self.sd / math.sqrt(self.n)
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Return the mean and spread of values; None where there is none or one is undefined.
+
+    >>> spread([1.0, 2.0, 3.0])
+    Spread(mean=2.0, sd=1.0, n=3)
+    """
+    known = []
+    for value in values:
+        if value is None:
+            return None
+        known.append(value)
+    if not known:
+        return None
+    sd = statistics.stdev(known) if len(known) > 1 else None
+    return Spread(statistics.fmean(known), sd, len(known))
+
+
+def paired(
+    values: Mapping[int, float | None], baseline: Mapping[int, float | None]
+) -> Spread | None:
+    """Return mean and spread of the differences at the seeds that both have.
+
+    What a seed does to both, such as the order of images, cancels out.
+    """
+    pairs = [(values[seed], baseline[seed]) for seed in values if seed in baseline]
+    return spread(None if a is None or b is None else a - b for a, b in pairs)
+
+
+def earth_movers(a: Float[Array, "n"], b: Float[Array, "m"]) -> float | None:
+    """Return the mean absolute difference of the quantile functions of two samples.
+
+    It equals the area between their distribution functions, which is how it is computed. None
+    where a sample is empty.
+    """
+    if not len(a) or not len(b):
+        return None
+    a, b = np.sort(a), np.sort(b)
+    both = np.sort(np.concatenate([a, b]))
+    shares = [np.searchsorted(x, both[:-1], side="right") / len(x) for x in (a, b)]
+    return float((np.abs(shares[0] - shares[1]) * np.diff(both)).sum())
+
+
+def share_below(values: Float[Array, "n"], limit: float) -> float | None:
+    """Return the share of values below a limit, 0..1; None where there are none."""
+    return float((values < limit).mean()) if len(values) else None
