@@ -16,7 +16,7 @@ from scnet import checkpoint
 from scnet.cli import main
 from scnet.recipes import RECIPES
 
-COMMANDS = ("train", "eval", "predict", "check-data", "recipes", "demo")
+COMMANDS = ("train", "eval", "predict", "check-data", "recipes", "demo", "experiment")
 
 
 @pytest.fixture

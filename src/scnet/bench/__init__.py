@@ -20,10 +20,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from scnet import checkpoint
 from scnet.bench.machine import Rates, describe, timed
 from scnet.bench.stopwatch import Stopwatch
-from scnet.config import override, replace_at
+from scnet.config import override
 from scnet.data.images import read_image
 from scnet.model.detector import Detector
 from scnet.ops.memory import keep_freed, peak_memory, release_freed
@@ -48,7 +47,6 @@ class Setting:
     size: Size = (800, 1333)  # of the network's input
     batch: int = 1
     detections: int = 100
-    score: float | None = None  # threshold of trained weights; None keeps that of each
     precision: Precision = "fp32"
     device: str = "auto"
     threads: int = 0  # 0 takes PyTorch's own number
@@ -147,21 +145,11 @@ def contender(
         heads.score_thresh = _threshold([heads.box_predictor], peer, files, first=True)
         return peer
     if name not in recipes.RECIPES:
-        model = load(name, device=device, precision=setting.precision, quiet=True)
-        return Ours(_with_threshold(model, setting.score), setting)
+        return Ours(load(name, device=device, precision=setting.precision, quiet=True), setting)
     run = Ours(Model(_random(name, sizes), device, precision=setting.precision), setting)
     run.threshold = 1.0
     run.threshold = _threshold(run.model.detector.roi_heads.stages, run, files)
     return run
-
-
-def _with_threshold(model: Model, score: float | None) -> Model:
-    """Return a model with another score threshold, which may be lower than its own."""
-    if score is None:
-        return model
-    config = replace_at(model.config, "model.box.score_threshold", score)
-    detector = checkpoint.assemble(config, model.detector.state_dict())
-    return Model(detector, model.device, precision=model.precision)
 
 
 def prepare(setting: Setting, folder: Path) -> list[Path]:

@@ -52,33 +52,21 @@ def verdict(compared: Compared, baseline: str, column: str) -> str:
 
 def as_json(compared: Compared) -> dict[str, Any]:
     """Return the figures of a row for JSON."""
-
-    def plain(spreads: Mapping[str, Spread | None]) -> dict[str, Any]:
-        return {
-            name: value and {**value._asdict(), "decided": value.decided}
-            for name, value in spreads.items()
-        }
-
-    means = {name: value and value._asdict() for name, value in compared.figures.items()}
-    seeds = {
-        str(outcome.seed): {
-            **{column: outcome.figure(column) for column in compared.figures},
-            "memory_gb": outcome.memory_gb,
-            "seconds": outcome.seconds,
-        }
-        for outcome in compared.outcomes
-    }
-    parameters = compared.outcomes[0].parameters
+    first = compared.outcomes[0]
     return {
         "label": compared.row.label,
-        "backbone": compared.row.backbone,
-        "recipe": compared.outcomes[0].recipe,
+        "recipe": first.recipe,
         "baseline": compared.row.baseline,
-        "parameters": parameters,
-        "figures": means,
-        "gains": plain(compared.gains),
-        "seeds": seeds,
+        "parameters": first.parameters,
+        "figures": {name: value and value._asdict() for name, value in compared.figures.items()},
+        "gains": {name: value and value.as_json() for name, value in compared.gains.items()},
+        "seeds": {o.seed: _of_seed(o, list(compared.figures)) for o in compared.outcomes},
     }
+
+
+def _of_seed(outcome: Outcome, columns: Sequence[str]) -> dict[str, float | None]:
+    figures = {column: outcome.figure(column) for column in columns}
+    return {**figures, "memory_gb": outcome.memory_gb, "seconds": outcome.seconds}
 
 
 def _compare(

@@ -96,6 +96,7 @@ def finish(
     missing = [run for run in runs if not (run.folder / RECORD).is_file()]
     for run in runs:
         _require_same_settings(run)
+    for run in runs:
         if run in missing:
             done = missing.index(run)
             taken = duration(time.perf_counter() - start)

@@ -9,15 +9,16 @@ Where the other experiments have left trained models, these run at both threshol
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scnet import bench
+from scnet import bench, checkpoint
 from scnet.bench import report
 from scnet.experiments import page
 from scnet.experiments.page import Page, markdown, number
-from scnet.experiments.plan import Plan
+from scnet.experiments.plan import Plan, Run
 from scnet.experiments.runs import RECORD
 from scnet.experiments.tables import published
 from scnet.experiments.tabulate import ROUNDS, val_images
@@ -76,15 +77,23 @@ def _trained(plan: Plan, data: Path, threshold: float, say: Say) -> Record | Non
         return None
     say(f"trained on {data}, score from {threshold:g}")
     size = next(iter(there.values())).config.data.size
-    setting = bench.Setting(
-        models=tuple(str(run.folder / "last") for run in there.values()),
-        images=val_images(data, size),
-        size=size,
-        score=threshold,
-        rounds=ROUNDS,
-        memory=False,
-    )
-    return {**bench.bench(setting, say), "recipes": list(there)}
+    with tempfile.TemporaryDirectory() as folder:
+        setting = bench.Setting(
+            models=tuple(_with_threshold(run, threshold, Path(folder)) for run in there.values()),
+            images=val_images(data, size),
+            size=size,
+            rounds=ROUNDS,
+            memory=False,
+        )
+        return {**bench.bench(setting, say), "recipes": list(there)}
+
+
+def _with_threshold(run: Run, threshold: float, folder: Path) -> str:
+    """Write the weights of a run with another score threshold, and return their file."""
+    file = folder / f"{run.recipe}.safetensors"
+    model = {"box": {"score_threshold": threshold}}
+    checkpoint.write_weights(file, checkpoint.load(run.folder / "last", model=model))
+    return str(file)
 
 
 def _random_section(plan: Plan, record: Record, objects: int) -> list[str]:

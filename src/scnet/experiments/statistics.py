@@ -27,6 +27,10 @@ class Spread(NamedTuple):
             return False
         return abs(self.mean) >= 2 * self.sd / math.sqrt(self.n)
 
+    def as_json(self) -> dict[str, float | None]:
+        """Return all of it for JSON."""
+        return {**self._asdict(), "decided": self.decided}
+
 
 def spread(values: Iterable[float | None]) -> Spread | None:
     """Return the mean and spread of values; None where there is none or one is undefined.

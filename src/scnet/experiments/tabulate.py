@@ -75,33 +75,42 @@ def _section(
     picture = f"{table.name}_{data.name}.png"
     plan.folder.mkdir(parents=True, exist_ok=True)
     plots.dot_plot([_dots(c) for c in compared], list(TITLES.values()), plan.folder / picture)
-    figures = [
-        [c.row.label, *(with_spread(c.figures[column]) for column in table.columns)]
-        for c in compared
+    return [
+        f"## {data.name}",
+        "Mask figures, and AP of boxes, in per cent:",
+        _figures(table, compared),
+        f"![A dot for each seed, a line at the mean]({picture})",
+        "Differences to the row that each is compared with:",
+        _gains(table, compared),
+        _verdicts(compared),
+        "What each costs" + (", speed with the weights of seed 0:" if speeds else ":"),
+        _costs(compared, speeds),
     ]
-    gains = [
-        [c.row.label, *(with_spread(c.gains[column], 2, "+") for column in table.columns)]
+
+
+def _figures(table: Table, compared: Sequence[Compared]) -> str:
+    rows = [[c.row.label, *map(with_spread, c.figures.values())] for c in compared]
+    return markdown(["", *table.columns], rows)
+
+
+def _gains(table: Table, compared: Sequence[Compared]) -> str:
+    rows = [
+        [c.row.label, *(with_spread(gain, 2, "+") for gain in c.gains.values())]
         for c in compared
         if c.gains
     ]
+    return markdown(["", *table.columns], rows)
+
+
+def _verdicts(compared: Sequence[Compared]) -> str:
+    """Return a sentence for each difference of the two main figures."""
     labels = {c.row.recipe: c.row.label for c in compared}
-    sentences = [
+    return "\n".join(
         f"- {verdict(c, labels[c.row.baseline], column)}"
         for c in compared
         if c.row.baseline
         for column in TITLES
-    ]
-    return [
-        f"## {data.name}",
-        "Mask figures, and AP of boxes, in per cent:",
-        markdown(["", *table.columns], figures),
-        f"![A dot for each seed, a line at the mean]({picture})",
-        "Differences to the row that each is compared with:",
-        markdown(["", *table.columns], gains),
-        "\n".join(sentences),
-        "What each costs" + (", speed with the weights of seed 0:" if speeds else ":"),
-        _costs(compared, speeds),
-    ]
+    )
 
 
 def _dots(compared: Compared) -> plots.Dots:

@@ -1,0 +1,88 @@
+"""Figure 1 counts what the sampler returned; Figure 6 takes the images that its rule names."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.model_cases import make_batch, make_detector
+
+from scnet.experiments.figure1 import Collected, captured, measure
+from scnet.experiments.figure6 import choose
+from scnet.model.sampling import RandomChoice
+from scnet.types import Samples
+
+
+def plain_iou(a: list[float], b: list[float]) -> float:
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stages", "lowest"),
+    [("table2_none", (0, 1, 2), 0.5), ("table2_consistency", (2,), 0.7)],
+)
+def test_captured_samples_are_the_positives_that_the_sampler_returned(
+    recipe: str, stages: tuple[int, ...], lowest: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = make_detector(recipe)
+    batch = make_batch((3, 0, 2))
+    sample, seen = detector.roi_heads._sample, []
+
+    def spy(*args: object) -> Samples:
+        seen.append(sample(*args))
+        return seen[-1]
+
+    monkeypatch.setattr(detector.roi_heads, "_sample", spy)
+    with captured(detector) as (ious, is_gt), torch.no_grad():
+        losses = detector.loss(batch, RandomChoice(torch.arange(3)))
+    expected = [
+        plain_iou(box, batch.targets.boxes[gt].tolist())
+        for stage in stages
+        for box, gt in zip(seen[stage].rois.boxes.tolist(), seen[stage].gt.tolist(), strict=True)
+        if gt >= 0
+    ]
+    found = torch.cat(ious)
+    assert found.tolist() == pytest.approx(expected, abs=1e-5)
+    assert found.min() >= lowest
+    assert (found[torch.cat(is_gt)] == pytest.approx(1)).all() if len(found) else True
+    assert int(torch.cat(is_gt).sum()) == 5 * len(stages)
+    assert not any("mask" in name for name in losses)
+
+
+def test_capturing_leaves_the_detector_as_it_was() -> None:
+    detector = make_detector("scnet")
+    batch = make_batch((2,))
+    with captured(detector), torch.no_grad():
+        detector.loss(batch)
+    assert "mask" in detector.loss(batch)
+
+
+def test_distances_leave_out_what_training_has_not() -> None:
+    training = np.array([0.6, 0.8, 1.0])
+    collected = Collected(training, np.array([False, False, True]), np.array([0.1, 0.6, 0.8]))
+    figures = measure(collected)
+    assert figures["distance"] == pytest.approx(0.1)  # of 0.6 0.8 1.0 and 0.6 0.8
+    assert figures["distance without ground-truth boxes"] == 0
+    assert figures["distance, all detections"] == pytest.approx((0.5 + 0.2 + 0.2) / 3)
+    assert figures["samples"]["inference from 0.5"] == 2
+    assert figures["below"]["inference"]["0.5"] == pytest.approx(1 / 3)
+
+
+def test_the_rule_takes_the_largest_gain_the_largest_loss_and_three_more() -> None:
+    base = [0.5, 0.5, -1.0, 0.5, 0.5, 0.9, 0.2, 0.4]
+    ours = [0.6, 0.9, -1.0, 0.4, 0.5, 0.1, 0.2, 0.4]
+    choices = choose({"table2_none": base, "htc": base, "scnet": ours})
+    assert [(c.index, c.rule) for c in choices[:2]] == [(1, "largest gain"), (5, "largest loss")]
+    rest = [c.index for c in choices[2:]]
+    assert len(set(rest)) == 3
+    assert not {1, 2, 5} & set(rest)
+    assert choose({"table2_none": base, "htc": base, "scnet": ours}) == choices
+
+
+def test_the_rule_copes_with_few_images() -> None:
+    scores = {"table2_none": [0.5, -1.0], "htc": [0.5, -1.0], "scnet": [0.4, -1.0]}
+    assert [c.index for c in choose(scores)] == [0]
+    assert choose({name: [-1.0] for name in scores}) == []
