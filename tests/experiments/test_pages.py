@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from tests.experiments.conftest import MakePlan
 
+from scnet import checkpoint
+from scnet.bench import Setting
 from scnet.experiments import command, page, speed
 from scnet.experiments.page import Page, markdown, with_spread
 from scnet.experiments.plan import Plan
@@ -70,16 +72,52 @@ def test_figure6_shows_five_images(make_plan: MakePlan) -> None:
     assert Image.open(plan.folder / "figure6_shapes.png").width > 1000
 
 
-def test_speed_needs_no_training(make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {f"{name}_lite": label for name, label in speed.MODELS.items()}
-    chosen = ("cascade_mask_rcnn_semantic", "scnet")
-    monkeypatch.setattr(speed, "MODELS", {n: small[f"{n}_lite"] for n in chosen})
-    monkeypatch.setattr(speed, "ROUNDS", 1)
+def fake_bench(setting: Setting, report: object) -> dict:
+    """A record in which the second half of the models is twice as fast as the first."""
+    half = len(setting.models) // 2
+    models = [
+        {
+            "model": name,
+            "seconds": [1.0, 1.2, 1.1] if i < half else [0.5, 0.6, 0.55],
+            "shares": {"backbone": 0.3, "mask branch": 0.2, "other": 0.1},
+            "flops": 1e11,
+            "detections": [setting.detections] * 3,
+            "gb": 1.5 if setting.memory else 0.0,
+        }
+        for i, name in enumerate(setting.models)
+    ]
+    return {
+        "device": "a machine",
+        "versions": "a version",
+        "setting": {**vars(setting), "images": len(setting.images)},
+        "models": models,
+    }
+
+
+def test_speed_takes_random_weights_and_the_trained_models_that_are_there(
+    make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed.bench, "bench", fake_bench)
+    command.run(make_plan("table3"), lambda said: None)
     plan = make_plan("speed")
-    page = speed.run(plan, lambda said: None).read_text()
-    assert "| SCNet : Cascade Mask R-CNN |" in page
-    assert "1.38" in page
-    assert (plan.folder / "speed_100.png").is_file()
+    text = command.run(plan, lambda said: None).read_text()
+    assert "| SCNet : Cascade Mask R-CNN | 2.00 | 2.00 - 2.00 | 1.38 |" in text
+    assert "| effective : naive sample consistency | 2.00 | 2.00 - 2.00 | 1.44 |" in text
+    assert "## Trained on shapes, score from 0.001" in text
+    assert "at 64 x 96" in text
+    for objects in speed.OBJECTS:
+        assert f"## Random weights, {objects} objects an image" in text
+        assert (plan.folder / f"speed_{objects}.png").is_file()
+    trained = results(plan)["trained"][0]["record"]
+    assert {"table2_none", "table2_consistency"} <= {e["model"] for e in trained["models"]}
+
+
+def test_a_trained_model_takes_a_lower_threshold(make_plan: MakePlan, tmp_path: Path) -> None:
+    plan = make_plan("table3")
+    command.run(plan, lambda said: None)
+    run = plan.run("table2_none", plan.data[0], 0)
+    detector = checkpoint.load(speed._with_threshold(run, 0.001, tmp_path))
+    assert detector.config.model.box.score_threshold == 0.001
 
 
 def test_a_page_says_what_made_it(

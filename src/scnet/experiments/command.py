@@ -55,7 +55,7 @@ def dry_run(plan: Plan) -> None:
     """
     for line in describe(plan):
         print(line)
-    for data in plan.data:
+    for data in plan.data if runs(plan) else ():
         print(check_data(data))
 
 
@@ -68,8 +68,7 @@ def describe(plan: Plan) -> list[str]:
         f"{plan.name}, size {plan.size.name}, on {machine}: {len(planned)} trainings, "
         f"{len(finished)} of them finished",
         *(f"  {run.command(plan.size.gpus)}" for run in planned if run not in finished),
-        "data:",
-        *(f"  {line}" for data in plan.data for line in _layout(data)),
+        *(line for data in plan.data if planned for line in _layout(data)),
         f"disk: {_disk_gb(planned):.1f} GB of checkpoints",
         "files:",
         *(f"  {run.folder / RECORD}" for run in planned),
@@ -95,8 +94,8 @@ def check_data(data: Path) -> str:
 
 def _layout(data: Path) -> list[str]:
     return [
-        f"{data}/annotations/instances_train*.json, images in {data}/train*/",
-        f"{data}/annotations/instances_val*.json, images in {data}/val*/",
+        f"data: {data}/annotations/instances_train*.json, images in {data}/train*/",
+        f"      {data}/annotations/instances_val*.json, images in {data}/val*/",
     ]
 
 

@@ -6,6 +6,7 @@ method: the largest gain of SCNet over the baseline, the largest loss, and three
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,14 +70,14 @@ def run(plan: Plan, say: Say) -> Path:
 
 def image_scores(dataset: CocoDataset, found: Sequence[Detections]) -> list[float]:
     """Return the mask AP of each image alone, as a fraction; -1 where it has no object."""
-    truth = dataset.ground_truth
+    truth, annotations = dataset.ground_truth, defaultdict(list)
+    for annotation in truth["annotations"]:
+        annotations[annotation["image_id"]].append(annotation)
+    images = {image["id"]: image for image in truth["images"]}
     scores = []
     for record, of_image in zip(dataset.images, found, strict=True):
-        alone = {
-            **truth,
-            "images": [image for image in truth["images"] if image["id"] == record.id],
-            "annotations": [a for a in truth["annotations"] if a["image_id"] == record.id],
-        }
+        own = {"images": [images[record.id]], "annotations": annotations[record.id]}
+        alone = {**truth, **own}
         result = score(alone, of_image.to_coco(record.id), kinds=("segm",))
         scores.append(result["segm"]["AP"])
     return scores

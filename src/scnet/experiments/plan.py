@@ -19,6 +19,7 @@ from scnet.types import Size as ImageSize
 Settings = Mapping[str, Any]  # nested, as `scnet train --group.field VALUE` gives them
 
 VARIABLE = "SCNET_DATA"  # environment variable: folder of data sets
+ROOT = "experiments"  # folder of all experiments, where none is given
 STEPS = 400  # of a small training: about 3.5 minutes on two cores
 
 
@@ -150,6 +151,8 @@ class Plan:
         """Return the command line that asks for this."""
         words = ["scnet", "experiment", self.name, "--size", self.size.name]
         words += ["--seeds", str(self.seeds), "--data", *map(str, self.data)]
+        if self.root != Path(ROOT):
+            words += ["-o", str(self.root)]
         if self.image_size:
             words += ["--image-size", "x".join(map(str, self.image_size))]
         return shlex.join(words)

@@ -53,8 +53,9 @@ def iou_histograms(
     Only samples from IoU 0.5 on are drawn and counted.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.2), layout=ConstrainedLayoutEngine(wspace=0.05))
     plots = figure.subplots(1, len(panels), sharey=True)
     for axes, (title, both) in zip(np.atleast_1d(plots), panels.items(), strict=True):
         training, inference = (values[values >= BINS[0]] for values in both)
@@ -100,6 +101,6 @@ def _draw_shares(axes: Any, training: Float[Array, "n"], inference: Float[Array,
             text = "" if share is None else f"{100 * share:.1f}"
             axes.text(limit, height * top, text, color=RED, ha="center", fontsize=9)
     for name, colour, height in (("training", BLUE, 0.955), ("inference", ORANGE, 0.885)):
-        axes.text(0.505, height * top, name, color=colour, weight="bold", fontsize=9)
+        axes.text(0.503, height * top, name, color=colour, weight="bold", fontsize=8.5)
     axes.text(0.775, 0.955 * top, "per cent of the samples", color=RED, fontsize=8)
     axes.text(0.775, 0.885 * top, "below each line", color=RED, fontsize=8)

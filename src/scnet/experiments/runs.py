@@ -22,9 +22,10 @@ from scnet.experiments.page import write_whole
 from scnet.experiments.plan import Run
 from scnet.model.detector import Detector
 from scnet.predict import pick_device
-from scnet.training.log import duration
+from scnet.training.log import Log, duration
 
 RECORD = "record.json"
+INTERRUPTED = 130  # exit status of `scnet`
 
 # Carries out a command of `scnet` in so many processes.
 Launch = Callable[[Sequence[str], int], None]
@@ -71,8 +72,8 @@ def launch(arguments: Sequence[str], processes: int) -> None:
             status = process.wait()
         except KeyboardInterrupt:  # which reached the training too
             process.wait()
-            raise
-    if status == 130:
+            status = INTERRUPTED
+    if status == INTERRUPTED:
         raise KeyboardInterrupt("interrupted; the same command goes on where it stopped")
     if status:
         raise ExperimentError(
@@ -131,7 +132,7 @@ def _carry_out(run: Run, launch: Launch, gpus: int, quiet: bool) -> None:
 
 def _outcome(run: Run, gpus: int) -> Outcome:
     log = run.folder / "log.jsonl"
-    records = [json.loads(line) for line in log.read_text().splitlines()]
+    records = Log(log, quiet=True).records()
     evaluations = [record for record in records if record["kind"] == "eval"]
     if not evaluations:
         raise ExperimentError(

@@ -85,7 +85,14 @@ def _trained(plan: Plan, data: Path, threshold: float, say: Say) -> Record | Non
             rounds=ROUNDS,
             memory=False,
         )
-        return {**bench.bench(setting, say), "recipes": list(there)}
+        return _named(bench.bench(setting, say), list(there))
+
+
+def _named(record: Record, names: list[str]) -> Record:
+    """Return a record whose models have the names of recipes instead of files."""
+    setting = {**record["setting"], "models": names}
+    models = [{**entry, "model": n} for n, entry in zip(names, record["models"], strict=True)]
+    return {**record, "setting": setting, "models": models}
 
 
 def _with_threshold(run: Run, threshold: float, folder: Path) -> str:
@@ -110,11 +117,10 @@ def _random_section(plan: Plan, record: Record, objects: int) -> list[str]:
 
 
 def _trained_section(data: Path, threshold: float, record: Record) -> list[str]:
-    names = record["recipes"]
-    by_name = dict(zip(names, record["models"], strict=True))
+    by_name = {entry["model"]: entry for entry in record["models"]}
     return [
         f"## Trained on {data.name}, score from {threshold:g}",
-        _times(record, [TRAINED[name] for name in names], record["models"][0]),
+        _times(record, [TRAINED[name] for name in by_name], record["models"][0]),
         _ratios(by_name, "table2_none"),
     ]
 
