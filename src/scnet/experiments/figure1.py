@@ -65,7 +65,9 @@ class Collected:
 
 def run(plan: Plan, say: Say) -> Path:
     """Carry out the figure and return its page."""
-    body, outcomes, results = [], [], []
+    body: list[str] = []
+    outcomes: list[Outcome] = []
+    results: list[Any] = []
     plan.folder.mkdir(parents=True, exist_ok=True)
     for data in plan.data:
         runs = plan.runs(list(MODELS), data)

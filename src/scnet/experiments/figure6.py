@@ -49,7 +49,9 @@ class Choice:
 
 def run(plan: Plan, say: Say) -> Path:
     """Carry out the figure with the models of seed 0 and return its page."""
-    body, outcomes, results = [], [], []
+    body: list[str] = []
+    outcomes: list[Outcome] = []
+    results: list[Any] = []
     plan.folder.mkdir(parents=True, exist_ok=True)
     for data in plan.data:
         runs = {name: plan.run(name, data, seed=0) for name in METHODS}
@@ -70,7 +72,7 @@ def run(plan: Plan, say: Say) -> Path:
 
 def image_scores(dataset: CocoDataset, found: Sequence[Detections]) -> list[float]:
     """Return the mask AP of each image alone, as a fraction; -1 where it has no object."""
-    truth, annotations = dataset.ground_truth, defaultdict(list)
+    truth, annotations = dataset.ground_truth, defaultdict[int, list[Any]](list)
     for annotation in truth["annotations"]:
         annotations[annotation["image_id"]].append(annotation)
     images = {image["id"]: image for image in truth["images"]}
@@ -87,10 +89,10 @@ def choose(scores: Scores, seed: int = 0) -> list[Choice]:
     """Choose the images to show, each once; images without objects are left out."""
     gains = np.array(scores[OURS]) - np.array(scores[BASELINE])
     left = [i for i, value in enumerate(scores[BASELINE]) if value >= 0]
-    choices = []
-    for best, rule in ((np.argmax, "largest gain"), (np.argmin, "largest loss")):
+    choices: list[Choice] = []
+    for sign, rule in ((1, "largest gain"), (-1, "largest loss")):
         if left:
-            choices.append(Choice(left.pop(int(best(gains[left]))), rule))
+            choices.append(Choice(left.pop(int((sign * gains[left]).argmax())), rule))
     random = np.random.default_rng(seed)
     drawn = random.choice(left, min(RANDOM, len(left)), replace=False) if left else []
     return [*choices, *(Choice(int(index), "drawn at random") for index in drawn)]

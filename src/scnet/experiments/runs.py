@@ -93,7 +93,8 @@ def finish(
     Raises:
         ExperimentError: a training failed, or a folder holds one with other settings.
     """
-    gpus, outcomes, start = torch.cuda.device_count(), [], time.perf_counter()
+    gpus, start = torch.cuda.device_count(), time.perf_counter()
+    outcomes: list[Outcome] = []
     missing = [run for run in runs if not (run.folder / RECORD).is_file()]
     for run in runs:
         _require_same_settings(run)

@@ -50,7 +50,9 @@ def run(plan: Plan, say: Say) -> Path:
     """Measure and return the page."""
     size = plan.image_size or plan.size.image_size
     plan.folder.mkdir(parents=True, exist_ok=True)
-    body, records, trained = [], [], []
+    body: list[str] = []
+    records: list[Record] = []
+    trained: list[Record] = []
     for objects in OBJECTS:
         say(f"random weights, {objects} objects an image")
         records.append(_random(size, objects, say))

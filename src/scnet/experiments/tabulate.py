@@ -29,7 +29,9 @@ def run(plan: Plan, table: Table, say: Say) -> Path:
     """Carry out a table and return its page."""
     rows = table.measured(plan.size)
     names = list(dict.fromkeys(row.recipe for row in rows))
-    body, outcomes, results = [], [], []
+    body: list[str] = []
+    outcomes: list[Outcome] = []
+    results: list[Any] = []
     for data in plan.data:
         found = finish(plan.runs(names, data), say=say, quiet=plan.quiet)
         outcomes += found
