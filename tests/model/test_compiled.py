@@ -1,4 +1,4 @@
-"""Run the tests of compiled detectors in a process where nothing else is wrapped around the code."""
+"""Run the tests of compiled detectors in a process without checks of shapes around the code."""
 
 from __future__ import annotations
 
