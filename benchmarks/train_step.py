@@ -52,6 +52,7 @@ CLASSES = 80
 OBJECTS = range(5, 16)  # in each photo; COCO has seven on average
 TORCHVISION = "torchvision mask_rcnn"
 MODELS = (TORCHVISION, "mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")
+COMPILED = ", compiled"  # backbone and pyramid
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 RATE = 1e-5  # so low that weights, and with them the work, stay as they are
 
@@ -65,7 +66,7 @@ def main() -> None:
     device = torch.cuda.get_device_name() if args.device == "cuda" else _processor()
     threads = f"{torch.get_num_threads()} threads, " if args.device == "cpu" else ""
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
-    console.print(f"{device}, {threads}{versions}, {args.precision}, compile {args.compile}")
+    console.print(f"{device}, {threads}{versions}, {args.precision}")
     records = []
     for size in args.sizes:
         for number in args.batch:
@@ -80,14 +81,15 @@ def main() -> None:
 def measure(args: argparse.Namespace, size: Size, number: int) -> list[dict[str, Any]]:
     """Return the time of each round, and the peak of memory, of every model."""
     batch = photos(size, number).to(args.device)
-    memory = dict.fromkeys(args.models, 0.0)
+    models = [*args.models, *(f"{name}{COMPILED}" for name in args.models if args.compile)]
+    memory = dict.fromkeys(models, 0.0)
     if args.memory:
         context = multiprocessing.get_context("spawn")
-        for name in args.models:
+        for name in models:
             with context.Pool(1) as pool:
                 memory[name] = pool.apply(peak, (name, size, number, args))
-    steps = {name: make_step(name, batch, args) for name in args.models}
-    seconds: dict[str, list[float]] = {name: [] for name in args.models}
+    steps = {name: make_step(name, batch, args) for name in models}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(args.warmup + args.rounds):
         for name, step in steps.items():
             _settle(name, args.device)
@@ -121,6 +123,7 @@ def peak(name: str, size: Size, number: int, args: argparse.Namespace) -> float:
 
 def make_step(name: str, batch: Batch, args: argparse.Namespace) -> Step:
     """Return a training step of a model on a batch."""
+    name, _, compiles = name.partition(COMPILED[0])
     detector = make_detector("mask_rcnn" if name == TORCHVISION else name)
     losses: Callable[[], dict[str, Tensor]]
     if name == TORCHVISION:
@@ -142,9 +145,8 @@ def make_step(name: str, batch: Batch, args: argparse.Namespace) -> Step:
             return detector.loss(batch)
 
     model.train()
-    if args.compile:
-        for part in compiled:
-            part.compile()
+    for part in compiled if compiles else ():
+        part.compile()
     dtype = PRECISIONS[args.precision]
 
     def step() -> Tensor:
@@ -267,7 +269,9 @@ def _arguments() -> argparse.Namespace:
         "--sizes", type=size, nargs="+", default=[(512, 512), (800, 1333)], metavar="HxW"
     )
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--compile", action="store_true", help="backbone and pyramid of each")
+    parser.add_argument(
+        "--compile", action="store_true", help="also with backbone and pyramid compiled"
+    )
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--warmup", type=int, default=2, help="rounds before those that count")
     parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True)
@@ -278,7 +282,7 @@ def _arguments() -> argparse.Namespace:
 def _settle(name: str, device: str) -> None:
     """Keep freed memory, as a training of ours does on a CPU, or run as torchvision's users do."""
     if device == "cpu":
-        (release_freed if name == TORCHVISION else keep_freed)()
+        (release_freed if name.startswith(TORCHVISION) else keep_freed)()
 
 
 def _wait(device: str) -> None:

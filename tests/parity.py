@@ -184,10 +184,9 @@ def inference_batch(detector: Detector, theirs: Reference) -> Batch:
 def run(detector: Detector, batch: Batch) -> Trace:
     """Compute what `Detector.detect` does, and keep it."""
     heads = detector.roi_heads
-    pyramid = detector.fpn(detector.backbone(detector.normalise(batch)))
-    rpn = detector.rpn(pyramid)
+    pyramid = detector.fpn(detector.backbone(detector.normalise(batch.images, batch.sizes)))
+    rpn, scene = detector.rpn(pyramid), detector.branches(pyramid)
     proposals = detector.rpn.proposals(rpn, batch.sizes, training=False)
-    scene = detector.branches(pyramid)
     features = heads.features(scene.scene)
     image, column = proposals.valid.nonzero(as_tuple=True)
     rois = RoIs(proposals.boxes[image, column], image)

@@ -77,7 +77,7 @@ def test_torchvision_has_our_weights(photos: tuple[Path, ...]) -> None:
     rois, maps = torch.randn(5, 256, 7, 7), torch.randn(5, 256, 14, 14)
     stage, mask = ours.roi_heads.stages[0], ours.roi_heads.masks.heads[0]
     with torch.no_grad():
-        own = ours.fpn(ours.backbone(ours.normalise(batch)))
+        own = ours.fpn(ours.backbone(ours.normalise(batch.images, batch.sizes)))
         images, _ = model.transform([batch.images[0, :, :120, :160] / 255])
         for a, b in zip(own, model.backbone(images.tensors).values(), strict=True):
             assert torch.allclose(a, b, atol=1e-4)

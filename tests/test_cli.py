@@ -136,6 +136,32 @@ def test_an_unreadable_image_is_named_and_the_others_are_done(
     assert {p.name for p in out.iterdir()} == {"photo_masks.png", "photo.json"}
 
 
+def test_images_of_a_batch_are_each_written_and_broken_ones_left_out(
+    weights: Path, photo: Path, tmp_path: Path
+) -> None:
+    folder, out, one = tmp_path / "photos", tmp_path / "out", tmp_path / "one"
+    folder.mkdir()
+    for name in ("a.png", "c.png", "d.png"):
+        Image.open(photo).resize((90 if name == "c.png" else 60, 60)).save(folder / name)
+    for name in ("b.png", "e.png"):
+        (folder / name).write_bytes(b"not an image")
+    command = ["predict", str(weights), str(folder), "--score", "0", "--max-detections", "5"]
+    assert main([*command, "-o", str(out), "--batch", "2"]) == 1
+    assert main([*command, "-o", str(one), "--proposals", "20", "--precision", "bf16"]) == 1
+    assert {p.stem for p in out.glob("*.json")} == {"a", "c", "d"}
+    sizes = [json.loads((out / f"{n}.json").read_text())[0]["segmentation"]["size"] for n in "acd"]
+    assert sizes == [[60, 60], [60, 90], [60, 60]]
+    assert len(json.loads((one / "a.json").read_text())) == 5
+
+
+def test_no_proposals_are_refused(
+    weights: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["predict", str(weights), str(photo), "--proposals", "0"])
+    assert "at least 1" in capsys.readouterr().err
+
+
 def test_resuming_before_the_first_checkpoint_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,8 @@ from tests.model_cases import make_detector
 
 import scnet
 from scnet.data.images import DataError
-from scnet.predict import Model, image_files, pick_device
+from scnet.predict import Model, pick_device
+from scnet.sources import image_files
 
 
 @pytest.fixture(scope="module")

@@ -223,10 +223,6 @@ def _add_bench(subparsers: Any) -> None:
     parser.add_argument(
         "--size", type=_size, default=(800, 1333), metavar="HxW", help="(default: 800x1333)"
     )
-    parser.add_argument("--batch", type=_positive, default=1, help="images at once (default: 1)")
-    parser.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="(default: fp32)"
-    )
     parser.add_argument("--threads", type=_positive, default=0, help="of the processor")
     parser.add_argument("--rounds", type=_positive, default=7, help="(default: 7)")
     text = "measure memory, each model in a process of its own (default: yes)"
@@ -296,6 +292,16 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
     )
+    parser.add_argument(
+        "--batch", type=_positive, default=1, metavar="N", help="images at once (default: 1)"
+    )
+    text = "bf16 and fp16 are faster on GPUs and change results slightly (default: fp32)"
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
+    parser.add_argument(
+        "--proposals", type=_positive, metavar="N", help="fewer are faster and find less"
+    )
+    text = "compile for a few image sizes first, a minute or two each; faster on GPUs"
+    parser.add_argument("--compile", action="store_true", help=text)
 
 
 def _settings(rest: Sequence[str]) -> dict[str, Any]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scnet.predict import Model
 
 
 class UsageError(ValueError):
@@ -44,14 +48,17 @@ def evaluate(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from scnet import evaluation
-    from scnet.predict import load
     from scnet.scoring import class_table, table
 
-    model = load(options.weights, device=options.device, quiet=options.quiet)
+    model = _load(options)
     _say(options, f"{model}; data {options.data}, split {options.split}")
-    most = options.max_detections
     result = evaluation.evaluate(
-        model, options.data, options.split, max_detections=most, quiet=options.quiet
+        model,
+        options.data,
+        options.split,
+        max_detections=options.max_detections,
+        batch_size=options.batch,
+        quiet=options.quiet,
     )
     console = Console()
     console.print(table(result))
@@ -62,27 +69,58 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> int:
-    from scnet.data.images import DataError
-    from scnet.predict import image_files, load, write
+    from dataclasses import replace
+
+    from scnet.predict import write
+    from scnet.sources import image_files
     from scnet.training.run import new_folder
 
     files = image_files(options.source)
-    model = load(options.weights, device=options.device, quiet=options.quiet)
+    model = _load(options)
     _say(options, f"{model}; {len(files)} images, score from {options.score:g}")
     folder = new_folder(options.output, "predictions", root=".")
-    failed = 0
-    for file in files:
-        try:
-            found = model.predict(file, score=options.score, max_detections=options.max_detections)
-        except DataError as error:
-            failed += 1
-            print(f"error: {error}", file=sys.stderr)
-            continue
-        picture, _ = write(found, folder)
-        _say(options, f"{file}: {len(found)} objects -> {picture}")
-    done = len(files) - failed
+    done = 0
+    for paths, images in _readable(files, options.batch):
+        found = model.predict(
+            images,
+            score=options.score,
+            max_detections=options.max_detections,
+            batch_size=options.batch,
+        )
+        for path, one in zip(paths, found, strict=True):
+            picture, _ = write(replace(one, path=str(path)), folder)
+            _say(options, f"{path}: {len(one)} objects -> {picture}")
+        done += len(paths)
     print(f"wrote {done} pictures (*_masks.png) and COCO results (*.json) to {folder}")
-    return 1 if failed else 0
+    return 0 if done == len(files) else 1
+
+
+def _readable(files: Sequence[Path], number: int) -> Iterator[tuple[list[Path], list[Any]]]:
+    """Yield so many files with their images at a time; say which ones cannot be read."""
+    from scnet.data.images import DataError, read_image
+
+    waiting: list[tuple[Path, Any]] = []
+    for place, path in enumerate(files, 1):
+        try:
+            waiting.append((path, read_image(path)))
+        except DataError as error:
+            print(f"error: {error}", file=sys.stderr)
+        if waiting and (place == len(files) or len(waiting) == number):
+            yield [path for path, _ in waiting], [image for _, image in waiting]
+            waiting = []
+
+
+def _load(options: argparse.Namespace) -> Model:
+    from scnet.predict import load
+
+    return load(
+        options.weights,
+        device=options.device,
+        precision=options.precision,
+        compile=options.compile,
+        proposals=options.proposals,
+        quiet=options.quiet,
+    )
 
 
 def check_data(options: argparse.Namespace) -> int:
@@ -167,7 +205,7 @@ def bench(options: argparse.Namespace) -> None:
 
     from scnet import bench
     from scnet.bench import report
-    from scnet.predict import image_files
+    from scnet.sources import image_files
 
     peer = ("torchvision",) if options.peer else ()
     setting = bench.Setting(
@@ -178,6 +216,8 @@ def bench(options: argparse.Namespace) -> None:
         detections=options.max_detections or 100,
         precision=options.precision,
         device=options.device,
+        compile=options.compile,
+        proposals=options.proposals,
         threads=options.threads,
         rounds=options.rounds,
         memory=options.memory,

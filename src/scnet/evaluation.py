@@ -1,4 +1,4 @@
-"""Run a detector over a data set and score what it finds."""
+"""Run a model over a data set and score what it finds."""
 
 from __future__ import annotations
 
@@ -7,23 +7,38 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from rich.console import Console
 from rich.progress import track
 
+from scnet.config import Config
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.detections import Detections
-from scnet.model.detector import Detector
 from scnet.ops.distributed import gather, rank, world_size
 from scnet.ops.masks import to_rle
 from scnet.predict import Model, load
 from scnet.scoring import score
+from scnet.types import Batch, Found
 
 Result = dict[str, Any]
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """A `Detector` or a `Model`: finds what is in a batch, and places it in the images."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def device(self) -> torch.device: ...
+    def detect(
+        self, batch: Batch, *, min_score: float = 0.0, max_detections: int | None = None
+    ) -> Found: ...
+    def place(self, found: Found, batch: Batch) -> list[Detections]: ...
 
 
 def evaluate(
@@ -32,6 +47,7 @@ def evaluate(
     split: SplitName = "val",
     *,
     max_detections: int | None = None,
+    batch_size: int = 1,
     quiet: bool = True,
 ) -> Result:
     """Return the COCO figures of a model on a split of a data set.
@@ -40,6 +56,7 @@ def evaluate(
         model: a loaded model, or what `load` takes.
         max_detections: most objects per image, for the model and for the score;
             None keeps the model's own.
+        batch_size: images that pass through the network together.
         quiet: False shows how far it is.
 
     Returns:
@@ -54,11 +71,13 @@ def evaluate(
     """
     model = model if isinstance(model, Model) else load(model)
     dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
-    return evaluate_dataset(model.fast, dataset, max_detections=max_detections, quiet=quiet)[0]
+    return evaluate_dataset(
+        model, dataset, batch_size=batch_size, max_detections=max_detections, quiet=quiet
+    )[0]
 
 
 def evaluate_dataset(
-    detector: Detector,
+    finder: Finder,
     dataset: CocoDataset,
     *,
     batch_size: int = 1,
@@ -72,7 +91,7 @@ def evaluate_dataset(
     start = time.perf_counter()
     mine = range(rank(), len(dataset), world_size())
     images = track(
-        detect_dataset(detector, dataset, batch_size, max_detections, mine),
+        detect_dataset(finder, dataset, batch_size, max_detections, mine),
         "evaluating",
         len(mine),
         console=Console(stderr=True),
@@ -88,13 +107,13 @@ def evaluate_dataset(
         for record, detections in zip(dataset.images, found, strict=True)
         for entry in detections.to_coco(record.id)
     ]
-    most = max_detections or detector.config.model.box.max_detections
+    most = max_detections or finder.config.model.box.max_detections
     result = score(dataset.ground_truth, results, max_detections=most) if rank() == 0 else {}
     return gather(result)[0] | {"seconds": round(time.perf_counter() - start, 3)}, found
 
 
 def detect_dataset(
-    detector: Detector,
+    finder: Finder,
     dataset: CocoDataset,
     batch_size: int = 1,
     max_detections: int | None = None,
@@ -104,10 +123,9 @@ def detect_dataset(
 
     Labels get the category ids of the data set.
     """
-    detector.eval()
     for batch in eval_loader(dataset, batch_size, dataset.config, images):
-        batch = batch.to(detector.device)
-        for found in detector.place(detector.detect(batch, max_detections=max_detections), batch):
+        batch = batch.to(finder.device)
+        for found in finder.place(finder.detect(batch, max_detections=max_detections), batch):
             yield replace(found, classes=dataset.classes, category_ids=dataset.category_ids)
 
 

@@ -10,27 +10,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, overload
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from scnet import checkpoint, hub, zoo
 from scnet.checkpoint import CheckpointError
 from scnet.config import Config, suggest
-from scnet.data.images import DataError, read_image
 from scnet.data.transforms import eval_view, view_image
 from scnet.detections import Detections
+from scnet.model.compiled import compiled
 from scnet.model.detector import Detector
-from scnet.model.fused import for_inference
+from scnet.model.fused import for_inference, with_proposals
 from scnet.ops.images import pad_images
 from scnet.ops.memory import keep_freed
+from scnet.sources import Source, to_image
 from scnet.types import Batch, Found, ImageInfo
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
 
 
 class Model:
@@ -47,14 +44,20 @@ class Model:
         device: str | torch.device = "auto",
         *,
         precision: Precision = "fp32",
+        compile: bool = False,
+        proposals: int | None = None,
     ) -> None:
-        """Move a detector to a device; `precision` other than fp32 changes results slightly."""
+        """Move a detector to a device; the options are those of `load`."""
         self.device = pick_device(device)
         self.precision: Precision = precision
         detector.to(device=self.device)
         detector.to(memory_format=torch.channels_last)
         self.detector: Detector = detector.eval()
         self.fast = for_inference(self.detector)
+        if proposals is not None:
+            self.fast = with_proposals(self.fast, proposals)
+        if compile:
+            self.fast = compiled(self.fast)
         if self.device.type == "cpu":
             keep_freed()
 
@@ -116,7 +119,9 @@ class Model:
         for start in range(0, len(sources), batch_size):
             part = sources[start : start + batch_size]
             images, batch = self.read(part)
-            placed = self.place(self.detect(batch, score, max_detections), batch)
+            placed = self.place(
+                self.detect(batch, min_score=score, max_detections=max_detections), batch
+            )
             found += [replace(f, image=i) for f, i in zip(placed, images, strict=True)]
         return found if isinstance(source, list) else found[0]
 
@@ -131,11 +136,13 @@ class Model:
         )
         return images, Batch(pixels, sizes, info).to(self.device)
 
-    def detect(self, batch: Batch, score: float = 0.0, max_detections: int | None = None) -> Found:
+    def detect(
+        self, batch: Batch, *, min_score: float = 0.0, max_detections: int | None = None
+    ) -> Found:
         """Return what is in a batch, as `Detector.detect` does."""
         dtype = AUTOCAST[self.precision]
         with torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32"):
-            return self.fast.detect(batch, min_score=score, max_detections=max_detections)
+            return self.fast.detect(batch, min_score=min_score, max_detections=max_detections)
 
     def place(self, found: Found, batch: Batch) -> list[Detections]:
         """Return detections in the pixels of the original images, as `Detector.place` does."""
@@ -223,6 +230,8 @@ def load(
     *,
     device: str | torch.device = "auto",
     precision: Precision = "fp32",
+    compile: bool = False,
+    proposals: int | None = None,
     quiet: bool = False,
 ) -> Model:
     """Load a trained model.
@@ -234,6 +243,10 @@ def load(
         device: "auto" takes a GPU where there is one.
         precision: bf16 and fp16 are faster where the hardware has them, and change results
             slightly.
+        compile: use torch.compile; a minute or two for each of a few image sizes, then faster on
+            GPUs. Images are padded more, which changes results slightly.
+        proposals: boxes of an image that the box stages read; None takes the model's own number,
+            usually 1000. Fewer are faster and find less.
         quiet: show no progress of a download.
 
     Raises:
@@ -243,7 +256,8 @@ def load(
     Example:
         >>> model = load("scnet_r50_20e")  # doctest: +SKIP
     """
-    return Model(_read(weights, quiet), device, precision=precision)
+    detector = _read(weights, quiet)
+    return Model(detector, device, precision=precision, compile=compile, proposals=proposals)
 
 
 def build(config: Config, *, pretrained: bool = True) -> Detector:
@@ -272,50 +286,6 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if device != "auto":
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def to_image(source: Source) -> Image.Image:
-    """Return any kind of source as an upright RGB image.
-
-    Raises:
-        DataError: unreadable, or an array of another shape or type.
-    """
-    if isinstance(source, Tensor):
-        if source.ndim != 3 or source.shape[0] != 3:
-            raise DataError(f"a tensor image must be (3, H, W), not {tuple(source.shape)}")
-        source = (
-            source.detach().cpu().clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        )
-    if isinstance(source, np.ndarray):
-        return read_image(_array_image(source))
-    return read_image(source)
-
-
-def image_files(sources: Sequence[str]) -> list[Path]:
-    """Return the image files that paths, folders and globs name.
-
-    Raises:
-        DataError: one of them names none.
-    """
-    import glob
-
-    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files: list[Path] = []
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes)
-        elif path.is_file():
-            found = [path]
-        else:
-            found = sorted(Path(p) for p in glob.glob(source, recursive=True) if Path(p).is_file())
-        if not found:
-            raise DataError(
-                f"{source}: no image found; "
-                "give an image, a folder of images or a pattern such as 'a/*.jpg'"
-            )
-        files += found
-    return files
 
 
 def write(found: Detections, folder: Path) -> tuple[Path, Path]:
@@ -354,15 +324,3 @@ def _read(weights: str | os.PathLike[str], quiet: bool) -> Detector:
     raise CheckpointError(
         f"{name}: no such file or folder, and no published weights of that name{hint}"
     )
-
-
-def _array_image(array: NDArray[Any]) -> Image.Image:
-    if (
-        array.dtype != np.uint8
-        or array.ndim not in (2, 3)
-        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
-    ):
-        raise DataError(
-            f"an array image must be (H, W, 3) or (H, W) uint8, not {array.shape} {array.dtype}"
-        )
-    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.model_cases import make_detector
+from tests.model_cases import make_batch, make_detector
 from torch import nn
 
 from scnet.config import BackboneConfig
 from scnet.model.backbone import Backbone
-from scnet.model.fused import for_inference, fused
+from scnet.model.fused import for_inference, fused, with_proposals
 from scnet.predict import Model
 
 
@@ -92,3 +92,17 @@ def test_the_copy_shares_all_weights_but_those_of_the_backbone() -> None:
     fast = for_inference(detector)
     assert fast.backbone is not detector.backbone
     assert fast.roi_heads is detector.roi_heads
+
+
+def test_fewer_proposals_reach_the_box_stages_and_the_detector_stays_as_it_is() -> None:
+    detector = make_detector("scnet").eval()
+    batch = make_batch((1, 1))
+    fast = with_proposals(detector, 7)
+    with torch.inference_mode():
+        rpn, _ = detector.dense(batch.images, batch.sizes)
+        few = fast.rpn.proposals(rpn, batch.sizes, training=False)
+        many = detector.rpn.proposals(rpn, batch.sizes, training=False)
+    assert few.boxes.shape[1] == 7
+    assert torch.equal(few.boxes, many.boxes[:, :7])
+    with pytest.raises(ValueError, match="at least one"):
+        with_proposals(detector, 0)

@@ -199,7 +199,7 @@ def test_padding_is_zero_after_normalising_whatever_stands_in_it() -> None:
     detector = make_detector("mask_rcnn")
     batch = make_batch((1, 1))
     batch = replace(batch, sizes=torch.tensor([[96, 128], [60, 70]]))
-    x = detector.normalise(batch)
+    x = detector.normalise(batch.images, batch.sizes)
     assert (x[1, :, 60:] == 0).all()
     assert (x[1, :, :, 70:] == 0).all()
     assert (x[1, :, :60, :70] != 0).any()
@@ -237,7 +237,7 @@ def test_roi_features_are_the_sum_of_pyramid_semantic_and_context() -> None:
     detector = make_detector("scnet")
     batch = make_batch((1, 1))
     with torch.no_grad():
-        scene = detector.branches(detector.fpn(detector.backbone(detector.normalise(batch)))).scene
+        scene = detector.dense(batch.images, batch.sizes)[1].scene
     rois = RoIs(random_boxes(6), torch.tensor([0, 0, 0, 1, 1, 1]))
     full = RoIFeatures(scene, 14)(rois, 14)
     pyramid = RoIFeatures(scene._replace(semantic=None, context=None), 14)(rois, 14)

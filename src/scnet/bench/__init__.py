@@ -33,7 +33,7 @@ from scnet.types import Size
 Contender = Callable[[Sequence[Path]], list[list[dict[str, Any]]]]
 
 PEER = "torchvision"
-CANDIDATES = 500  # that pass the score threshold of a model with random weights
+CANDIDATES = 5  # for each object, pass the score threshold of a model with random weights
 WIDE = 0.2  # deviation of its classifiers' weights
 MOST = 4  # images that memory is measured with, and thresholds are chosen by
 
@@ -48,6 +48,8 @@ class Setting:
     batch: int = 1
     detections: int = 100
     precision: Precision = "fp32"
+    compile: bool = False
+    proposals: int | None = None  # of ours
     device: str = "auto"
     threads: int = 0  # 0 takes PyTorch's own number
     rounds: int = 7
@@ -101,17 +103,17 @@ def bench(setting: Setting, report: Callable[[str], None] = lambda text: None) -
         measured = [Measured(name) for name in setting.models]
         for entry in measured if setting.memory else ():
             report(f"memory of {entry.model}")
-            entry.gb = _memory(entry.model, setting, files[:MOST])
+            entry.gb = peak_of(entry.model, setting, files[:MOST])
         runs = {name: contender(name, setting, device, files) for name in setting.models}
         rates = Rates(device, setting.precision)
         for turn in range(-setting.warmup, setting.rounds):
             report(f"round {turn + 1} of {setting.rounds}" if turn >= 0 else "warming up")
             if turn >= 0:
                 rates.measure()
-            _round(measured, runs, _batch(files, turn, setting.batch), device, turn >= 0)
+            _round(measured, runs, batch_of(files, turn, setting.batch), device, turn >= 0)
         for entry in measured:
             report(f"operations and shares of {entry.model}")
-            run, several = runs[entry.model], _batch(files, 0, setting.batch)
+            run, several = runs[entry.model], batch_of(files, 0, setting.batch)
             operations = count(run, files[:1])
             entry.flops = sum(operations.values())
             entry.floor = [
@@ -135,6 +137,8 @@ def contender(
     from scnet import recipes
 
     sizes = {"data": {"size": list(setting.size)}}
+    options: dict[str, Any] = {"precision": setting.precision, "compile": setting.compile}
+    options["proposals"] = setting.proposals
     if name == PEER:
         from scnet.bench.peer import Peer
 
@@ -142,13 +146,13 @@ def contender(
         peer = Peer(ours, device, setting.precision)
         heads = peer.model.roi_heads
         heads.detections_per_img, heads.score_thresh = setting.detections, 1.0
-        heads.score_thresh = _threshold([heads.box_predictor], peer, files, first=True)
+        heads.score_thresh = _threshold([heads.box_predictor], peer, files, setting, first=True)
         return peer
     if name not in recipes.RECIPES:
-        return Ours(load(name, device=device, precision=setting.precision, quiet=True), setting)
-    run = Ours(Model(_random(name, sizes), device, precision=setting.precision), setting)
+        return Ours(load(name, device=device, quiet=True, **options), setting)
+    run = Ours(Model(_random(name, sizes), device, **options), setting)
     run.threshold = 1.0
-    run.threshold = _threshold(run.model.detector.roi_heads.stages, run, files)
+    run.threshold = _threshold(run.model.detector.roi_heads.stages, run, files, setting)
     return run
 
 
@@ -226,11 +230,11 @@ def _round(
             entry.detections.append(sum(map(len, found)) / len(files))
 
 
-def _batch(files: Sequence[Path], turn: int, size: int) -> list[Path]:
+def batch_of(files: Sequence[Path], turn: int, size: int) -> list[Path]:
     return [files[(turn * size + i) % len(files)] for i in range(size)]
 
 
-def _memory(name: str, setting: Setting, files: Sequence[Path]) -> float:
+def peak_of(name: str, setting: Setting, files: Sequence[Path]) -> float:
     """Return the most memory in GB of a process that does nothing but run this model thrice."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (name, setting, files))
@@ -241,7 +245,7 @@ def _peak(name: str, setting: Setting, files: Sequence[Path]) -> float:
         torch.set_num_threads(setting.threads)
     run = contender(name, setting, pick_device(setting.device), files)
     for turn in range(3):
-        run(_batch(files, turn, setting.batch))
+        run(batch_of(files, turn, setting.batch))
     return peak_memory()
 
 
@@ -260,8 +264,10 @@ def _random(name: str, changes: dict[str, Any]) -> Detector:
     return detector
 
 
-def _threshold(modules: Any, run: Contender, files: Sequence[Path], first: bool = False) -> float:
-    """Return the score above which every image has `CANDIDATES` or more.
+def _threshold(
+    modules: Any, run: Contender, files: Sequence[Path], setting: Setting, first: bool = False
+) -> float:
+    """Return the score above which every image has `CANDIDATES` or more for each object.
 
     Args:
         modules: what returns the class logits, of each stage.
@@ -274,13 +280,13 @@ def _threshold(modules: Any, run: Contender, files: Sequence[Path], first: bool 
         logits.append(out[0] if isinstance(out, tuple) else out)
 
     hooks = [module.register_forward_hook(keep) for module in modules]
-    lowest = 1.0
+    lowest, number = 1.0, CANDIDATES * setting.detections
     for file in files[:MOST]:
         logits.clear()
         run([file])
         scores = torch.stack(logits).float().mean(0).softmax(1)
         scores = (scores[:, 1:] if first else scores[:, :-1]).flatten()
-        lowest = min(lowest, float(scores.topk(min(CANDIDATES, len(scores))).values[-1]))
+        lowest = min(lowest, float(scores.topk(min(number, len(scores))).values[-1]))
     for hook in hooks:
         hook.remove()
     return lowest

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from scnet.config import Config
 from scnet.detections import Detections
 from scnet.model.backbone import FPN, Backbone
-from scnet.model.features import SceneBranches
+from scnet.model.features import SceneBranches, SceneOutput
 from scnet.model.roi_heads import RoIHeads
-from scnet.model.rpn import RPN
+from scnet.model.rpn import RPN, RPNOutput
 from scnet.model.sampling import Choose, RandomChoice, pad_targets
 from scnet.ops.images import pad_images
 from scnet.ops.placing import run_lengths
@@ -52,10 +52,8 @@ class Detector(nn.Module):
         if choose is None:
             choose = RandomChoice(torch.randint(2**31, (len(batch.info),)))
         truth = pad_targets(batch.targets)
-        pyramid = self.fpn(self.backbone(self.normalise(batch)))
-        rpn = self.rpn(pyramid)
+        rpn, scene = self.dense(batch.images, batch.sizes)
         losses = self.rpn.loss(rpn, batch.sizes, truth, choose)
-        scene = self.branches(pyramid)
         losses |= self.branches.loss(scene, batch.semantic, batch.targets)
         proposals = self.rpn.proposals(rpn, batch.sizes, training=True)
         losses |= self.roi_heads.loss(
@@ -76,10 +74,18 @@ class Detector(nn.Module):
                 which saves its time.
             max_detections: most objects per image; None takes the config's.
         """
-        pyramid = self.fpn(self.backbone(self.normalise(batch)))
-        proposals = self.rpn.proposals(self.rpn(pyramid), batch.sizes, training=False)
-        scene = self.branches(pyramid).scene
-        return self.roi_heads.predict(scene, proposals, batch.sizes, min_score, max_detections)
+        rpn, scene = self.dense(batch.images, batch.sizes)
+        proposals = self.rpn.proposals(rpn, batch.sizes, training=False)
+        return self.roi_heads.predict(
+            scene.scene, proposals, batch.sizes, min_score, max_detections
+        )
+
+    def dense(
+        self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]
+    ) -> tuple[RPNOutput, SceneOutput]:
+        """Return what depends on whole images alone: its shapes follow from theirs."""
+        pyramid = self.fpn(self.backbone(self.normalise(images, sizes)))
+        return self.rpn(pyramid), self.branches(pyramid)
 
     def predict(self, images: Sequence[Num[Tensor, "3 _h _w"]]) -> list[Detections]:
         """Return the detections of each image, in its own pixels.
@@ -107,36 +113,41 @@ class Detector(nn.Module):
 
     def place(self, found: Found, batch: Batch) -> list[Detections]:
         """Turn what was found in a batch into detections in the pixels of the original images."""
-        images = found.image.cpu()
-        boxes, scores, labels, masks = (
-            x.cpu() for x in (found.boxes, found.scores, found.labels, found.masks)
+        sizes = batch.sizes
+        if sizes.device.type == "mps":  # has no float64, which placing needs
+            found, sizes = Found(*(x.cpu() for x in found)), sizes.cpu()
+        originals = torch.tensor([info.size for info in batch.info], device=sizes.device)
+        scale = (sizes / originals).flip(1).repeat(1, 2)
+        placed = found.boxes / scale[found.image]
+        counts = found.image.bincount(minlength=len(batch.info)).tolist()
+        # Run lengths are made where the masks are: only they travel from a GPU, not pixels.
+        masks = zip(
+            torch.split(found.masks, counts), torch.split(placed, counts), batch.info, strict=True
         )
-        sizes = batch.sizes.cpu()
-        result = []
-        for i, info in enumerate(batch.info):
-            here = images == i
-            scale = sizes[i].flip(0) / torch.tensor(info.size[::-1])
-            placed = boxes[here] / scale.repeat(2)
-            result.append(
-                Detections(
-                    boxes=placed,
-                    scores=scores[here],
-                    labels=labels[here],
-                    rle=tuple(run_lengths(masks[here], placed, info.size)),
-                    size=info.size,
-                    classes=self.classes,
-                    category_ids=self.category_ids,
-                    path=info.path,
-                )
+        rles = [run_lengths(mask, boxes, info.size) for mask, boxes, info in masks]
+        columns = (torch.split(x.cpu(), counts) for x in (placed, found.scores, found.labels))
+        return [
+            Detections(
+                boxes=boxes,
+                scores=scores,
+                labels=labels,
+                rle=tuple(rle),
+                size=info.size,
+                classes=self.classes,
+                category_ids=self.category_ids,
+                path=info.path,
             )
-        return result
+            for boxes, scores, labels, rle, info in zip(*columns, rles, batch.info, strict=True)
+        ]
 
-    def normalise(self, batch: Batch) -> Float[Tensor, "B 3 H W"]:
+    def normalise(
+        self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]
+    ) -> Float[Tensor, "B 3 H W"]:
         """Bring images to the statistics that the backbone was trained with; padding becomes 0."""
-        images = batch.images.float()
+        images = images.float()
         mean = images.new_tensor(self.backbone.mean).view(3, 1, 1) * 255
         std = images.new_tensor(self.backbone.std).view(3, 1, 1) * 255
-        rows = torch.arange(images.shape[2], device=images.device) < batch.sizes[:, :1]
-        columns = torch.arange(images.shape[3], device=images.device) < batch.sizes[:, 1:]
+        rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
+        columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
         inside = rows[:, None, :, None] & columns[:, None, None, :]
         return ((images - mean) / std * inside).contiguous(memory_format=torch.channels_last)

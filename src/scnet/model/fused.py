@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,21 @@ def for_inference(detector: Detector) -> Detector:
     """
     fast = copy.copy(detector)
     fast._modules = {**detector._modules, "backbone": fused(detector.backbone)}
+    return fast
+
+
+def with_proposals(detector: Detector, number: int) -> Detector:
+    """Return a detector that shares all weights, with so many boxes of an image in box stages.
+
+    Raises:
+        ValueError: the number is below 1.
+    """
+    if number < 1:
+        raise ValueError(f"proposals is {number}; at least one is needed")
+    rpn = copy.copy(detector.rpn)
+    rpn.config = replace(rpn.config, after_nms=number)
+    fast = copy.copy(detector)
+    fast._modules = {**detector._modules, "rpn": rpn}
     return fast
 
 

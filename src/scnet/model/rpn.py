@@ -52,9 +52,8 @@ class RPN(nn.Module):
         counts = tuple(x.shape[1] for x in logits)
         device = logits[0].device
         anchors = make_anchors([(p.shape[-2], p.shape[-1]) for p in pyramid], self.config, device)
-        level = torch.repeat_interleave(
-            torch.arange(len(counts), device=device), torch.tensor(counts, device=device)
-        )
+        # `repeat_interleave` would wait for the device to know how many there are.
+        level = torch.cat([torch.full((n,), i, device=device) for i, n in enumerate(counts)])
         return RPNOutput(torch.cat(logits, 1), torch.cat(deltas, 1), anchors, level, counts)
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ the end of its memory on a broken file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,10 @@ from scnet.types import Size
 
 RLE = dict[str, Any]  # {"size": [height, width], "counts": packed text}, ready for JSON
 Runs = Int[np.ndarray, "n"]
+
+_LOWEST, _HIGHEST = 48, 111  # codes of the characters of packed text
+_ONGOING = "P"  # from this character on a number goes on
+_FIRST_RUN = re.compile("[P-o]*[0-O]")
 
 
 def decode(segmentation: Any, size: Size) -> Bool[Tensor, "H W"]:
@@ -110,35 +115,30 @@ def are_sound(packed: Sequence[str], sizes: Int[np.ndarray, "n 2"]) -> bool:
 
     Reads thousands at once, many times as fast as `runs`, which says what is wrong with one.
     """
-    text = "".join(packed)
-    length = np.array([len(counts) for counts in packed])
-    if not text.isascii() or not length.all():
+    from hotcoco.mask import area as areas
+
+    code = np.frombuffer("".join(packed).encode(), np.uint8)
+    if not len(code) or code.min() < _LOWEST or code.max() > _HIGHEST:
         return False
-    code = np.frombuffer(text.encode(), np.uint8)
-    ends = np.cumsum(length)
-    ongoing = (code - 48) & 32 != 0  # bit 5 says that the number goes on
-    if not len(code) or code.min() < 48 or code.max() > 111 or ongoing[ends - 1].any():
+    first = [_FIRST_RUN.match(text) for text in packed]
+    if not all(first) or any(text[-1] >= _ONGOING for text in packed):
         return False
-    last = np.flatnonzero(~ongoing)
-    first = np.concatenate(([0], last[:-1] + 1))
-    if (last - first > 6).any():
-        return False
-    numbers = _values(code - 48, first, last)
-    each = np.diff(np.searchsorted(last, ends), prepend=0)  # numbers of a mask
-    start = np.cumsum(each) - each
-    place = np.arange(len(last)) - np.repeat(start, each)
-    # From the third on, numbers are changes from the run before last: two chains of sums.
-    begins = numbers[start]
-    numbers[start] = 0
-    odd = (place & 1).astype(bool)
-    odd_sum = np.cumsum(np.where(odd, numbers, 0))
-    even_sum = np.cumsum(numbers) - odd_sum
-    runs = np.where(
-        odd, odd_sum - np.repeat(odd_sum[start], each), even_sum - np.repeat(even_sum[start], each)
+    # The area is the sum of every second run. With a 0 before the first run, and with two in its
+    # place, it is that of the others: a run is written as the change from the run before last.
+    parts = (
+        packed,
+        [f"0{found[0]}" for found in first if found],
+        [f"00{text[found.end() :]}" for text, found in zip(packed, first, strict=True) if found],
     )
-    runs[start] = begins
-    filled = np.add.reduceat(runs, start)
-    return bool((runs >= 0).all() and (filled == sizes.prod(axis=1)).all())
+    shapes = sizes.tolist()
+    filled = np.zeros(len(packed), np.int64)
+    try:
+        for texts in parts:
+            pairs = zip(shapes, texts, strict=True)
+            filled += areas([{"size": size, "counts": text} for size, text in pairs])
+    except ValueError:  # a run is negative, too long or leaves the image
+        return False
+    return bool((filled == sizes.prod(axis=1)).all())
 
 
 def check_polygons(polygons: Sequence[Any], size: Size) -> None:

@@ -16,7 +16,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
+from scnet.config import Config
 from scnet.ops.memory import peak_memory
+from scnet.training.optim import base_rate
 from scnet.types import Losses
 
 Record = dict[str, Any]
@@ -180,6 +182,36 @@ def duration(seconds: float) -> str:
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def introduction(
+    config: Config,
+    *,
+    parameters: int,
+    device: torch.device,
+    images: tuple[int, int],
+    steps: int,
+    processes: int,
+    folder: Path,
+) -> list[str]:
+    """Return the lines that say what is about to be trained; `images` of training and val."""
+    optim, (short, long) = config.optim, config.data.size
+    minutes = f" or {optim.max_minutes:g} minutes" if optim.max_minutes else ""
+    val = f"{images[1]} val" if images[1] else "no val"
+    rule = "in proportion" if optim.optimizer == "sgd" else "by the square root"
+    shared = f", shared by {processes} processes" * (processes > 1)
+    pieces = f" in {optim.accumulate} pieces" * (optim.accumulate > 1)
+    return [
+        f"recipe {config.recipe}: {parameters / 1e6:.1f} M parameters, on {device}, "
+        f"{optim.precision}",
+        f"data {config.data.path}: {images[0]} train and {val} images, "
+        f"{counted_classes(config.classes)}",
+        f"images resized to {short} (longer side at most {long}), {optim.batch_size} a step"
+        f"{shared}{pieces}, {steps} steps{minutes}",
+        f"{optim.optimizer} at {base_rate(optim, optim.batch_size):g}: {optim.lr:g} for "
+        f"{optim.lr_batch} images, {rule} of the batch",
+        f"run folder {folder}",
+    ]
 
 
 def counted_classes(classes: tuple[str, ...]) -> str:

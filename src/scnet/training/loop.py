@@ -15,23 +15,21 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from scnet import checkpoint
-from scnet.config import Config, to_dict
-from scnet.data.coco import CocoDataset, load_dataset
-from scnet.data.images import DataError, read_image
+from scnet.config import to_dict
+from scnet.data.coco import CocoDataset
 from scnet.data.loader import Share, train_loader
-from scnet.detections import Detections
-from scnet.evaluation import evaluate_dataset, truth_as_detections
+from scnet.evaluation import evaluate_dataset
 from scnet.model.detector import Detector
 from scnet.model.sampling import RandomChoice
 from scnet.ops.distributed import gather, largest
 from scnet.ops.memory import keep_freed
 from scnet.training.average import averaged
 from scnet.training.guards import Interrupted, StopSignals, disk_full, not_finite, out_of_memory
-from scnet.training.log import Log, Meter, average_records, counted_classes
+from scnet.training.log import Log, Meter, average_records, introduction
 from scnet.training.optim import base_rate, make_optimizer, rate_factor
+from scnet.training.validation import draw_samples, load_val_set
 from scnet.types import Batch, Losses
 
-SHOWN = 0.5  # lowest score in the pictures of validation images
 HOPELESS = 50  # steps in a row that are left out: the weights themselves are broken then
 
 
@@ -51,7 +49,7 @@ class Trainer:
         self.log = log
         self.accelerator = accelerator
         self.dataset = dataset
-        self.val_set = _load_val_set(self.config, log)
+        self.val_set = load_val_set(self.config, log)
         optim = self.config.optim
         self.share = Share(accelerator.process_index, accelerator.num_processes, optim.accumulate)
         self.loader, self.sampler = train_loader(dataset, optim, self.config.data, self.share)
@@ -292,7 +290,7 @@ class Trainer:
         if self.val_set is None:
             return
         result, found = evaluate_dataset(
-            self.result, self.val_set, batch_size=self.config.eval.batch_size
+            self.result.eval(), self.val_set, batch_size=self.config.eval.batch_size
         )
         epoch = round(self.step / self.sampler.steps, 4)
         figures = {kind: result[kind] for kind in ("bbox", "segm")}
@@ -302,26 +300,11 @@ class Trainer:
         flat = {f"{k}/{n}": v for k, of_kind in figures.items() for n, v in of_kind.items()}
         self.accelerator.log(flat, step=self.step)
         if self.accelerator.is_main_process:
-            self._draw_samples(self.val_set, found)
+            pictures = self.folder / "samples" / f"step{self.step:06d}.png"
+            draw_samples(self.val_set, found, self.config.eval.pictures, pictures)
         if result["segm"]["AP"] > self.best:
             self.best = result["segm"]["AP"]
             self.save("best")
-
-    def _draw_samples(self, val_set: CocoDataset, found: Sequence[Detections]) -> None:
-        """Draw some validation images twice: ground truth, and what was found."""
-        from scnet.visualize import grid, overlay
-
-        count = min(self.config.eval.pictures, len(found))
-        if not count:
-            return
-        images, captions = [], []
-        for i in (round(k * (len(found) - 1) / max(1, count - 1)) for k in range(count)):
-            truth = truth_as_detections(val_set, i)
-            images += [overlay(read_image(truth.path), truth.rle), found[i].plot(SHOWN)]
-            captions += [f"ground truth: {len(truth)} objects", f"found, score from {SHOWN:g}"]
-        folder = self.folder / "samples"
-        folder.mkdir(exist_ok=True)
-        grid(images, captions, columns=2).save(folder / f"step{self.step:06d}.png")
 
     def _draw_curves(self) -> None:
         from scnet.curves import curves
@@ -329,24 +312,15 @@ class Trainer:
         curves(self.log.records(), self.folder / "curves.png")
 
     def _introduce(self) -> None:
-        config, optim = self.config, self.config.optim
-        parameters = sum(p.numel() for p in self.detector.parameters()) / 1e6
-        minutes = f" or {optim.max_minutes:g} minutes" if optim.max_minutes else ""
-        val = f"{len(self.val_set)} val" if self.val_set else "no val"
-        short, long = config.data.size
-        rule = "in proportion" if optim.optimizer == "sgd" else "by the square root"
-        shared = f", shared by {self.share.processes} processes" * (self.share.processes > 1)
-        pieces = f" in {optim.accumulate} pieces" * (optim.accumulate > 1)
-        for line in (
-            f"recipe {config.recipe}: {parameters:.1f} M parameters, on "
-            f"{self.accelerator.device}, {optim.precision}",
-            f"data {config.data.path}: {len(self.dataset)} train and {val} images, "
-            f"{counted_classes(config.classes)}",
-            f"images resized to {short} (longer side at most {long}), {optim.batch_size} a step"
-            f"{shared}{pieces}, {self.total_steps} steps{minutes}",
-            f"{optim.optimizer} at {self.rate:g}: {optim.lr:g} for {optim.lr_batch} images, "
-            f"{rule} of the batch",
-            f"run folder {self.folder}",
+        config, share = self.config, self.share
+        for line in introduction(
+            config,
+            parameters=sum(p.numel() for p in self.detector.parameters()),
+            device=self.accelerator.device,
+            images=(len(self.dataset), len(self.val_set) if self.val_set else 0),
+            steps=self.total_steps,
+            processes=share.processes,
+            folder=self.folder,
         ):
             self.log.say(line)
         if config.run.trackers:
@@ -371,16 +345,6 @@ def _flat(values: Mapping[str, Any], start: str = "") -> dict[str, str]:
         path = f"{start}{name}"
         flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: str(value)}
     return flat
-
-
-def _load_val_set(config: Config, log: Log) -> CocoDataset | None:
-    try:
-        return load_dataset(
-            config.data.path, "val", config.data, train=False, classes=config.classes
-        )
-    except DataError as error:
-        log.say(f"no evaluation during training: {error}")
-        return None
 
 
 def _timed(steps: Iterator[list[Batch]]) -> Iterator[tuple[list[Batch], float]]:

@@ -1,0 +1,44 @@
+"""The validation images of a training: which they are, and pictures of what is found in some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scnet.config import Config
+from scnet.data.coco import CocoDataset, load_dataset
+from scnet.data.images import DataError, read_image
+from scnet.detections import Detections
+from scnet.evaluation import truth_as_detections
+from scnet.training.log import Log
+
+SHOWN = 0.5  # lowest score in the pictures
+
+
+def load_val_set(config: Config, log: Log) -> CocoDataset | None:
+    """Return the images to validate on; None, saying why, where there are none."""
+    try:
+        return load_dataset(
+            config.data.path, "val", config.data, train=False, classes=config.classes
+        )
+    except DataError as error:
+        log.say(f"no evaluation during training: {error}")
+        return None
+
+
+def draw_samples(
+    val_set: CocoDataset, found: Sequence[Detections], number: int, file: Path
+) -> None:
+    """Draw so many images, spread evenly, twice: ground truth, and what was found."""
+    from scnet.visualize import grid, overlay
+
+    count = min(number, len(found))
+    if not count:
+        return
+    images, captions = [], []
+    for i in (round(k * (len(found) - 1) / max(1, count - 1)) for k in range(count)):
+        truth = truth_as_detections(val_set, i)
+        images += [overlay(read_image(truth.path), truth.rle), found[i].plot(SHOWN)]
+        captions += [f"ground truth: {len(truth)} objects", f"found, score from {SHOWN:g}"]
+    file.parent.mkdir(exist_ok=True)
+    grid(images, captions, columns=2).save(file)
