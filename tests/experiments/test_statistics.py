@@ -40,15 +40,22 @@ def test_earth_movers_of_a_shift_is_the_shift() -> None:
         ((1.0, 3.0, -1.0), False),
     ],
 )
-def test_a_mean_is_decided_two_standard_errors_from_zero(
+def test_a_mean_far_from_zero_for_its_spread_is_decided(
     values: tuple[float, ...], decided: bool
 ) -> None:
     assert spread(values).decided is decided
 
 
 def test_the_limit_itself_is_decided() -> None:
-    assert Spread(2 / math.sqrt(4), 1.0, 4).decided
-    assert not Spread(2 / math.sqrt(4) - 1e-9, 1.0, 4).decided
+    limit = 3.182 / math.sqrt(4)  # 97.5 % of Student's t with three degrees of freedom
+    assert Spread(limit, 1.0, 4).decided
+    assert not Spread(limit - 1e-9, 1.0, 4).decided
+
+
+def test_few_values_need_more_than_many() -> None:
+    assert not Spread(1.0, 1.0, 3).decided
+    assert Spread(1.0, 1.0, 10).decided
+    assert Spread(1.0, 1.0, 50).decided
 
 
 def test_what_is_undefined_leaves_the_spread_undefined() -> None:

@@ -93,13 +93,13 @@ ROWS = (Row("base", "table2_none"), Row("more", "scnet", "table2_none"))
 
 def test_differences_are_paired_by_seed() -> None:
     base = [outcome("table2_none", seed, ap) for seed, ap in ((0, 0.10), (1, 0.30), (2, 0.50))]
-    more = [outcome("scnet", seed, ap) for seed, ap in ((2, 0.52), (0, 0.11), (1, 0.33))]
+    more = [outcome("scnet", seed, ap) for seed, ap in ((2, 0.52), (0, 0.115), (1, 0.325))]
     row = compare(ROWS, {"table2_none": base, "scnet": more}, ("AP", "box AP", "APl"))[1]
     gain = row.gains["AP"]
     assert gain is not None
     assert gain.mean == pytest.approx(2.0)
-    assert gain.sd == pytest.approx(1.0)
-    assert "+2.00 ± 1.00 over 3 seeds, higher by more than its spread" in verdict(row, "base", "AP")
+    assert gain.sd == pytest.approx(0.5)
+    assert "+2.00 ± 0.50 over 3 seeds, higher by more than its spread" in verdict(row, "base", "AP")
     assert "not decided" in verdict(row, "base", "box AP")
     assert row.gains["APl"] is None
     assert "undefined" in verdict(row, "base", "APl")

@@ -8,6 +8,7 @@ from tests.model_cases import make_batch, make_detector
 from torch import nn
 
 from scnet.config import BackboneConfig
+from scnet.model import layers
 from scnet.model.backbone import Backbone
 from scnet.model.fused import for_inference, fused, with_proposals
 from scnet.predict import Model
@@ -106,3 +107,18 @@ def test_fewer_proposals_reach_the_box_stages_and_the_detector_stays_as_it_is() 
     assert torch.equal(few.boxes, many.boxes[:, :7])
     with pytest.raises(ValueError, match="at least one"):
         with_proposals(detector, 0)
+
+
+def test_both_forms_of_the_roi_layer_compute_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer, x = layers.RoILinear(16, 7, 32), torch.randn(5, 16, 7, 7)
+    results = []
+    for convolution in (True, False):
+        monkeypatch.setattr(layers, "_has_avx512", lambda convolution=convolution: convolution)
+        layer.zero_grad()
+        out = layer(x)
+        out.square().sum().backward()
+        assert layer.weight.grad is not None
+        results.append((out.detach(), layer.weight.grad.clone()))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)

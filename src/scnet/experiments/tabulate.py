@@ -57,7 +57,7 @@ def _page(
     return Page(
         title=table.title,
         about=f"{table.about} Mean ± sample standard deviation over seeds. Differences are paired "
-        "by seed; one that is smaller than two standard errors is not decided.",
+        "by seed; one that a t-test at 5 % does not tell from zero is not decided.",
         body=(*body, _published(table)),
         results={"table": table.name, "data": results},
         machines=machines(outcomes),
