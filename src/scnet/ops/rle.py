@@ -45,6 +45,12 @@ def to_rle(segmentation: Any, size: Size) -> RLE:
     >>> to_rle([[1, 1, 4, 1, 4, 4, 1, 4]], (5, 7))
     {'size': [5, 7], 'counts': '632000>'}
     """
+    if isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes):
+        return _text(_drawn(segmentation, size))
+    if isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), str):
+        fits = list(segmentation.get("size", ())) == list(size)
+        if fits and are_sound([segmentation["counts"]], np.array([size])):
+            return {"size": list(size), "counts": segmentation["counts"]}
     return pack(runs(segmentation, size), size)
 
 
@@ -106,7 +112,7 @@ def runs(segmentation: Any, size: Size) -> Runs:
     if isinstance(segmentation, Mapping):
         return _rle_runs(segmentation, size)
     if isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes):
-        return _polygon_runs(segmentation, size)
+        return _unpack(_drawn(segmentation, size)["counts"])
     raise ValueError(f"segmentation is {_short(segmentation)}; expected polygons or run lengths")
 
 
@@ -160,10 +166,12 @@ def check_polygons(polygons: Sequence[Any], size: Size) -> None:
             )
 
 
-def _polygon_runs(polygons: Sequence[Any], size: Size) -> Runs:
+def _drawn(polygons: Sequence[Any], size: Size) -> Mapping[str, Any]:
+    """Return the packed run lengths of polygons, as bytes."""
     check_polygons(polygons, size)
     parts = coco_mask.frPyObjects([np.asarray(p, np.float64).tolist() for p in polygons], *size)
-    return _unpack(coco_mask.merge(parts)["counts"])
+    drawn: Mapping[str, Any] = coco_mask.merge(parts)
+    return drawn
 
 
 def _rle_runs(rle: Mapping[str, Any], size: Size) -> Runs:
