@@ -55,7 +55,7 @@ def make_plan(root: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> Make
     def here(arguments: Sequence[str], processes: int) -> None:
         assert main([*arguments]) == 0
 
-    monkeypatch.setattr("scnet.bench._memory", lambda *given: 0.5)  # would start processes
+    monkeypatch.setattr("scnet.bench.peak_of", lambda *given: 0.5)  # would start processes
     for module in (tabulate, figure1, figure6):
         monkeypatch.setattr(module, "finish", partial(runs.finish, launch=here))
 

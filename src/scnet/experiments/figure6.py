@@ -94,8 +94,8 @@ def choose(scores: Scores, seed: int = 0) -> list[Choice]:
         if left:
             choices.append(Choice(left.pop(int((sign * gains[left]).argmax())), rule))
     random = np.random.default_rng(seed)
-    drawn = random.choice(left, min(RANDOM, len(left)), replace=False) if left else []
-    return [*choices, *(Choice(int(index), "drawn at random") for index in drawn)]
+    drawn = random.permutation(left)[:RANDOM].tolist()
+    return [*choices, *(Choice(index, "drawn at random") for index in drawn)]
 
 
 def draw(
