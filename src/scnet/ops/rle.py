@@ -129,17 +129,15 @@ def are_sound(packed: Sequence[str], sizes: Int[np.ndarray, "n 2"]) -> bool:
     first = [_FIRST_RUN.match(text) for text in packed]
     if not all(first) or any(text[-1] >= _ONGOING for text in packed):
         return False
-    # The area is the sum of every second run. With a 0 before the first run, and with two in its
-    # place, it is that of the others: a run is written as the change from the run before last.
-    parts = (
-        packed,
-        [f"0{found[0]}" for found in first if found],
-        [f"00{text[found.end() :]}" for text, found in zip(packed, first, strict=True) if found],
-    )
+    lengths = np.array([found.end() if found else 0 for found in first])
+    starts = np.cumsum([0, *(len(text) for text in packed[:-1])])
+    filled = _values(code - _LOWEST, starts, starts + lengths - 1)
+    # The area is the sum of every second run. With two runs of 0 in the place of the first, it is
+    # that of the others: a run is written as the change from the run before last.
+    others = [f"00{text[end:]}" for text, end in zip(packed, lengths.tolist(), strict=True)]
     shapes = sizes.tolist()
-    filled = np.zeros(len(packed), np.int64)
     try:
-        for texts in parts:
+        for texts in (packed, others):
             pairs = zip(shapes, texts, strict=True)
             filled += areas([{"size": size, "counts": text} for size, text in pairs])
     except ValueError:  # a run is negative, too long or leaves the image
