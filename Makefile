@@ -17,8 +17,8 @@ demo: $(READY) ## train a small SCNet for about two minutes and outline the coin
 	@$(BIN)/scnet demo
 
 test: $(READY) ## run the tests
-	@echo "== tests: about 10 minutes on 2 cores"
-	@$(BIN)/python -m pytest -n auto -q
+	@echo "== tests: 10 to 20 minutes on 2 cores"
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto -q  # threads that wait let others run
 
 parity: $(READY) ## compare with tensors of the reference implementation, quantity by quantity
 	@echo "== parity: about half a minute on 2 cores; SCNET_REFERENCE names the folder with the tensors"
