@@ -62,7 +62,7 @@ class CompiledDense:
         self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]
     ) -> tuple[RPNOutput, SceneOutput]:
         number = len(images)
-        # The last images of a list may be fewer; one batch more often is compiled than computed.
+        # The last images of a list may be fewer: computing some twice beats compiling once more.
         self.most = max(self.most, number)
         size = [padded_side(side, self.limits) for side in images.shape[-2:]]
         rpn, scene = self.run(*_fill(images, sizes, self.most, (size[0], size[1])))
