@@ -25,10 +25,11 @@ from torch.utils.data import DataLoader
 
 from scnet import recipes
 from scnet.bench.stopwatch import Stopwatch
-from scnet.config import Config, nested, override
+from scnet.config import Config, override
 from scnet.data import coco, loader, semantic
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.model.detector import Detector
+from scnet.settings import nested
 from scnet.training.run import fit_to_data
 
 # Function that a sample goes through, by where it is looked up, and the name of its stage.

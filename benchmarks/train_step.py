@@ -96,6 +96,7 @@ def measure(args: argparse.Namespace, size: Size, number: int) -> list[dict[str,
             taken = timed(step, args.device)
             if turn >= args.warmup:
                 seconds[name].append(taken)
+        print(f"{size[0]} x {size[1]}: round {turn + 1} of {args.warmup + args.rounds}", flush=True)
     shape = {"size": size, "batch": number}
     return [{"model": n, **shape, "seconds": s, "gb": memory[n]} for n, s in seconds.items()]
 

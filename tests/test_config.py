@@ -10,16 +10,14 @@ import yaml
 from scnet import recipes
 from scnet.config import (
     Config,
-    ConfigError,
     MaskConfig,
     ModelConfig,
     from_dict,
-    merge,
-    nested,
     override,
     replace_at,
     to_dict,
 )
+from scnet.settings import ConfigError, merge, nested
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scnet import recipes, zoo
     from scnet.checkpoint import CheckpointError
-    from scnet.config import Config, ConfigError
+    from scnet.config import Config
     from scnet.data.images import DataError
     from scnet.detections import Detections
     from scnet.evaluation import evaluate
     from scnet.model.detector import Detector
     from scnet.predict import Model, build, load
+    from scnet.settings import ConfigError
     from scnet.training.run import resume, train
     from scnet.zoo import ZooError
 
@@ -29,7 +30,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "CheckpointError": "scnet.checkpoint",
     "Config": "scnet.config",
-    "ConfigError": "scnet.config",
+    "ConfigError": "scnet.settings",
     "DataError": "scnet.data.images",
     "Detections": "scnet.detections",
     "Detector": "scnet.model.detector",

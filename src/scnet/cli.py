@@ -308,7 +308,7 @@ def _settings(rest: Sequence[str]) -> dict[str, Any]:
     """Nest settings: `--group.field VALUE`, `--group.field=VALUE`, the switch `--group.field`."""
     import yaml
 
-    from scnet.config import merge, nested
+    from scnet.settings import merge, nested
 
     settings: dict[str, Any] = {}
     words = list(rest)
@@ -332,7 +332,7 @@ def _caused_by_user(error: Exception) -> bool:
 
 
 def _is_usage(error: Exception) -> bool:
-    from scnet.config import ConfigError
+    from scnet.settings import ConfigError
 
     return isinstance(error, UsageError | ConfigError)
 

@@ -17,8 +17,8 @@ class UsageError(ValueError):
 
 
 def train(options: argparse.Namespace) -> None:
-    from scnet.config import merge
     from scnet.ops.distributed import rank
+    from scnet.settings import merge
     from scnet.training import run
 
     if options.resume:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from scnet.config import merge
+from scnet.settings import merge
 
 STEPS = 100  # about two minutes on two idle cores
 SETTINGS: dict[str, Any] = {

@@ -15,7 +15,7 @@ from PIL import Image
 
 from scnet import checkpoint, hub, zoo
 from scnet.checkpoint import CheckpointError
-from scnet.config import Config, suggest
+from scnet.config import Config
 from scnet.data.transforms import eval_view, view_image
 from scnet.detections import Detections
 from scnet.model.compiled import compiled
@@ -23,6 +23,7 @@ from scnet.model.detector import Detector
 from scnet.model.fused import for_inference, with_proposals
 from scnet.ops.images import pad_images
 from scnet.ops.memory import keep_freed
+from scnet.settings import suggest
 from scnet.sources import Source, to_image
 from scnet.types import Batch, Found, ImageInfo
 

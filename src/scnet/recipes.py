@@ -16,7 +16,6 @@ from scnet.config import (
     BoxConfig,
     BoxStageConfig,
     Config,
-    ConfigError,
     ContextConfig,
     DataConfig,
     MaskConfig,
@@ -25,8 +24,8 @@ from scnet.config import (
     RPNConfig,
     SemanticConfig,
     replace_at,
-    suggest,
 )
+from scnet.settings import ConfigError, suggest
 
 # The mask branch of Mask R-CNN: four convolutions. Cascades have one behind each box stage.
 SHALLOW = MaskConfig(fed_by=(0,), convs=4, residual=False, loss_weights=(1.0,))

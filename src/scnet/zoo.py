@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from scnet.config import suggest
+from scnet.settings import suggest
 
 # The publisher, then the mirror of MMDetection's maintained fork (onedl-mmdetection). Whoever
 # answers, the hash decides.

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scnet.config import ConfigError, DataConfig, OptimConfig
+from scnet.config import DataConfig, OptimConfig
 from scnet.data.coco import CocoDataset, DataError, load_dataset
 from scnet.data.copy_paste import covered, hidden, paste_objects
 from scnet.data.loader import collate, train_loader
@@ -30,6 +30,7 @@ from scnet.data.transforms import (
     view_mask,
 )
 from scnet.ops.masks import Crop, crop, cut_crop, decode, hide_crop
+from scnet.settings import ConfigError
 from scnet.types import IGNORE, Batch, ImageInfo, Size
 
 PLAIN = DataConfig(size=(30, 40), flip=0.0, workers=0)

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from scnet.config import ConfigError, DataConfig, OptimConfig
+from scnet.config import DataConfig, OptimConfig
 from scnet.data.annotations import ImageRecord
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
 from scnet.data.loader import Share, StepSampler, collate, eval_loader, train_loader
 from scnet.data.transforms import Sample
+from scnet.settings import ConfigError
 from scnet.types import IGNORE, Batch
 
 CONFIG = DataConfig(size=(30, 40), workers=0)

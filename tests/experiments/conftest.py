@@ -10,10 +10,10 @@ import pytest
 from tests.quick import QUICK
 
 from scnet.cli import main
-from scnet.config import merge
 from scnet.data.synthetic import generate
 from scnet.experiments import figure1, figure6, runs, tabulate
 from scnet.experiments.plan import Plan, Size
+from scnet.settings import merge
 
 TINY = Size(
     name="tiny",

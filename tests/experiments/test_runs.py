@@ -13,9 +13,10 @@ import torch
 import yaml
 
 from scnet import recipes
-from scnet.config import nested, override, to_dict
+from scnet.config import override, to_dict
 from scnet.experiments.plan import Run
 from scnet.experiments.runs import RECORD, ExperimentError, finish, launch, parameters, read
+from scnet.settings import nested
 
 EVALUATION = {"kind": "eval", "step": 5, "bbox": {"AP": 0.4}, "segm": {"AP": 0.3}}
 TRAIN = {"kind": "train", "step": 5, "memory_gb": 1.5}

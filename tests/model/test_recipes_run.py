@@ -10,9 +10,10 @@ from tests.model_cases import CLASSES, HEIGHT, WIDTH, make_batch, make_detector,
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from scnet import recipes
-from scnet.config import BackboneConfig, ConfigError, from_dict, to_dict
+from scnet.config import BackboneConfig, from_dict, to_dict
 from scnet.detections import Detections
 from scnet.model.detector import Detector
+from scnet.settings import ConfigError
 from scnet.types import IGNORE, Losses, Proposals
 
 # Recipes that differ in nothing but the backbone's name or the schedule are built once.

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from scnet.config import merge
+from scnet.settings import merge
 
 STEPS = 20
 

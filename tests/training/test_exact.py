@@ -22,9 +22,9 @@ from tests.model_cases import make_detector
 import scnet
 from scnet import checkpoint
 from scnet.checkpoint import CheckpointError
-from scnet.config import ConfigError, merge
 from scnet.data.synthetic import generate
 from scnet.model.detector import Detector
+from scnet.settings import ConfigError, merge
 from scnet.training import loop
 from scnet.training.average import averaged
 from scnet.training.guards import TrainingError

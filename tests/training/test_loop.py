@@ -13,8 +13,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import scnet
-from scnet.config import merge
 from scnet.model.detector import Detector
+from scnet.settings import merge
 from scnet.training.loop import Trainer
 from scnet.training.run import resume, train
 

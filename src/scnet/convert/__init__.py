@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from scnet.checkpoint import CheckpointError, assemble, write_weights
-from scnet.config import Config, ConfigError, from_dict, to_dict
+from scnet.config import Config, from_dict, to_dict
 from scnet.convert import settings
 from scnet.convert.names import in_our_shape, our_name
 from scnet.convert.reading import read_file
 from scnet.convert.recognise import Shapes, recognise
 from scnet.data.coco_classes import coco_category_ids
 from scnet.model.detector import Detector
+from scnet.settings import ConfigError
 
 __all__ = ["Conversion", "convert", "our_name", "read"]
 

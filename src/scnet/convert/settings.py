@@ -14,7 +14,8 @@ import numpy as np
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from scnet.checkpoint import CheckpointError
-from scnet.config import Config, nested, override, to_dict
+from scnet.config import Config, override, to_dict
+from scnet.settings import nested
 
 # Where in the model's config another value than ours would give other answers.
 _MUST_BE = {

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from scnet.config import ConfigError, DataConfig, OptimConfig
+from scnet.config import DataConfig, OptimConfig
 from scnet.data.coco import CocoDataset
 from scnet.data.images import DataError
 from scnet.data.transforms import Objects, Sample
 from scnet.ops.images import pad_images
 from scnet.ops.masks import join_crops
+from scnet.settings import ConfigError
 from scnet.types import IGNORE, Batch, Size, Targets
 
 

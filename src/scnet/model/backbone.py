@@ -20,8 +20,9 @@ from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from scnet.config import BackboneConfig, suggest
+from scnet.config import BackboneConfig
 from scnet.model.layers import Norm, make_norm
+from scnet.settings import suggest
 
 STRIDES = (4, 8, 16, 32)
 

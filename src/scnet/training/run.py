@@ -17,12 +17,13 @@ from accelerate.utils import ProjectConfiguration
 
 from scnet import checkpoint, recipes
 from scnet.checkpoint import CheckpointError
-from scnet.config import Config, ConfigError, from_dict, nested, override, to_dict
+from scnet.config import Config, from_dict, override, to_dict
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
 from scnet.model.backbone import load_backbone_weights
 from scnet.model.detector import Detector
 from scnet.ops.distributed import gather, rank
+from scnet.settings import ConfigError, nested
 from scnet.training.log import Log, counted_classes, duration
 from scnet.training.loop import Trainer
 

@@ -1,0 +1,113 @@
+"""Nested settings: laid over one another, and strictly over frozen dataclasses."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, cast
+
+
+class ConfigError(ValueError):
+    """A setting that does not exist, has the wrong type or cannot be combined with another."""
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """Return `{"a": {"b": value}}` for the path `a.b`; dashes count as underscores."""
+    for name in reversed(path.replace("-", "_").split(".")):
+        value = {name: value}
+    return cast(dict[str, Any], value)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested dicts laid one over the other.
+
+    >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+    {'a': {'b': 1, 'c': 3}}
+    """
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = merge(cast(Any, below), value) if both else value
+    return result
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return a hint such as `; did you mean "scnet"?`, or the whole list where nothing is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        return "; did you mean " + " or ".join(f'"{n}"' for n in near) + "?"
+    return "; known: " + ", ".join(known)
+
+
+def lay_over(kind: Any, base: Any, value: Any, path: str = "") -> Any:
+    """Check `value` against the annotation `kind`; dataclasses take what is missing from `base`.
+
+    Raises:
+        ConfigError: unknown key or wrong type; gives its path and near matches.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return _merge_optional(args, base, value, path)
+    if dataclasses.is_dataclass(kind):
+        return _merge_dataclass(cast(type, kind), base, value, path)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{path}: {value!r} is not one of {', '.join(map(repr, args))}")
+        return value
+    if origin is tuple:
+        return _tuple(args, value, path)
+    return _scalar(kind, value, path)
+
+
+def _merge_optional(args: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:
+    inner = next(a for a in args if a is not type(None))
+    if value is None or (value is False and dataclasses.is_dataclass(inner)):
+        return None
+    if value is True and dataclasses.is_dataclass(inner):
+        return cast(Any, inner)() if base is None else base
+    return lay_over(inner, base, value, path)
+
+
+def _merge_dataclass(kind: type, base: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{path}: expected a group of settings, got {value!r}")
+    hints = typing.get_type_hints(kind)
+    base = kind() if base is None else base
+    changes = {}
+    for key, new in value.items():
+        where = f"{path}.{key}" if path else str(key)
+        if key not in hints:
+            raise ConfigError(f"{where}: unknown setting{suggest(str(key), hints)}")
+        changes[key] = lay_over(hints[key], getattr(base, key), new, where)
+    return dataclasses.replace(base, **changes)
+
+
+def _tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise ConfigError(f"{path}: expected a list, got {value!r}")
+    items = list(value)
+    kinds = [args[0]] * len(items) if args[1:] == (Ellipsis,) else list(args)
+    if len(kinds) != len(items):
+        raise ConfigError(f"{path}: expected {len(kinds)} values, got {len(items)}: {items}")
+    return tuple(
+        lay_over(k, None, v, f"{path}[{i}]")
+        for i, (k, v) in enumerate(zip(kinds, items, strict=True))
+    )
+
+
+def _scalar(kind: Any, value: Any, path: str) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{path}: expected {kind.__name__}, got {value!r}")
+    return value
