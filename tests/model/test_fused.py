@@ -114,7 +114,7 @@ def test_both_forms_of_the_roi_layer_compute_the_same(monkeypatch: pytest.Monkey
     layer, x = layers.RoILinear(16, 7, 32), torch.randn(5, 16, 7, 7)
     results = []
     for convolution in (True, False):
-        monkeypatch.setattr(layers, "_has_avx512", lambda convolution=convolution: convolution)
+        monkeypatch.setattr(layers, "has_avx512", lambda convolution=convolution: convolution)
         layer.zero_grad()
         out = layer(x)
         out.square().sum().backward()

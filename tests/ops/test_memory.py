@@ -10,15 +10,16 @@ import torch
 
 from scnet.ops.memory import peak_memory
 
-# How often a process has to ask the system for a page over five large tensors: as it is, keeping
-# what it freed, and no longer keeping it. In a process of its own, whose memory is not in pieces.
+# How often a process has to ask the system for a page over five large tensors: as it is, and
+# keeping what it freed. In a process of its own, whose memory is not in pieces.
 COUNT = """
 import resource
 import torch
-from scnet.ops.memory import keep_freed, release_freed
+from scnet.ops.memory import keep_freed
 
 def faults():
-    torch.ones(2**24)
+    for _ in range(10):  # the first ones still find memory in pieces
+        torch.ones(2**24)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):
         torch.ones(2**24)
@@ -27,8 +28,6 @@ def faults():
 print(faults())
 keep_freed()
 print(faults())
-release_freed()
-print(faults())
 """
 
 
@@ -36,9 +35,8 @@ print(faults())
 def test_large_tensors_take_the_place_of_those_before() -> None:
     command = [sys.executable, "-c", COUNT]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    asked, kept, released = map(int, out.split())
+    asked, kept = map(int, out.split())
     assert kept < asked / 10
-    assert released > asked / 2
 
 
 def test_peak_memory_grows_with_what_is_used() -> None:

@@ -22,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from scnet.config import BackboneConfig
 from scnet.model.layers import Norm, make_norm
+from scnet.ops.conv import Conv2d, with_fast_gradients
 from scnet.settings import suggest
 
 STRIDES = (4, 8, 16, 32)
@@ -34,6 +35,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.frozen_norm = config.frozen_norm
         self.net = _create(config)
+        with_fast_gradients(self.net)
         own = self.net.pretrained_cfg
         self.mean: tuple[float, ...] = config.mean or own["mean"]  # of images scaled to 0..1
         self.std: tuple[float, ...] = config.std or own["std"]
@@ -77,7 +79,7 @@ class FPN(nn.Module):
         bias = norm == "none"
         self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=bias) for c in in_channels)
         self.output = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=bias) for _ in in_channels
+            Conv2d(channels, channels, 3, padding=1, bias=bias) for _ in in_channels
         )
         self.lateral_norm, self.output_norm = (
             nn.ModuleList(make_norm(norm, channels) for _ in in_channels) for _ in range(2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Literal
 
@@ -10,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from scnet.ops.conv import Conv2d, has_avx512
 
 Norm = Literal["none", "group", "sync"]
 
@@ -50,9 +51,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         # A norm has a shift of its own.
         bias = norm == "none"
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.conv1 = Conv2d(channels, channels, 3, padding=1, bias=bias)
         self.norm1 = make_norm(norm, channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=bias)
         self.norm2 = make_norm(norm, channels)
 
     def forward(self, x: Float[Tensor, "n D h w"]) -> Float[Tensor, "n D h w"]:
@@ -67,7 +68,7 @@ class ConvReLU(nn.Module):
     def __init__(self, channels: int, kernel: int = 3, norm: Norm = "none") -> None:
         super().__init__()
         bias = norm == "none"
-        self.conv = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=bias)
+        self.conv = Conv2d(channels, channels, kernel, padding=kernel // 2, bias=bias)
         self.norm = make_norm(norm, channels)
         kaiming_normal(self.conv)
 
@@ -87,15 +88,10 @@ class RoILinear(nn.Conv2d):
         super().__init__(channels, hidden, side)
 
     def forward(self, x: Float[Tensor, "R D s s"]) -> Float[Tensor, "R hidden"]:
-        if x.device.type == "cpu" and _has_avx512():
+        if x.device.type == "cpu" and has_avx512():
             return super().forward(x).flatten(1)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         return F.linear(x.permute(0, 2, 3, 1).flatten(1), weight, self.bias)
-
-
-@functools.cache
-def _has_avx512() -> bool:
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
 def stack(channels: int, convs: int, residual: bool, norm: Norm) -> nn.Sequential:
