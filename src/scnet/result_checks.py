@@ -17,8 +17,6 @@ from scnet.types import Size
 
 Json = dict[str, Any]
 
-AT_ONCE = 2_000  # results that are checked together; more leave the caches
-
 
 def check(results: Sequence[Json], truth: Json, kinds: Sequence[str]) -> None:
     """Check results against the annotation dict `truth`; masks only where `kinds` has "segm".
@@ -28,7 +26,8 @@ def check(results: Sequence[Json], truth: Json, kinds: Sequence[str]) -> None:
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     categories = {c["id"] for c in truth["categories"]}
-    parts = (results[start : start + AT_ONCE] for start in range(0, len(results), AT_ONCE))
+    step = rle.AT_ONCE
+    parts = (results[start : start + step] for start in range(0, len(results), step))
     if all(_are_sound(part, sizes, categories, kinds) for part in parts):
         return
     for number, result in enumerate(results):

@@ -19,7 +19,6 @@ import numpy as np
 
 from scnet.ops import rle
 from scnet.result_checks import check
-from scnet.types import Size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -151,10 +150,15 @@ def _ground_truth(given: Json, with_masks: bool) -> Json:
     Annotations are numbered anew from 1, because the evaluator takes number 0 for "not matched".
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in given["images"]}
-    rows = [
-        _annotation(a, sizes, number, with_masks)
-        for number, a in enumerate(given["annotations"], 1)
+    rows = [_annotation(a, number) for number, a in enumerate(given["annotations"], 1)]
+    drawn = [
+        (row, a["segmentation"], sizes[a["image_id"]])
+        for row, a in zip(rows, given["annotations"], strict=True)
+        if with_masks or row["bbox"] is None or row["area"] is None
     ]
+    masks = rle.to_rles([s for _, s, _ in drawn], [size for *_, size in drawn])
+    for (row, *_), mask in zip(drawn, masks, strict=True):
+        _add_mask(row, mask)
     return {
         "info": {},
         "images": [{"id": i, "height": h, "width": w} for i, (h, w) in sizes.items()],
@@ -163,8 +167,8 @@ def _ground_truth(given: Json, with_masks: bool) -> Json:
     }
 
 
-def _annotation(given: Json, sizes: dict[int, Size], number: int, with_masks: bool) -> Json:
-    row = {
+def _annotation(given: Json, number: int) -> Json:
+    return {
         "id": number,
         "image_id": given["image_id"],
         "category_id": given["category_id"],
@@ -172,15 +176,16 @@ def _annotation(given: Json, sizes: dict[int, Size], number: int, with_masks: bo
         "bbox": given.get("bbox"),
         "area": given.get("area"),
     }
-    if with_masks or row["bbox"] is None or row["area"] is None:
-        mask = rle.to_rle(given["segmentation"], sizes[given["image_id"]])
-        row["segmentation"] = mask
-        if row["area"] is None:
-            row["area"] = rle.area(mask)
-        if row["bbox"] is None:
-            x1, y1, x2, y2 = rle.box(mask)
-            row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
-    return row
+
+
+def _add_mask(row: Json, mask: rle.RLE) -> None:
+    """Add a mask to an annotation, and what it lacks."""
+    row["segmentation"] = mask
+    if row["area"] is None:
+        row["area"] = rle.area(mask)
+    if row["bbox"] is None:
+        x1, y1, x2, y2 = rle.box(mask)
+        row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as reference
 
-from scnet.ops.rle import are_sound, area, box, decode, encode, runs, to_rle
+from scnet.ops.rle import are_sound, area, box, decode, encode, runs, to_rle, to_rles
 from scnet.types import Size
 
 masks = arrays(
@@ -150,3 +150,19 @@ def test_many_are_sound_if_each_can_be_read(data: st.DataObject) -> None:
 
 def test_a_number_too_long_is_not_sound() -> None:
     assert not are_sound(["oooooooo0"], np.array([[1, 1]]))
+
+
+def test_many_segmentations_become_what_each_becomes_alone() -> None:
+    mask = np.array([[0, 1, 1], [0, 1, 0]], np.uint8)
+    forms: list[Any] = [encode(torch.from_numpy(mask)), loose(mask), [[0, 0, 2, 0, 2, 2, 0, 2]]]
+    sizes: list[Size] = [mask.shape, mask.shape, (5, 7)]
+    alone = [to_rle(form, size) for form, size in zip(forms, sizes, strict=True)]
+    assert to_rles(forms * 2, sizes * 2) == alone * 2
+    assert to_rles([], []) == []
+
+
+@pytest.mark.parametrize("bad", ["0", "", "~~", "52:"])
+def test_a_bad_one_among_many_is_found(bad: str) -> None:
+    good = encode(torch.ones(2, 3, dtype=torch.bool))
+    with pytest.raises(ValueError, match=r"run lengths|counts|character"):
+        to_rles([good, {"size": [2, 3], "counts": bad}, good], [(2, 3)] * 3)

@@ -8,6 +8,7 @@ the end of its memory on a broken file.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ _LOWEST, _HIGHEST = 48, 111  # codes of the characters of packed text
 _ONGOING = "P"  # from this character on a number goes on
 _FIRST_RUN = re.compile("[P-o]*[0-O]")
 
+AT_ONCE = 2_000  # masks that are checked together; more leave the caches
+
 
 def decode(segmentation: Any, size: Size) -> Bool[Tensor, "H W"]:
     """Return the mask of polygons or run lengths, packed or not, in an image of `size`.
@@ -45,13 +48,30 @@ def to_rle(segmentation: Any, size: Size) -> RLE:
     >>> to_rle([[1, 1, 4, 1, 4, 4, 1, 4]], (5, 7))
     {'size': [5, 7], 'counts': '632000>'}
     """
-    if isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes):
-        return _text(_drawn(segmentation, size))
-    if isinstance(segmentation, Mapping) and isinstance(segmentation.get("counts"), str):
-        fits = list(segmentation.get("size", ())) == list(size)
-        if fits and are_sound([segmentation["counts"]], np.array([size])):
-            return {"size": list(size), "counts": segmentation["counts"]}
-    return pack(runs(segmentation, size), size)
+    return to_rles([segmentation], [size])[0]
+
+
+def to_rles(segmentations: Sequence[Any], sizes: Sequence[Size]) -> list[RLE]:
+    """Return the packed run lengths of many segmentations, each in any of COCO's forms.
+
+    What is packed already is checked together, and stays as it is.
+
+    Raises:
+        ValueError: a segmentation is malformed or made for another size.
+    """
+    packed = list(map(_is_packed, segmentations, sizes))
+    texts = [s["counts"] for s in itertools.compress(segmentations, packed)]
+    shapes = np.array(list(itertools.compress(sizes, packed))).reshape(-1, 2)
+    sound = all(
+        are_sound(texts[start : start + AT_ONCE], shapes[start : start + AT_ONCE])
+        for start in range(0, len(texts), AT_ONCE)
+    )
+    return [
+        {"size": list(size), "counts": given["counts"]}
+        if sound and is_packed
+        else _to_rle(given, size)
+        for given, size, is_packed in zip(segmentations, sizes, packed, strict=True)
+    ]
 
 
 def encode(mask: Bool[Tensor, "H W"] | UInt8[Tensor, "H W"]) -> RLE:
@@ -143,6 +163,21 @@ def are_sound(packed: Sequence[str], sizes: Int[np.ndarray, "n 2"]) -> bool:
     except ValueError:  # a run is negative, too long or leaves the image
         return False
     return bool((filled == sizes.prod(axis=1)).all())
+
+
+def _is_packed(segmentation: Any, size: Size) -> bool:
+    """Return whether a segmentation looks like packed run lengths for an image of this size."""
+    return (
+        isinstance(segmentation, Mapping)
+        and isinstance(segmentation.get("counts"), str)
+        and list(segmentation.get("size", ())) == list(size)
+    )
+
+
+def _to_rle(segmentation: Any, size: Size) -> RLE:
+    if isinstance(segmentation, Sequence) and not isinstance(segmentation, str | bytes):
+        return _text(_drawn(segmentation, size))
+    return pack(runs(segmentation, size), size)
 
 
 def check_polygons(polygons: Sequence[Any], size: Size) -> None:
