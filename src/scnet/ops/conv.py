@@ -45,7 +45,8 @@ def has_avx512() -> bool:
 
 def _pays(layer: nn.Conv2d, x: Tensor) -> bool:
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and x.device.type == "cpu"
         and not has_avx512()
         and torch.is_grad_enabled()
         and layer.weight.requires_grad
@@ -57,7 +58,6 @@ def _pays(layer: nn.Conv2d, x: Tensor) -> bool:
         and x.is_contiguous(memory_format=torch.channels_last)
         and x.dtype == layer.weight.dtype == torch.float32
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
