@@ -36,7 +36,7 @@ def test_captured_samples_are_the_positives_that_the_sampler_returned(
         return seen[-1]
 
     monkeypatch.setattr(detector.roi_heads, "_sample", spy)
-    with captured(detector) as (ious, is_gt), torch.no_grad():
+    with captured(detector) as (ious, moved, is_gt), torch.no_grad():
         losses = detector.loss(batch, RandomChoice(torch.arange(3)))
     expected = [
         plain_iou(box, batch.targets.boxes[gt].tolist())
@@ -50,6 +50,19 @@ def test_captured_samples_are_the_positives_that_the_sampler_returned(
     assert torch.cat(is_gt).sum() == sum(seen[s].is_gt[seen[s].gt >= 0].sum() for s in stages) > 0
     torch.testing.assert_close(found[torch.cat(is_gt)], torch.ones(int(torch.cat(is_gt).sum())))
     assert not any("mask" in name for name in losses)
+    after = torch.cat(moved)
+    assert after.shape == found.shape
+    assert ((after >= 0) & (after <= 1 + 1e-5)).all()
+    assert not torch.equal(after, found)
+
+
+def test_a_stage_that_moves_nothing_leaves_the_samples_where_they_are() -> None:
+    detector = make_detector("table2_consistency")
+    for stage in detector.roi_heads.stages:
+        torch.nn.init.zeros_(stage.reg.weight)
+    with captured(detector) as (ious, moved, _), torch.no_grad():
+        detector.loss(make_batch((3, 2)), RandomChoice(torch.arange(2)))
+    torch.testing.assert_close(torch.cat(moved), torch.cat(ious))
 
 
 def test_capturing_leaves_the_detector_as_it_was() -> None:
@@ -62,10 +75,13 @@ def test_capturing_leaves_the_detector_as_it_was() -> None:
 
 def test_distances_leave_out_what_training_has_not() -> None:
     training = np.array([0.6, 0.8, 1.0])
-    collected = Collected(training, np.array([False, False, True]), np.array([0.1, 0.6, 0.8]))
+    collected = Collected(
+        training, training, np.array([False, False, True]), np.array([0.1, 0.6, 0.8])
+    )
     figures = measure(collected)
     assert figures["distance"] == pytest.approx(0.1)  # of 0.6 0.8 1.0 and 0.6 0.8
     assert figures["distance without ground-truth boxes"] == 0
+    assert figures["distance, moved"] == pytest.approx(0.1)  # of 0.7 and 0.6 0.8
     assert figures["distance, all detections"] == pytest.approx((0.5 + 0.2 + 0.2) / 3)
     assert figures["samples"]["inference from 0.5"] == 2
     assert figures["below"]["inference"]["0.5"] == pytest.approx(1 / 3)

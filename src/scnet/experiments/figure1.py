@@ -30,12 +30,13 @@ from scnet.experiments.plan import Plan, Run
 from scnet.experiments.runs import Outcome, finish
 from scnet.experiments.statistics import earth_movers, paired, share_below, spread
 from scnet.experiments.tabulate import machines
+from scnet.model.box_stage import SIDE
 from scnet.model.detector import Detector
 from scnet.model.sampling import RandomChoice
 from scnet.ops import boxes as box_ops
 from scnet.predict import Model, load
 from scnet.training.run import load_train_set
-from scnet.types import Losses, Samples, Targets
+from scnet.types import Losses, RoIs, Samples, Targets
 
 Array = np.ndarray
 Say = Callable[[str], None]
@@ -54,6 +55,7 @@ class Collected:
     """Samples that reached the mask branch of one trained model."""
 
     training: Float[Array, "n"]  # IoU with the object that each stands for
+    moved: Float[Array, "n"]  # likewise, after the stage that the sample entered has moved it
     is_gt: Bool[Array, "n"]  # the sample is itself a ground-truth box, which joins the proposals
     inference: Float[Array, "m"]  # largest IoU with an object of the image
 
@@ -90,49 +92,62 @@ def collect(run: Run) -> Collected:
     model = load(run.folder / "last", quiet=True)
     # The data set may have moved since the training.
     config = replace_at(model.config, "data.path", str(run.data))
-    training, is_gt = training_samples(model.detector, config)
-    return Collected(training, is_gt, inference_samples(model, config.data))
+    training = training_samples(model.detector, config)
+    return Collected(*training, inference_samples(model, config.data))
 
 
 def training_samples(
     detector: Detector, config: Config
-) -> tuple[Float[Array, "n"], Bool[Array, "n"]]:
-    """Return IoU of the samples that the mask branch sees in training, and which are ground truth.
+) -> tuple[Float[Array, "n"], Float[Array, "n"], Bool[Array, "n"]]:
+    """Return the samples that the mask branch sees in training, as `Collected` holds them.
 
     Images are seen as in the first epoch, mirrored and scaled at random.
     """
     dataset = load_train_set(config)
     loader, _ = train_loader(dataset, config.optim, config.data)
     size = config.optim.batch_size
-    with captured(detector) as (ious, is_gt), torch.no_grad():
+    with captured(detector) as kept, torch.no_grad():
         for number, batch in enumerate(itertools.islice(loader, -(-IMAGES // size))):
             seeds = torch.arange(number * size, number * size + len(batch.info))
             detector.loss(batch.to(detector.device), RandomChoice(seeds))
-    return torch.cat(ious).cpu().numpy(), torch.cat(is_gt).cpu().numpy()
+    ious, moved, is_gt = (torch.cat(parts).cpu().numpy() for parts in kept)
+    return ious, moved, is_gt
 
 
 @contextmanager
-def captured(detector: Detector) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Collect IoU and `is_gt` of what reaches the mask branch while `detector.loss` runs.
+def captured(detector: Detector) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor]]]:
+    """Collect what reaches the mask branch while `detector.loss` runs.
 
-    The mask losses themselves are left out.
+    Gives IoU, IoU after the stage's own regression, and `is_gt`, a part for each call of the mask
+    loss. The mask losses themselves are left out.
     """
     ious: list[Tensor] = []
+    moved: list[Tensor] = []
     is_gt: list[Tensor] = []
+    heads = detector.roi_heads
+    loss, of_images = heads.loss, [torch.empty(0)]
+
+    def with_sizes(scene: Any, proposals: Any, sizes: Tensor, *rest: Any) -> Losses:
+        of_images[0] = sizes
+        return loss(scene, proposals, sizes, *rest)
 
     def keep(stage: int, features: Any, samples: Samples, hidden: Any, targets: Targets) -> Losses:
         positive = samples.gt >= 0
-        boxes, goals = samples.rois.boxes[positive], targets.boxes[samples.gt[positive]]
-        ious.append(box_ops.iou(boxes[:, None], goals[:, None])[:, 0, 0])
+        rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
+        goals = targets.boxes[samples.gt[positive]]
+        head = heads.stages[stage]
+        out = head.refine(head(features(rois, SIDE)), rois, of_images[0], samples.labels[positive])
+        for boxes, into in ((rois.boxes, ious), (out.boxes, moved)):
+            into.append(box_ops.iou(boxes[:, None], goals[:, None])[:, 0, 0])
         is_gt.append(samples.is_gt[positive])
         return {}
 
-    heads = detector.roi_heads
+    heads.loss = with_sizes  # type: ignore[method-assign, assignment]
     heads.mask_loss = keep  # type: ignore[method-assign]
     try:
-        yield ious, is_gt
+        yield ious, moved, is_gt
     finally:
-        del heads.mask_loss
+        del heads.loss, heads.mask_loss
 
 
 def inference_samples(model: Model, data: DataConfig) -> Float[Array, "m"]:
@@ -152,15 +167,18 @@ def inference_samples(model: Model, data: DataConfig) -> Float[Array, "m"]:
 def measure(collected: Collected) -> dict[str, Any]:
     """Return all figures of one model."""
     training, own = collected.training, collected.training[~collected.is_gt]
+    moved = collected.moved[~collected.is_gt]
     groups = {
         "training": training,
         "training without ground-truth boxes": own,
+        "training without them, moved by the stage": moved,
         "inference from 0.5": collected.comparable,
         "inference": collected.inference,
     }
     return {
         "distance": earth_movers(training, collected.comparable),
         "distance without ground-truth boxes": earth_movers(own, collected.comparable),
+        "distance, moved": earth_movers(moved[moved >= LOWEST], collected.comparable),
         "distance, all detections": earth_movers(training, collected.inference),
         "samples": {name: len(values) for name, values in groups.items()},
         "below": {
@@ -174,6 +192,8 @@ DISTANCES = {
     "distance": "IoU from 0.5",
     "distance without ground-truth boxes": "IoU from 0.5, without the ground-truth boxes that "
     "join the proposals in training",
+    "distance, moved": "the same, after the stage that the sample entered has moved it, which is "
+    "what a stage puts out",
     "distance, all detections": "all detections",
 }
 
