@@ -75,9 +75,8 @@ def test_capturing_leaves_the_detector_as_it_was() -> None:
 
 def test_distances_leave_out_what_training_has_not() -> None:
     training = np.array([0.6, 0.8, 1.0])
-    collected = Collected(
-        training, training, np.array([False, False, True]), np.array([0.1, 0.6, 0.8])
-    )
+    moved, is_gt = np.array([0.7, 0.3, 1.0]), np.array([False, False, True])
+    collected = Collected(training, moved, is_gt, np.array([0.1, 0.6, 0.8]))
     figures = measure(collected)
     assert figures["distance"] == pytest.approx(0.1)  # of 0.6 0.8 1.0 and 0.6 0.8
     assert figures["distance without ground-truth boxes"] == 0
