@@ -105,9 +105,8 @@ class BoxConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskConfig:
-    fed_by: tuple[int, ...] = (
-        2,
-    )  # one mask branch for each entry, fed by that box stage (0 = first)
+    # one mask branch for each entry, fed by that box stage (0 = first)
+    fed_by: tuple[int, ...] = (2,)
     # boxes that enter the stage, or leave it (HTC)
     trained_on: Literal["entering", "leaving"] = "entering"
     convs: int = 12
@@ -167,13 +166,10 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     path: str = ""  # folder in a usual COCO layout, or an annotation file
-    size: tuple[int, int] = (
-        800,
-        1333,
-    )  # shorter side, and the most the longer side may have; aspect ratio is kept
-    scales: tuple[
-        int, ...
-    ] = ()  # shorter sides to choose from at random in training; empty = only `size`
+    # shorter side, and the most the longer side may have; aspect ratio is kept
+    size: tuple[int, int] = (800, 1333)
+    # shorter sides to choose from at random in training; empty = only `size`
+    scales: tuple[int, ...] = ()
     flip: float = 0.5  # chance that a training image is mirrored
     vertical_flip: float = 0.0  # likewise upside down; for cells and aerial images
     # large-scale jitter: a training image is scaled by a random factor of this range, 1 being

@@ -116,9 +116,8 @@ def _figures(
     figures |= {
         f"AR{name}": _mean(recall[:, :, area, last]) for area, name in enumerate(AREAS) if name
     }
-    columns = np.argsort(
-        np.argsort([c["id"] for c in truth["categories"]])
-    )  # they come sorted by id
+    # They come sorted by id.
+    columns = np.argsort(np.argsort([c["id"] for c in truth["categories"]]))
     return figures, [_mean(precision[:, :, column, 0, last]) for column in columns]
 
 

@@ -44,9 +44,8 @@ class Summary:
     seconds: float = 0.0  # spent reading images
     read: int = 0  # images read in that time
     per_class: Counter[str] = field(default_factory=Counter)  # with classes that have no object
-    per_image: Counter[int] = field(
-        default_factory=Counter
-    )  # objects by image id, with empty images
+    # objects by image id, with empty images
+    per_image: Counter[int] = field(default_factory=Counter)
     areas: list[int] = field(default_factory=list)  # pixels of each mask
     stuff: str = ""  # what is known about semantic maps
 

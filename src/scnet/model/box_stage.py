@@ -92,9 +92,8 @@ class BoxStage(nn.Module):
     ) -> Float[Tensor, "R 4"]:
         if deltas.shape[1] == 1:
             return deltas[:, 0]
-        labels = labels.clamp(
-            max=self.num_classes - 1
-        )  # background has no box; its rows are masked out
+        # Background has no box; its rows are masked out.
+        labels = labels.clamp(max=self.num_classes - 1)
         return deltas[torch.arange(len(labels), device=labels.device), labels]
 
     def _goals(self, samples: Samples, positive: Tensor, targets: Targets) -> Float[Tensor, "R 4"]:

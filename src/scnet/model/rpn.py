@@ -82,9 +82,8 @@ class RPN(nn.Module):
             out.logits, positive.to(out.logits.dtype), reduction="none"
         )
         goals = truth.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
-        unit = out.anchors.new_tensor(
-            [0.0, 0.0, 1.0, 1.0]
-        )  # stands in where there is no object to aim at
+        # Stands in where there is no object to aim at.
+        unit = out.anchors.new_tensor([0.0, 0.0, 1.0, 1.0])
         goals = torch.where(positive[..., None], goals, unit)
         targets = box_ops.encode(out.anchors.expand_as(goals), goals)
         reg = F.smooth_l1_loss(out.deltas, targets, reduction="none", beta=config.box_loss_beta)
