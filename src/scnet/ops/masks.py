@@ -5,6 +5,7 @@ Nothing here holds a bitmap of the whole image for each object.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -176,9 +177,15 @@ def _pool(
 
 def _nearest(start: int, length: int, size: int, target: int) -> tuple[Int[np.ndarray, "n"], int]:
     """Return which pixels of a stretch are taken when its line is resized, and the new start."""
-    source = ((np.arange(target) + 0.5) * (size / target)).astype(np.int64).clip(max=size - 1)
+    source = _sources(size, target)
     first, last = np.searchsorted(source, [start, start + length]).tolist()
     return source[first:last] - start, first
+
+
+@functools.lru_cache(maxsize=16)  # the objects of an image share both sides
+def _sources(size: int, target: int) -> Int[np.ndarray, "n"]:
+    """Return the pixel of a line that each pixel of the resized line is taken from."""
+    return np.minimum(((np.arange(target) + 0.5) * (size / target)).astype(np.int64), size - 1)
 
 
 def _tight_crop(pixels: UInt8[np.ndarray, "h w"], x: int, y: int, size: Sequence[int]) -> Crop:

@@ -116,9 +116,11 @@ def foreground(
         return None
     first, last = 2 * filled[0] + 1, 2 * filled[-1] + 1
     left, right = ends[first - 1] // height, (ends[last] - 1) // height + 1
-    edges = np.clip(ends - left * height, 0, (right - left) * height)
-    ones = (np.arange(len(lengths)) % 2).astype(np.uint8)
-    columns = np.repeat(ones, np.diff(edges, prepend=0)).reshape(right - left, height)
+    edges = np.zeros(len(lengths) + 1, np.int64)
+    np.minimum(np.maximum(ends - left * height, 0), (right - left) * height, out=edges[1:])
+    ones = np.zeros(len(lengths), np.uint8)
+    ones[1::2] = 1
+    columns = np.repeat(ones, edges[1:] - edges[:-1]).reshape(right - left, height)
     rows = np.flatnonzero(columns.any(axis=0))
     return columns.T[rows[0] : rows[-1] + 1], (int(left), int(rows[0]))
 
