@@ -280,6 +280,35 @@ def test_order_of_categories_and_names_given_twice_are_no_trouble() -> None:
     assert classes["square (9)"]["segm"] == -1
 
 
+def test_ids_may_be_larger_than_a_float_tells_apart(coco: Json, noisy: list[Json]) -> None:
+    def far(rows: list[Json], key: str) -> list[Json]:
+        return [r | {key: r[key] + 2**60} for r in rows]
+
+    truth = coco | {
+        "images": far(coco["images"], "id"),
+        "categories": far(coco["categories"], "id"),
+        "annotations": far(far(coco["annotations"], "image_id"), "category_id"),
+    }
+    expected, got = score(coco, noisy), score(truth, far(far(noisy, "image_id"), "category_id"))
+    assert [got[k] for k in ("bbox", "segm")] == [expected[k] for k in ("bbox", "segm")]
+
+
+def test_objects_of_a_category_that_is_not_listed_are_no_objects(coco: Json) -> None:
+    annotation = coco["annotations"][0] | {"category_id": 12345}
+    truth = coco | {"annotations": [*coco["annotations"], annotation]}
+    results = as_results(coco)
+    expected, got = score(coco, results), score(truth, results)
+    assert [got[k] for k in ("bbox", "segm")] == [expected[k] for k in ("bbox", "segm")]
+
+
+def test_run_lengths_may_be_bytes() -> None:
+    truth = grid_truth(2)
+    results = as_results(truth)
+    for r in results:
+        r["segmentation"]["counts"] = r["segmentation"]["counts"].encode()
+    assert score(truth, results)["segm"]["AP"] == 1.0
+
+
 GOOD = row(3, 7, np.eye(24), 0.5)["segmentation"]["counts"]
 
 

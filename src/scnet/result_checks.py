@@ -1,4 +1,4 @@
-"""Results in COCO's layout, checked before they reach compiled code.
+"""Results in COCO's layout, checked before they reach compiled code, as columns.
 
 pycocotools reads malformed run lengths past their end, and no evaluator says which detection it
 was.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from scnet.ops import rle
 from scnet.types import Size
@@ -18,7 +19,15 @@ from scnet.types import Size
 Json = dict[str, Any]
 
 
-def check(results: Sequence[Json], truth: Json, kinds: Sequence[str]) -> None:
+class Columns(NamedTuple):
+    """Results, a row each."""
+
+    scores: Float[np.ndarray, "n"]
+    boxes: Float[np.ndarray, "n 4"]  # x, y, width, height; zeros where not asked for
+    areas: Int[np.ndarray, "n"]  # pixels of the masks; zeros where not asked for
+
+
+def check(results: Sequence[Json], truth: Json, kinds: Sequence[str]) -> Columns:
     """Check results against the annotation dict `truth`; masks only where `kinds` has "segm".
 
     Raises:
@@ -27,9 +36,19 @@ def check(results: Sequence[Json], truth: Json, kinds: Sequence[str]) -> None:
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     categories = {c["id"] for c in truth["categories"]}
     step = rle.AT_ONCE
-    parts = (results[start : start + step] for start in range(0, len(results), step))
-    if all(_are_sound(part, sizes, categories, kinds) for part in parts):
-        return
+    columns = []
+    for start in range(0, max(len(results), 1), step):
+        part = _at_a_glance(results[start : start + step], sizes, categories, kinds)
+        if part is None:
+            _check_each(results, sizes, categories, kinds)
+            return _columns(results, kinds)
+        columns.append(part)
+    return Columns(*map(np.concatenate, zip(*columns, strict=True)))
+
+
+def _check_each(
+    results: Sequence[Json], sizes: Mapping[int, Size], categories: set[int], kinds: Sequence[str]
+) -> None:
     for number, result in enumerate(results):
         problem = (
             _wrong_ids(result, sizes, categories)
@@ -40,30 +59,42 @@ def check(results: Sequence[Json], truth: Json, kinds: Sequence[str]) -> None:
             raise ValueError(f"detection {number} (image {result.get('image_id')}): {problem}")
 
 
-def _are_sound(
+def _at_a_glance(
     results: Sequence[Json], sizes: Mapping[int, Size], categories: set[int], kinds: Sequence[str]
-) -> bool:
-    """Return whether nothing is wrong with any of the results, as far as is seen at a glance."""
+) -> Columns | None:
+    """Return results as columns; None if anything is wrong with any, or seems to be."""
     try:
         shapes = np.array([sizes[r["image_id"]] for r in results], np.int64).reshape(-1, 2)
-        columns = [np.array([r["score"] for r in results])]
+        scores = np.array([r["score"] for r in results])
+        boxes = np.zeros((len(results), 4))
         if "bbox" in kinds:
-            columns.append(np.array([r["bbox"] for r in results]).reshape(-1, 4))
+            boxes = np.array([r["bbox"] for r in results]).reshape(-1, 4)
         if not categories.issuperset(r["category_id"] for r in results):
-            return False
-        for column in columns:
+            return None
+        for column in (scores, boxes):
             if column.dtype.kind not in "fi" or len(column) != len(results):
-                return False
+                return None
             if not np.isfinite(column).all():
-                return False
-        if "segm" not in kinds:
-            return True
-        masks = [r["segmentation"] for r in results]
-        if [list(mask["size"]) for mask in masks] != shapes.tolist():
-            return False
-        return rle.are_sound([m["counts"] for m in masks], shapes)
+                return None
+        areas: Any = np.zeros(len(results), np.int64)
+        if "segm" in kinds:
+            masks = [r["segmentation"] for r in results]
+            if [list(mask["size"]) for mask in masks] != shapes.tolist():
+                return None
+            areas = rle.sound_areas([m["counts"] for m in masks], shapes)
+        if areas is None:
+            return None
+        return Columns(scores.astype(np.float64), boxes.astype(np.float64), areas)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        return False
+        return None
+
+
+def _columns(results: Sequence[Json], kinds: Sequence[str]) -> Columns:
+    """Return results that were checked one by one as columns."""
+    boxes = [r["bbox"] if "bbox" in kinds else (0, 0, 0, 0) for r in results]
+    areas = [rle.area(r["segmentation"]) if "segm" in kinds else 0 for r in results]
+    scores = [r["score"] for r in results]
+    return Columns(np.array(scores, np.float64), np.array(boxes, np.float64), np.array(areas))
 
 
 def _wrong_ids(result: Json, sizes: Mapping[int, Size], categories: set[int]) -> str:

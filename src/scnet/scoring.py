@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from scnet.ops import rle
 from scnet.result_checks import check
@@ -28,6 +29,14 @@ Result = dict[str, Any]  # what `score` returns
 
 KINDS = ("bbox", "segm")
 AREAS = ("", "s", "m", "l")  # all, below 32 x 32 px, below 96 x 96 px, larger
+
+
+class Found(NamedTuple):
+    """Results as the evaluator reads them."""
+
+    rows: Float[np.ndarray, "n 7"]  # image, x, y, width, height, score, category
+    areas: Int[np.ndarray, "n"]  # pixels of the masks
+    masks: list[Any]  # run lengths
 
 
 def score(
@@ -57,15 +66,15 @@ def _score(
 ) -> Result:
     start = time.perf_counter()
     truth = _ground_truth(ground_truth, with_masks="segm" in kinds)
-    check(results, truth, kinds)
+    found = _found(results, ground_truth, kinds)
     objects = Counter(a["category_id"] for a in truth["annotations"] if not a["iscrowd"])
     per_class: dict[str, Any] = {
-        name: {"objects": objects[c["id"]]}
-        for name, c in zip(_unique_names(truth["categories"]), truth["categories"], strict=True)
+        name: {"objects": objects[number]}
+        for number, name in enumerate(_unique_names(ground_truth["categories"]), 1)
     }
     result: Result = {}
     for kind in kinds:
-        result[kind], aps = _figures(truth, results, kind, max_detections)
+        result[kind], aps = _figures(truth, found, kind, max_detections)
         for entry, ap in zip(per_class.values(), aps, strict=True):
             entry[kind] = ap
     seconds = round(time.perf_counter() - start, 3)
@@ -101,10 +110,10 @@ def class_table(result: Result) -> Table:
 
 
 def _figures(
-    truth: Json, results: Sequence[Json], kind: str, cap: int
+    truth: Json, found: Found, kind: str, cap: int
 ) -> tuple[dict[str, float], list[float]]:
     """Return the twelve figures and the AP of each category, in the order of `truth`."""
-    precision, recall, caps = _accumulate(truth, results, kind, cap)
+    precision, recall, caps = _accumulate(truth, found, kind, cap)
     last = caps.index(cap)
 
     def ap(area: int = 0, iou: slice = slice(None)) -> float:
@@ -116,13 +125,13 @@ def _figures(
     figures |= {
         f"AR{name}": _mean(recall[:, :, area, last]) for area, name in enumerate(AREAS) if name
     }
-    # They come sorted by id.
-    columns = np.argsort(np.argsort([c["id"] for c in truth["categories"]]))
-    return figures, [_mean(precision[:, :, column, 0, last]) for column in columns]
+    return figures, [
+        _mean(of_category) for of_category in precision[..., 0, last].transpose(2, 0, 1)
+    ]
 
 
 def _accumulate(
-    truth: Json, results: Sequence[Json], kind: str, cap: int
+    truth: Json, found: Found, kind: str, cap: int
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Match and count.
 
@@ -131,10 +140,13 @@ def _accumulate(
     """
     from hotcoco import COCO, COCOeval
 
-    keys = ("image_id", "category_id", "score", "bbox" if kind == "bbox" else "segmentation")
-    images = COCO(truth)
-    found = images.load_res([{key: r[key] for key in keys} for r in results])
-    evaluator = COCOeval(images, found, kind)
+    objects = COCO(truth)
+    if kind == "bbox":
+        results = objects.load_res(found.rows)
+    else:
+        results = objects.load_res(found.rows, segmentation=found.masks)
+        results.update_anns(ids=np.arange(1, len(found.rows) + 1), area=found.areas)
+    evaluator = COCOeval(objects, results, kind)
     caps = sorted({1, 10, cap})
     evaluator.params.max_dets = caps
     evaluator.evaluate()
@@ -143,16 +155,46 @@ def _accumulate(
     return np.asarray(counted["precision"]), np.asarray(counted["recall"]), caps
 
 
+def _numbers(given: Json) -> tuple[dict[Any, int], dict[Any, int]]:
+    """Return numbers for the ids of images and categories, which may exceed what a float holds.
+
+    Images keep the order of their ids, which decides between equal scores; categories that of the
+    file.
+    """
+    images = sorted(image["id"] for image in given["images"])
+    categories = [c["id"] for c in given["categories"]]
+    return {x: n for n, x in enumerate(images, 1)}, {x: n for n, x in enumerate(categories, 1)}
+
+
+def _found(results: Sequence[Json], given: Json, kinds: Sequence[str]) -> Found:
+    """Check results and return them as the evaluator reads them."""
+    columns = check(results, given, kinds)
+    images, categories = _numbers(given)
+    rows = np.zeros((len(results), 7))
+    rows[:, 0] = [images[r["image_id"]] for r in results]
+    rows[:, 1:5] = columns.boxes
+    rows[:, 5] = columns.scores
+    rows[:, 6] = [categories[r["category_id"]] for r in results]
+    masks = [r["segmentation"] for r in results] if "segm" in kinds else []
+    return Found(rows, columns.areas, masks)
+
+
 def _ground_truth(given: Json, with_masks: bool) -> Json:
     """Return an annotation dict that lacks nothing the evaluator asks for.
 
-    Annotations are numbered anew from 1, because the evaluator takes number 0 for "not matched".
+    Everything is numbered anew from 1: the evaluator takes annotation 0 for "not matched".
+    Annotations of categories that the file does not list are left out.
     """
+    images, categories = _numbers(given)
     sizes = {image["id"]: (image["height"], image["width"]) for image in given["images"]}
-    rows = [_annotation(a, number) for number, a in enumerate(given["annotations"], 1)]
+    annotations = [a for a in given["annotations"] if a["category_id"] in categories]
+    rows = [
+        _annotation(a, number, images[a["image_id"]], categories[a["category_id"]])
+        for number, a in enumerate(annotations, 1)
+    ]
     drawn = [
         (row, a["segmentation"], sizes[a["image_id"]])
-        for row, a in zip(rows, given["annotations"], strict=True)
+        for row, a in zip(rows, annotations, strict=True)
         if with_masks or row["bbox"] is None or row["area"] is None
     ]
     masks = rle.to_rles([s for _, s, _ in drawn], [size for *_, size in drawn])
@@ -160,17 +202,17 @@ def _ground_truth(given: Json, with_masks: bool) -> Json:
         _add_mask(row, mask)
     return {
         "info": {},
-        "images": [{"id": i, "height": h, "width": w} for i, (h, w) in sizes.items()],
-        "categories": [{"id": c["id"], "name": c["name"]} for c in given["categories"]],
+        "images": [{"id": images[i], "height": h, "width": w} for i, (h, w) in sizes.items()],
+        "categories": [{"id": n, "name": str(n)} for n in categories.values()],
         "annotations": rows,
     }
 
 
-def _annotation(given: Json, number: int) -> Json:
+def _annotation(given: Json, number: int, image: int, category: int) -> Json:
     return {
         "id": number,
-        "image_id": given["image_id"],
-        "category_id": given["category_id"],
+        "image_id": image,
+        "category_id": category,
         "iscrowd": int(given.get("iscrowd", 0)),
         "bbox": given.get("bbox"),
         "area": given.get("area"),

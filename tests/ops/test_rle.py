@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as reference
 
-from scnet.ops.rle import are_sound, area, box, decode, encode, runs, to_rle, to_rles
+from scnet.ops.rle import area, box, decode, encode, runs, sound_areas, to_rle, to_rles
 from scnet.types import Size
 
 masks = arrays(
@@ -145,11 +145,15 @@ def test_many_are_sound_if_each_can_be_read(data: st.DataObject) -> None:
         return True
 
     expected = all(map(can_be_read, texts, sizes))
-    assert are_sound(texts, np.array(sizes)) == expected
+    areas = sound_areas(texts, np.array(sizes))
+    assert (areas is not None) == expected
+    if areas is not None:
+        pairs = zip(texts, sizes, strict=True)
+        assert areas.tolist() == [area({"size": size, "counts": text}) for text, size in pairs]
 
 
 def test_a_number_too_long_is_not_sound() -> None:
-    assert not are_sound(["oooooooo0"], np.array([[1, 1]]))
+    assert sound_areas(["oooooooo0"], np.array([[1, 1]])) is None
 
 
 def test_many_segmentations_become_what_each_becomes_alone() -> None:

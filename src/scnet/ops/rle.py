@@ -63,7 +63,7 @@ def to_rles(segmentations: Sequence[Any], sizes: Sequence[Size]) -> list[RLE]:
     texts = [s["counts"] for s in itertools.compress(segmentations, packed)]
     shapes = np.array(list(itertools.compress(sizes, packed))).reshape(-1, 2)
     sound = all(
-        are_sound(texts[start : start + AT_ONCE], shapes[start : start + AT_ONCE])
+        sound_areas(texts[start : start + AT_ONCE], shapes[start : start + AT_ONCE]) is not None
         for start in range(0, len(texts), AT_ONCE)
     )
     return [
@@ -138,33 +138,38 @@ def runs(segmentation: Any, size: Size) -> Runs:
     raise ValueError(f"segmentation is {_short(segmentation)}; expected polygons or run lengths")
 
 
-def are_sound(packed: Sequence[str], sizes: Int[np.ndarray, "n 2"]) -> bool:
-    """Return whether all packed run lengths are well-formed and fill images of these sizes.
+def sound_areas(
+    packed: Sequence[str], sizes: Int[np.ndarray, "n 2"]
+) -> Int[np.ndarray, "n"] | None:
+    """Return the pixels of each mask; None unless all are well-formed and fill images of `sizes`.
 
     Reads thousands at once, many times as fast as `runs`, which says what is wrong with one.
     """
     from hotcoco.mask import area as areas
 
+    if not packed:
+        return np.zeros(0, np.int64)
     code = np.frombuffer("".join(packed).encode(), np.uint8)
-    if not len(code) or code.min() < _LOWEST or code.max() > _HIGHEST:
-        return False
+    if not all(packed) or code.min() < _LOWEST or code.max() > _HIGHEST:
+        return None
     first = [_FIRST_RUN.match(text) for text in packed]
     if not all(first) or any(text[-1] >= _ONGOING for text in packed):
-        return False
+        return None
     lengths = np.array([found.end() if found else 0 for found in first])
     starts = np.cumsum([0, *(len(text) for text in packed[:-1])])
-    filled = _values(code - _LOWEST, starts, starts + lengths - 1)
+    empty = _values(code - _LOWEST, starts, starts + lengths - 1)
     # The area is the sum of every second run. With two runs of 0 in the place of the first, it is
     # that of the others: a run is written as the change from the run before last.
     others = [f"00{text[end:]}" for text, end in zip(packed, lengths.tolist(), strict=True)]
     shapes = sizes.tolist()
     try:
-        for texts in (packed, others):
-            pairs = zip(shapes, texts, strict=True)
-            filled += areas([{"size": size, "counts": text} for size, text in pairs])
+        filled, more = (
+            areas([{"size": size, "counts": t} for size, t in zip(shapes, texts, strict=True)])
+            for texts in (packed, others)
+        )
     except ValueError:  # a run is negative, too long or leaves the image
-        return False
-    return bool((filled == sizes.prod(axis=1)).all())
+        return None
+    return filled.astype(np.int64) if (empty + more + filled == sizes.prod(axis=1)).all() else None
 
 
 def _is_packed(segmentation: Any, size: Size) -> bool:
