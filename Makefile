@@ -12,8 +12,8 @@ READY := $(VENV)/.ready
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(READY) ## train a small SCNet for about two minutes and outline the coins in a photograph
-	@echo "== demo: about 3 minutes on 2 idle cores; it says where its pictures are"
+demo: $(READY) ## train a small SCNet for some minutes and outline the coins in a photograph
+	@echo "== demo: 3 to 6 minutes on 2 cores; it says where its pictures are"
 	@$(BIN)/scnet demo
 
 test: $(READY) ## run the tests
