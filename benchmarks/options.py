@@ -51,12 +51,12 @@ def main() -> None:
                 seconds[name].append(taken / len(files))
     for name, model in models.items():
         result = evaluate(model, args.data)
-        rows.append({"option": name, "seconds": seconds[name], **result})
+        rows.append({**result, "option": name, "seconds": seconds[name]})
         print(name, result["bbox"]["AP"], result["segm"]["AP"], flush=True)
-    Console(width=110).print(table(rows))
     if args.json:
-        record = {**describe(device), "weights": str(args.weights), "rows": rows}
+        record = {**describe(device), "weights": args.weights.name, "rows": rows}
         args.json.write_text(json.dumps(record, indent=1) + "\n")
+    Console(width=110).print(table(rows))
 
 
 def ways(weights: Path, device: str, compiles: bool) -> dict[str, Callable[[Any], Model]]:

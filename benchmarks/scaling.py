@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from scnet import bench
 from scnet.bench import Contender, Setting
@@ -30,6 +31,7 @@ from scnet.predict import pick_device
 from scnet.sources import image_files
 
 COLOUR = "#0072b2"
+IMAGES = 4  # that take turns
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def main() -> None:
     height, width = map(int, args.size.split("x"))
     base = Setting(
         models=(args.recipe,),
-        images=tuple(image_files(args.images)) if args.images else (),
+        images=tuple(image_files(args.images)[:IMAGES]) if args.images else (),
         size=(height, width),
         device=args.device,
         precision=args.precision,
@@ -118,12 +120,13 @@ def measure(panel: Panel, args: argparse.Namespace) -> dict[str, Any]:
                 if turn >= 0:
                     taken.append(value)
         memory = [
-            bench.peak_of(point.setting.models[0], point.setting, files[: bench.MOST])
+            bench.peak_of(point.setting.models[0], point.setting, files[: point.setting.batch])
             if args.memory
             else 0.0
             for point, (_, files) in zip(panel.points, ready, strict=True)
         ]
-    print(panel.title, [round(statistics.median(taken), 3) for taken in seconds], memory)
+    middle = [round(statistics.median(taken), 3) for taken in seconds]
+    print(panel.title, middle, memory, flush=True)
     return {
         "title": panel.title,
         "unit": panel.unit,
@@ -137,7 +140,7 @@ def prepare(point: Point, folder: Path) -> tuple[Contender, list[Path]]:
     """Return a model that is ready to run, and its images."""
     folder.mkdir()
     setting = point.setting
-    files = bench.prepare(replace(setting, rounds=bench.MOST), folder)
+    files = bench.prepare(replace(setting, rounds=IMAGES), folder)
     return bench.contender(setting.models[0], setting, pick_device(setting.device), files), files
 
 
@@ -164,8 +167,8 @@ def draw(record: dict[str, Any], file: Path) -> None:
         for row, (y, name) in enumerate(values):
             axes = grid[row][column]
             axes.plot(panel["x"], y, color=COLOUR, marker="o", markersize=4)
-            axes.set_ylim(bottom=0)
             axes.set_xlim(left=0)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=max(panel["x"]) >= 2))
             axes.grid(axis="y", color="#e5e5e5")
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_xlabel(panel["unit"] if row == rows - 1 else "")
@@ -174,6 +177,8 @@ def draw(record: dict[str, Any], file: Path) -> None:
         low, high = zip(*spread, strict=True)
         grid[0][column].fill_between(panel["x"], low, high, color=COLOUR, alpha=0.2, linewidth=0)
         grid[0][column].set_title(panel["title"], fontsize=10, loc="left")
+    for axes in grid[:, 0]:  # after all are drawn, as a row shares its scale
+        axes.set_ylim(bottom=0)
     figure.suptitle(f"{record['recipe']}, {record['device']}", fontsize=10, x=0.01, ha="left")
     figure.savefig(file, dpi=120)
 
