@@ -17,6 +17,7 @@ from PIL import Image
 from tests.model_cases import make_batch, make_detector
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from scnet import bench
 from scnet.model.compiled import compiled, padded_side
 from scnet.predict import Model
 
@@ -111,3 +112,20 @@ def test_generated_code_computes_the_same() -> None:
     torch.testing.assert_close(fast_rpn.deltas, rpn.deltas, atol=1e-5, rtol=1e-4)
     assert fast_scene.scene.context is not None
     torch.testing.assert_close(fast_scene.scene.context, scene.scene.context, atol=1e-5, rtol=1e-4)
+
+
+def test_a_benchmark_counts_operations_of_a_compiled_model(
+    counter: CompileCounterWithBackend,
+) -> None:
+    setting = bench.Setting(
+        models=("mask_rcnn_lite",),
+        size=(96, 160),
+        detections=5,
+        rounds=1,
+        compile=True,
+        memory=False,
+    )
+    model = bench.bench(setting)["models"][0]
+    assert counter.frame_count == 1
+    assert model["flops"] > 1e9
+    assert model["shares"]["backbone"] > 0
