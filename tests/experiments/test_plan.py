@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from scnet import recipes
-from scnet.cli import _parser, _settings, main
+from scnet.arguments import make_parser
+from scnet.cli import _settings, main
 from scnet.config import from_dict, override, to_dict
 from scnet.data.synthetic import generate
 from scnet.experiments import EXPERIMENTS, command
@@ -27,7 +28,7 @@ def test_every_planned_command_parses_to_the_planned_config(plan: Plan) -> None:
     for run in command.runs(plan):
         words = shlex.split(run.command(gpus=0))
         assert words[0] == "scnet"
-        options, rest = _parser().parse_known_args(words[1:])
+        options, rest = make_parser().parse_known_args(words[1:])
         given = override(recipes.find(options.recipe), _settings(rest))
         assert override(given, {"data": {"path": options.data}}) == run.config
         assert options.output == str(run.folder)
@@ -91,8 +92,9 @@ def test_dry_run_prints_the_plan_and_looks_at_the_data(
 
 
 def test_dry_run_prints_the_plan_before_it_misses_the_data(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # away from trainings that are finished
     monkeypatch.delenv("SCNET_DATA", raising=False)
     assert main(["experiment", "table2", "--dry-run"]) == 1
     said = capsys.readouterr()
