@@ -23,7 +23,7 @@ def show(record: Record, console: Console) -> None:
     console.print(f"{record['device']}; {record['versions']}; {spoken}", highlight=False)
     title = (
         f"image file to COCO results, {height} x {width}, batch {setting['batch']}, "
-        f"{setting['precision']}, {setting['rounds']} rounds"
+        f"{setting['precision']}{', compiled' * setting['compile']}, {setting['rounds']} rounds"
     )
     console.print(_times(record, title))
     if any(entry["shares"] for entry in record["models"]):
@@ -62,7 +62,7 @@ def plot(record: Record, file: Path) -> None:
     axes.set_yticks(range(len(models)), [entry["model"] for entry in models])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08 * longest)
-    axes.set_xlabel(f"seconds of a batch of {record['setting']['batch']}")
+    axes.set_xlabel(f"seconds of a batch of {record['setting']['batch']}{_uncompiled(record)}")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=150)
 
@@ -91,6 +91,10 @@ def grouped(entry: Record) -> list[float]:
         group = next((g for start, g in begins.items() if part.startswith(start)), "output")
         seconds[group] += taken
     return list(seconds.values())
+
+
+def _uncompiled(record: Record) -> str:
+    return ", not compiled" * record["setting"]["compile"]
 
 
 def _times(record: Record, title: str) -> Table:
@@ -125,7 +129,7 @@ def _times(record: Record, title: str) -> Table:
 
 def _shares(record: Record) -> Table:
     models = [entry for entry in record["models"] if entry["shares"]]
-    result = Table("part", title="where the time goes, per cent")
+    result = Table("part", title=f"where the time goes, per cent{_uncompiled(record)}")
     for entry in models:
         result.add_column(entry["model"], justify="right")
     for part in _parts(models):
