@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.model_cases import CLASSES, make_batch, make_detector, small
-from torch import Tensor
+from torch import Tensor, nn
 
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import MaskHead
@@ -160,6 +160,21 @@ def test_flow_reaches_the_first_mask_head_from_the_last_loss() -> None:
     plain = make_detector("cascade_mask_rcnn")
     plain.loss(make_batch((3, 2)))["mask3"].backward()
     assert next(plain.roi_heads.masks.heads[0].parameters()).grad is None
+
+
+@pytest.mark.parametrize(("relay", "passes"), [(False, 3), (True, 6)])
+@torch.no_grad()
+def test_prediction_runs_a_head_that_feeds_others_once(relay: bool, passes: int) -> None:
+    masks = make_detector("htc", model__mask__relay=relay).roi_heads.masks
+    features, labels = torch.randn(5, 16, 14, 14), torch.tensor([0, 2, 1, 1, 0])
+    hidden = {stage: torch.randn(5, 32) for stage in range(3)} if relay else {}
+    one_by_one = [masks(i, features, hidden.get(i), labels) for i in range(3)]
+    calls: list[nn.Module] = []
+    for head in masks.heads:
+        head.register_forward_hook(lambda module, given, out: calls.append(module))
+    together = masks.all_logits(features, hidden, labels)
+    assert len(calls) == passes  # a relay makes the branches' features differ
+    torch.testing.assert_close(together, one_by_one)
 
 
 def test_mask_loss_reaches_the_box_head_through_the_relay_alone() -> None:

@@ -21,9 +21,10 @@ def show(record: Record, console: Console) -> None:
         f"{name} {statistics.median(values) / 1e9:.0f} GFLOP/s" for name, values in rates.items()
     )
     console.print(f"{record['device']}; {record['versions']}; {spoken}", highlight=False)
+    form = f"{setting['precision']}, compiled" if setting["compile"] else setting["precision"]
     title = (
-        f"image file to COCO results, {height} x {width}, batch {setting['batch']}, "
-        f"{setting['precision']}{', compiled' * setting['compile']}, {setting['rounds']} rounds"
+        f"image file to COCO results, {height} x {width}, batch {setting['batch']}, {form}, "
+        f"{setting['rounds']} rounds"
     )
     console.print(_times(record, title))
     if any(entry["shares"] for entry in record["models"]):
@@ -94,7 +95,7 @@ def grouped(entry: Record) -> list[float]:
 
 
 def _uncompiled(record: Record) -> str:
-    return ", not compiled" * record["setting"]["compile"]
+    return ", not compiled" if record["setting"]["compile"] else ""
 
 
 def _times(record: Record, title: str) -> Table:

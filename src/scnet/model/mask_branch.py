@@ -6,7 +6,7 @@ boxes and their probabilities are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -122,6 +122,27 @@ class MaskBranches(nn.Module):
             for earlier in self.heads[:branch]:
                 feature = earlier(features, feature)
         return head.logits(head(features, feature), labels)
+
+    def all_logits(
+        self,
+        features: Float[Tensor, "R D s s"],
+        hidden: Mapping[int, Float[Tensor, "R hidden"]],
+        labels: Int[Tensor, "R"],
+    ) -> list[Float[Tensor, "R 1 S S"]]:
+        """Return what `forward` gives of every branch for the same RoIs; `hidden` is by stage.
+
+        Without relay all heads read the same feature, so what flows on is computed once.
+        """
+        if not self.config.flow or self.relays is not None:
+            return [
+                self(branch, features, hidden.get(stage), labels)
+                for branch, stage in enumerate(self.config.fed_by)
+            ]
+        logits, feature = [], None
+        for head in self.heads:
+            feature = head(features, feature)
+            logits.append(head.logits(feature, labels))
+        return logits
 
     def loss_name(self, branch: int) -> str:
         """Return a branch's loss name: `mask`, or `mask1`, `mask2` ... where there are several."""

@@ -122,12 +122,8 @@ class RoIHeads(nn.Module):
     ) -> Float[Tensor, "R S S"]:
         """Return the mask of each RoI's class, averaged over the branches."""
         pooled = features(rois, self.masks.side)
-        hidden = self._hidden(features, rois)
-        probabilities = [
-            self.masks(branch, pooled, hidden.get(stage), labels).sigmoid()
-            for branch, stage in enumerate(self.config.mask.fed_by)
-        ]
-        return torch.stack(probabilities).mean(0)[:, 0].float()
+        logits = self.masks.all_logits(pooled, self._hidden(features, rois), labels)
+        return torch.stack([x.sigmoid() for x in logits]).mean(0)[:, 0].float()
 
     def _cascade(
         self, features: RoIFeatures, proposals: Proposals, sizes: Int[Tensor, "B 2"]
