@@ -117,14 +117,13 @@ def bench(setting: Setting, report: Callable[[str], None] = lambda text: None) -
             # Compiled code has no parts to count or time: these are of the same model as it is.
             with torch.compiler.set_stance("force_eager"):
                 operations = count(run, files[:1])
+                if isinstance(run, Ours):
+                    entry.shares = shares(run, several, device)
             entry.flops = sum(operations.values())
             entry.floor = [
                 setting.batch * (operations["convolution"] / a + operations["matrix product"] / b)
                 for a, b in zip(*rates.flops.values(), strict=True)
             ]
-            if isinstance(run, Ours):
-                with torch.compiler.set_stance("force_eager"):
-                    entry.shares = shares(run, several, device)
     return {
         **describe(device),
         "setting": {**vars(setting), "images": len(setting.images)},
