@@ -121,7 +121,8 @@ class Trainer:
         self.sampler.start = self.step % self.sampler.steps
         self.model.train()
         stop = False
-        for pieces, waited in _timed(_in_steps(self.loader, self.share.pieces)):
+        steps = zip(*[iter(self.loader)] * self.share.pieces, strict=False)  # the pieces of each
+        for pieces, waited in _timed(steps):
             stop = self._step_and_log(pieces, waited, signals.wanted)
             if self.progress >= 1 or self.step % self.sampler.steps == 0:
                 break
@@ -328,16 +329,6 @@ class Trainer:
             self.accelerator.init_trackers("scnet", config=_flat(to_dict(config)))
 
 
-def _in_steps(loader: Any, pieces: int) -> Iterator[list[Batch]]:
-    """Yield the pieces of each step."""
-    waiting: list[Batch] = []
-    for batch in loader:
-        waiting.append(batch)
-        if len(waiting) == pieces:
-            yield waiting
-            waiting = []
-
-
 def _flat(values: Mapping[str, Any], start: str = "") -> dict[str, str]:
     """Return nested settings as `a.b: text`."""
     flat: dict[str, str] = {}
@@ -347,7 +338,7 @@ def _flat(values: Mapping[str, Any], start: str = "") -> dict[str, str]:
     return flat
 
 
-def _timed(steps: Iterator[list[Batch]]) -> Iterator[tuple[list[Batch], float]]:
+def _timed(steps: Iterator[Sequence[Batch]]) -> Iterator[tuple[Sequence[Batch], float]]:
     """Yield what each step needs, with the seconds that it was waited for."""
     start = time.perf_counter()
     for pieces in steps:
