@@ -52,9 +52,8 @@ class MaskCrops(NamedTuple):
     """
 
     pixels: UInt8[Tensor, "pixels"]  # 0 or 1, crop after crop and row after row
-    origin: Int[
-        Tensor, "G 2"
-    ]  # x and y, in the image, of the crop's first pixel; -1 where the margin is outside
+    # x and y, in the image, of the crop's first pixel; -1 where the margin is outside
+    origin: Int[Tensor, "G 2"]
     sizes: tuple[Size, ...]  # of each crop; known on the host, so nothing waits for the device
 
 
@@ -66,9 +65,8 @@ class Targets:
     labels: Int[Tensor, "G"]
     image: Int[Tensor, "G"]  # which image of the batch
     masks: MaskCrops
-    counts: tuple[
-        int, ...
-    ]  # objects in each image; known on the host, so nothing waits for the device
+    # objects in each image; known on the host, so nothing waits for the device
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -147,7 +145,6 @@ class Found(NamedTuple):
     boxes: Float[Tensor, "R 4"]
     scores: Float[Tensor, "R"]
     labels: Int[Tensor, "R"]
-    image: Int[
-        Tensor, "R"
-    ]  # which image of the batch; sorted, and by falling score within an image
+    # which image of the batch; sorted, and by falling score within an image
+    image: Int[Tensor, "R"]
     masks: Float[Tensor, "R S S"]  # probability of the mask on a grid laid over the box

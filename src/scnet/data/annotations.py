@@ -28,9 +28,8 @@ from scnet.types import Size
 class Annotation(NamedTuple):
     """One object of an image, in original pixels."""
 
-    box: tuple[
-        float, float, float, float
-    ]  # xyxy, cut at the image's border; zeros for a crowd region
+    # xyxy, cut at the image's border; zeros for a crowd region
+    box: tuple[float, float, float, float]
     label: int
     segmentation: Any  # polygons as arrays, or run lengths
     crowd: bool  # marks a region where nothing is learnt
