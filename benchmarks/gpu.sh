@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All that needs a GPU, in one go: equality with the CPU, prediction and training steps.
+# All that needs a GPU, in one go: equality with the CPU, prediction, training steps, and what the
+# ratio of speeds in the paper rests on.
 #
 #   SCNET_DATA=FOLDER benchmarks/gpu.sh results 'photos/*.jpg'
 #
@@ -37,3 +38,6 @@ done
 "$python" benchmarks/train_step.py --device "$device" --precision "$precision" \
   --batch $train_batches --sizes "$train_size" --rounds "$rounds" --compile \
   --models "torchvision mask_rcnn" $train_models --json "$out/train_step_$precision.json"
+
+"$python" benchmarks/as_released.py --device "$device" --size "$size" --rounds "$rounds" \
+  | tee "$out/as_released.txt"

@@ -76,13 +76,17 @@ def test_capturing_leaves_the_detector_as_it_was() -> None:
 def test_distances_leave_out_what_training_has_not() -> None:
     training = np.array([0.6, 0.8, 1.0])
     moved, is_gt = np.array([0.7, 0.3, 1.0]), np.array([False, False, True])
-    collected = Collected(training, moved, is_gt, np.array([0.1, 0.6, 0.8]))
+    inference, scores = np.array([0.1, 0.6, 0.8]), np.array([0.9, 0.4, 0.5])
+    collected = Collected(training, moved, is_gt, inference, scores)
     figures = measure(collected)
     assert figures["distance"] == pytest.approx(0.1)  # of 0.6 0.8 1.0 and 0.6 0.8
     assert figures["distance without ground-truth boxes"] == 0
     assert figures["distance, moved"] == pytest.approx(0.1)  # of 0.7 and 0.6 0.8
+    assert figures["distance, confident"] == pytest.approx(0.4 / 3)  # of 0.6 0.8 1.0 and 0.8
+    assert figures["distance without ground-truth boxes, confident"] == pytest.approx(0.1)
     assert figures["distance, all detections"] == pytest.approx((0.5 + 0.2 + 0.2) / 3)
     assert figures["samples"]["inference from 0.5"] == 2
+    assert figures["samples"]["inference from 0.5, confident"] == 1
     assert figures["below"]["inference"]["0.5"] == pytest.approx(1 / 3)
 
 
