@@ -46,20 +46,25 @@ def above_floor(entry: Record) -> float:
 def plot(record: Record, file: Path) -> None:
     """Draw where the time goes, a bar for each model."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     models = [entry for entry in record["models"] if entry["shares"]]
     longest = max(sum(entry["shares"].values()) for entry in models)
-    figure = Figure(figsize=(10, 1.2 + 0.6 * len(models)), layout="constrained")
+    figure = Figure(figsize=(10, 1.5 + 0.6 * len(models)), layout="constrained")
     axes = figure.subplots()
     for row, entry in enumerate(models):
         start = 0.0
         for (group, colour), seconds in zip(GROUPS.items(), grouped(entry), strict=True):
             axes.barh(row, seconds, left=start, color=colour, edgecolor="white", linewidth=0.6)
-            if seconds > 0.0095 * len(group) * longest:  # else the name would not fit
+            if seconds > 0.0105 * len(group) * longest:  # else only the legend names it
                 middle = start + seconds / 2
                 axes.text(middle, row, group, ha="center", va="center", fontsize=8)
             start += seconds
         axes.text(start + 0.01 * longest, row, f"{start:.2f} s", va="center", fontsize=8)
+    named = [Patch(color=colour, label=group) for group, colour in GROUPS.items()]
+    figure.legend(
+        handles=named, ncols=len(named), loc="outside upper left", frameon=False, fontsize=8
+    )
     axes.set_yticks(range(len(models)), [entry["model"] for entry in models])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08 * longest)
