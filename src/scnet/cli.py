@@ -2,12 +2,14 @@
 recipes | zoo | demo`.
 
 Progress goes to stderr, results to stdout. Exit status: 0 done, 1 the input is wrong or a check
-failed, 2 the command line is wrong, 130 interrupted. Heavy modules are imported by the command that
+failed, 2 the command line is wrong, 130 interrupted, 141 nobody reads the results any more, as in
+`scnet recipes | head`. Heavy modules are imported by the command that
 needs them.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -25,7 +27,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown argument {rest[0]}; see scnet {options.command} --help")
     try:
         options.settings = _settings(rest) if rest else {}
-        return int(options.run(options) or 0)
+        status = int(options.run(options) or 0)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # What is still in the buffer would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted", file=sys.stderr)
         return 130
