@@ -2,8 +2,8 @@
 
     python benchmarks/as_released.py [--size 800x1333] [--rounds 9] [--device auto]
 
-In MMDetection 2.x (`CascadeRoIHead.simple_test`), on which the paper's speeds were measured, every
-mask branch pools the detections anew, and where there are several the probabilities of all classes
+In MMDetection 2.x (`CascadeRoIHead.simple_test`), where the paper's code was released, every mask
+branch pools the detections anew, and where there are several the probabilities of all classes
 are copied to the host, averaged there by NumPy and copied back. SCNet has one branch, and needs
 none of it. Here all branches read what was pooled once, only each detection's class is computed,
 and the average stays on the device. Each model runs both ways, all taking turns in one process.

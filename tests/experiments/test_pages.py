@@ -110,6 +110,7 @@ def test_speed_takes_random_weights_and_the_trained_models_that_are_there(
     assert "| effective : naive sample consistency | 2.00 | 2.00 - 2.00 | 1.44 |" in text
     assert "## Trained on shapes, score from 0.001" in text
     assert "at 64 x 96" in text
+    assert "`. The measurements took" in text  # no seeds, as nothing was trained
     for objects in speed.OBJECTS:
         assert f"## Random weights, {objects} objects an image" in text
         assert (plan.folder / f"speed_{objects}.png").is_file()

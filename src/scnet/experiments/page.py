@@ -24,7 +24,7 @@ class Page:
     results: dict[str, Any]  # all figures, for JSON
     machines: tuple[str, ...]  # device and versions, each once
     commands: tuple[str, ...] = ()  # of the trainings
-    seconds: float = 0.0  # of all training steps
+    seconds: float = 0.0  # of all training steps; where nothing is trained, of the measurements
 
 
 def write(plan: Plan, page: Page) -> Path:
@@ -71,13 +71,14 @@ def portable(text: str) -> str:
 
 
 def _blocks(plan: Plan, page: Page) -> list[str]:
-    trained = f" Training steps took {duration(page.seconds)} in all." if page.seconds else ""
-    seeds = f"Size `{plan.size.name}`, {plan.seeds} seed{'s' * (plan.seeds > 1)}.{trained}"
+    seeds = f", {plan.seeds} seed{'s' * (plan.seeds > 1)}" if page.commands else ""
+    work = "Training steps" if page.commands else "The measurements"
+    took = f" {work} took {duration(page.seconds)} in all." if page.seconds else ""
     blocks = [
         f"# {page.title}",
         page.about,
         f"```sh\n{plan.command()}\n```",
-        f"{seeds} All figures are in [results.json](results.json).",
+        f"Size `{plan.size.name}`{seeds}.{took} All figures are in [results.json](results.json).",
         *(f"Machine: {machine}." for machine in page.machines),
         *page.body,
     ]

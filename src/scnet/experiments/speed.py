@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ TRAINED = {
 
 def run(plan: Plan, say: Say) -> Path:
     """Measure and return the page."""
+    start = time.perf_counter()
     size = plan.image_size or plan.size.image_size
     plan.folder.mkdir(parents=True, exist_ok=True)
     body: list[str] = []
@@ -63,7 +65,8 @@ def run(plan: Plan, say: Say) -> Path:
             if record is not None:
                 trained.append({"data": data.name, "threshold": threshold, "record": record})
                 body += _trained_section(data, threshold, record)
-    return page.write(plan, _page(size, body, records, trained))
+    seconds = time.perf_counter() - start
+    return page.write(plan, _page(size, body, records, trained, seconds))
 
 
 def _random(size: Size, objects: int, say: Say) -> Record:
@@ -182,7 +185,11 @@ def _shares(record: Record) -> str:
 
 
 def _page(
-    size: Size, body: Sequence[str], records: Sequence[Record], trained: Sequence[Record]
+    size: Size,
+    body: Sequence[str],
+    records: Sequence[Record],
+    trained: Sequence[Record],
+    seconds: float,
 ) -> Page:
     return Page(
         title="Speed: images a second",
@@ -194,6 +201,7 @@ def _page(
         body=(*body, _published()),
         results={"random": records, "trained": trained},
         machines=(f"{records[0]['device']}; {records[0]['versions']}",),
+        seconds=seconds,
     )
 
 
