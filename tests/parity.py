@@ -10,6 +10,7 @@ for a user, but for the choice of samples in training: the reference made it wit
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import sys
@@ -30,6 +31,8 @@ from scnet.model.box_stage import SIDE, BoxOutput
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures, SceneOutput
 from scnet.model.rpn import RPNOutput
+from scnet.model.sampling import pad_targets
+from scnet.ops import boxes as box_ops
 from scnet.ops.masks import crop, join_crops
 from scnet.types import IGNORE, Batch, Found, ImageInfo, Losses, Proposals, RoIs, Size, Targets
 
@@ -45,8 +48,17 @@ SCORES = 1e-5  # of the same boxes
 FINAL_SCORES = 3e-5
 MASKS = 1e-4  # share of the pixels
 TIES = 0.03  # share of the places; see `settle_ties`
+# Proposals are exchanged for each other where their scores are this close. Kernels of other
+# processors round so that they are off by half of it; neighbours are 1e-3 apart as a rule, but
+# one in twelve within 2e-6.
+TIED = 1e-5
+PROPOSAL_TIES = 0.1  # share of the places; see `settle_proposals`
+KINKS = 0.02  # share of the quantities; see `_gradient_rows`
+VARIANTS = 8
+ROUNDING = 2e-7  # of a float32 number
 
 Reference = Mapping[str, Any]  # what the reference computed, by name
+Gradients = Mapping[str, Tensor]  # by the reference's names
 
 
 class Pair(NamedTuple):
@@ -160,12 +172,16 @@ class Trace(NamedTuple):
 def inference(detector: Detector, theirs: Reference) -> list[Row]:
     """Compare a test case, from the pyramid to the masks on the image."""
     batch = inference_batch(detector, theirs)
-    trace = run(detector, batch)
-    found, moved = settle_ties(detector.detect(batch), trace, theirs["mask.rois"][:, 1:])
+    goals = _each(theirs["proposals"], "bboxes")
+    trace, settled = run(detector, batch, goals)
+    # Ties are settled, so that every box behind is compared with the one that it came from.
+    found = detector.roi_heads.predict(trace.scene.scene, trace.proposals, batch.sizes)
+    found, moved = settle_ties(found, trace, theirs["mask.rois"][:, 1:])
     again = detector.roi_heads.mask_probabilities(trace.features, _rois(found), found.labels)
     found = found._replace(masks=torch.where(moved[:, None, None], again, found.masks))
     return [
         *_image_rows(trace, theirs),
+        *_proposal_rows(trace.proposals, settled, goals),
         *_box_rows(detector, trace, theirs),
         *_mask_rows(detector, trace, found, theirs),
         *_final_rows(detector, detector.place(found, batch), theirs),
@@ -181,12 +197,16 @@ def inference_batch(detector: Detector, theirs: Reference) -> Batch:
     return Batch(_pixels(detector, theirs["inputs"]), sizes, info)
 
 
-def run(detector: Detector, batch: Batch) -> Trace:
-    """Compute what `Detector.detect` does, and keep it."""
+def run(detector: Detector, batch: Batch, goals: Sequence[Tensor]) -> tuple[Trace, Tensor]:
+    """Compute what `Detector.detect` does on the reference's proposals, and keep it.
+
+    Also return which proposals were exchanged to be the reference's.
+    """
     heads = detector.roi_heads
     pyramid = detector.fpn(detector.backbone(detector.normalise(batch.images, batch.sizes)))
     rpn, scene = detector.rpn(pyramid), detector.branches(pyramid)
     proposals = detector.rpn.proposals(rpn, batch.sizes, training=False)
+    proposals, moved = settle_proposals(proposals, candidates(detector, rpn, batch), goals)
     features = heads.features(scene.scene)
     image, column = proposals.valid.nonzero(as_tuple=True)
     rois = RoIs(proposals.boxes[image, column], image)
@@ -198,7 +218,50 @@ def run(detector: Detector, batch: Batch) -> Trace:
     boxes = heads.stages[-1].boxes(last.out, last.rois, batch.sizes)
     scores = _mean_scores([stage.out.logits for stage in stages])
     boxes = boxes.expand(-1, scores.shape[1], 4)
-    return Trace(pyramid, rpn, proposals, scene, features, stages, boxes, scores)
+    return Trace(pyramid, rpn, proposals, scene, features, stages, boxes, scores), moved
+
+
+class Candidates(NamedTuple):
+    """The boxes of all anchors, before NMS."""
+
+    boxes: Tensor  # (B, A, 4)
+    scores: Tensor  # (B, A)
+
+
+def candidates(detector: Detector, rpn: RPNOutput, batch: Batch) -> Candidates:
+    """Return what proposals are chosen from."""
+    anchors = rpn.anchors.expand_as(rpn.deltas)
+    boxes = box_ops.clip(box_ops.decode(anchors, rpn.deltas), batch.sizes[:, None])
+    return Candidates(boxes, rpn.logits.sigmoid())
+
+
+def settle_proposals(
+    proposals: Proposals, among: Candidates, goals: Sequence[Tensor | Mapping[int, Tensor]]
+) -> tuple[Proposals, Tensor]:
+    """Exchange proposals for the reference's where their scores are tied; say where.
+
+    Dozens of neighbours have scores that are equal but for rounding, so which of them is first, or
+    suppresses the other, is decided by the processor. `goals` are the reference's boxes of each
+    image, all of them or those that are known by their place.
+    """
+    boxes, moved = proposals.boxes.clone(), torch.zeros_like(proposals.valid)
+    for image, wanted in enumerate(goals):
+        known = dict(enumerate(wanted)) if isinstance(wanted, Tensor) else wanted
+        pool, scores = among.boxes[image], among.scores[image]
+        for place, goal in known.items():
+            if place >= boxes.shape[1] or _are_same(boxes[image, place], goal):
+                continue
+            mine = scores[_are_same(pool, boxes[image, place])]
+            theirs = _are_same(pool, goal)
+            gaps = (scores[theirs][:, None] - mine).abs()
+            if gaps.numel() and gaps.min() <= TIED:
+                boxes[image, place] = pool[theirs][gaps.amin(1).argmin()]
+                moved[image, place] = True
+    return proposals._replace(boxes=boxes), moved
+
+
+def _are_same(boxes: Tensor, box: Tensor) -> Tensor:
+    return (boxes - box).abs().amax(-1) <= PIXELS
 
 
 def settle_ties(found: Found, trace: Trace, goals: Tensor) -> tuple[Found, Tensor]:
@@ -228,12 +291,10 @@ def _image_rows(trace: Trace, theirs: Reference) -> list[Row]:
     # The reference has channels first: three anchors at a place, four deltas for each.
     logits = [x.permute(0, 2, 3, 1).flatten(1) for x in theirs["rpn_raw"][0]]
     deltas = [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in theirs["rpn_raw"][1]]
-    proposals = [boxes[valid] for boxes, valid in zip(*trace.proposals, strict=True)]
     rows = [
         row("pyramid", _numbered("P", trace.pyramid, theirs["fpn"], 2)),
         row("RPN logits", _numbered("P", trace.rpn.logits.split(counts, 1), logits, 2)),
         row("RPN deltas", _numbered("P", trace.rpn.deltas.split(counts, 1), deltas, 2)),
-        row("proposals", _numbered("image ", proposals, _each(theirs["proposals"], "bboxes"))),
     ]
     if "semantic" in theirs:
         logits, embedding = theirs["semantic"]
@@ -244,6 +305,13 @@ def _image_rows(trace: Trace, theirs: Reference) -> list[Row]:
         rows.append(row("context logits", [Pair("all", scene.context_logits, logits)]))
         rows.append(row("context feature", [Pair("all", scene.scene.context, pooled.flatten(1))]))
     return rows
+
+
+def _proposal_rows(proposals: Proposals, moved: Tensor, goals: Sequence[Tensor]) -> Iterable[Row]:
+    boxes = [boxes[valid] for boxes, valid in zip(*proposals, strict=True)]
+    share = float(moved.sum() / proposals.valid.sum())
+    yield row("proposals", _numbered("image ", boxes, goals))
+    yield Row("proposals that a tie moved", share, "all", PROPOSAL_TIES)
 
 
 def _box_rows(detector: Detector, trace: Trace, theirs: Reference) -> list[Row]:
@@ -328,17 +396,62 @@ def training(detector: Detector, theirs: Reference) -> list[Row]:
     """Compare a training step: samples, losses and gradients."""
     choose, mode = EvenChoice(), detector.training
     detector.train()
-    detector.zero_grad()
-    losses = detector.loss(training_batch(detector, theirs), choose)
-    torch.stack(list(losses.values())).sum().backward()
+    losses, moved, gradients = training_step(detector, theirs, choose)
     rows = [
         _sample_row(choose, theirs),
         *_loss_rows(losses, theirs),
-        *_gradient_rows(detector, theirs),
+        *_gradient_rows(detector, gradients, theirs),
+        Row("proposals that a tie moved", float(moved.double().mean()), "all", PROPOSAL_TIES),
     ]
-    detector.zero_grad()
     detector.train(mode)
     return rows
+
+
+def training_step(
+    detector: Detector, theirs: Reference, choose: EvenChoice
+) -> tuple[Losses, Tensor, Gradients]:
+    """Return losses, which proposals a tie moved, and gradients by the reference's names."""
+    detector.zero_grad()
+    losses, moved = training_losses(detector, theirs, choose)
+    torch.stack(list(losses.values())).sum().backward()
+    parameters = dict(detector.named_parameters())
+    ours = {name: parameters[our_name(name) or ""] for name in theirs["grad_norm_param"]}
+    gradients = {n: torch.zeros_like(x) if x.grad is None else x.grad for n, x in ours.items()}
+    detector.zero_grad()
+    return losses, moved, gradients
+
+
+def training_losses(
+    detector: Detector, theirs: Reference, choose: EvenChoice
+) -> tuple[Losses, Tensor]:
+    """Compute what `Detector.loss` does on the reference's proposals, as far as those are known.
+
+    Also return which proposals were exchanged to be the reference's.
+    """
+    batch = training_batch(detector, theirs)
+    assert batch.targets is not None
+    truth = pad_targets(batch.targets)
+    rpn, scene = detector.dense(batch.images, batch.sizes)
+    losses = detector.rpn.loss(rpn, batch.sizes, truth, choose)
+    losses |= detector.branches.loss(scene, batch.semantic, batch.targets)
+    proposals = detector.rpn.proposals(rpn, batch.sizes, training=True)
+    with torch.no_grad():
+        among = candidates(detector, rpn, batch)
+        proposals, moved = settle_proposals(proposals, among, _known_proposals(batch, theirs))
+    heads = detector.roi_heads
+    losses |= heads.loss(scene.scene, proposals, batch.sizes, batch.targets, truth, choose)
+    return losses, moved
+
+
+def _known_proposals(batch: Batch, theirs: Reference) -> list[dict[int, Tensor]]:
+    """Return the proposals that the reference took for its first box stage, by their place."""
+    images = len(batch.info)
+    known = []
+    for image, pick in enumerate(theirs["picks"][images : 2 * images]):  # the RPN's come first
+        place = torch.cat([pick["pos_inds"], pick["neg_inds"]]) - batch.targets.counts[image]
+        rows = zip(place.tolist(), pick["priors"], strict=True)
+        known.append({i: box for i, box in rows if i >= 0})  # ground truth comes first
+    return known
 
 
 def training_batch(detector: Detector, theirs: Reference) -> Batch:
@@ -403,31 +516,64 @@ def _loss_rows(losses: Losses, theirs: Reference) -> list[Row]:
     return [*rows, row("sum of losses", [Pair("all", total, torch.tensor(theirs["total"]))])]
 
 
-def _gradient_rows(detector: Detector, theirs: Reference) -> list[Row]:
+def _gradient_rows(detector: Detector, gradients: Gradients, theirs: Reference) -> Iterable[Row]:
+    """Compare gradients; those of a parameter with a kink by the nearest of some variants.
+
+    A gradient jumps where the input of a ReLU is zero but for rounding, and which side of it the
+    reference computed was decided by its processor. So what is off is compared once more with the
+    gradients of weights that differ in their last digit.
+    """
     norms, parameters = theirs["grad_norm_param"], dict(detector.named_parameters())
-    ours = {name: parameters[our_name(name) or ""] for name in norms}
     frozen = [
-        Pair(name, torch.tensor(not x.requires_grad), torch.tensor(norms[name] == "frozen"))
-        for name, x in ours.items()
-    ]
-    gradients = {n: torch.zeros_like(x) if x.grad is None else x.grad for n, x in ours.items()}
-    whole = [Pair(name, gradients[name], x) for name, x in theirs["grads_small"].items()]
-    single = [
-        Pair(name, gradients[name].norm(), torch.tensor(norm))
+        Pair(
+            name,
+            torch.tensor(not parameters[our_name(name) or ""].requires_grad),
+            torch.tensor(norm == "frozen"),
+        )
         for name, norm in norms.items()
-        if norm != "frozen"
     ]
-    parts = []
+    yield row("frozen parameters, share", frozen, 0.0, share)
+    compared, kinks = _gradient_pairs(gradients, theirs), set()
+    for variant in _variants(detector) if _off(compared) else ():
+        again = _gradient_pairs(training_step(variant, theirs, EvenChoice())[2], theirs)
+        for place in _off(compared):
+            if relative(again[place].ours, again[place].theirs) <= GRADIENTS:
+                compared[place] = again[place]
+                kinks.add(place)
+        if not _off(compared):
+            break
+    for quantity in ("gradient norm of a part", "gradient norm", "gradient"):
+        pairs = [pair for (of, _), pair in compared.items() if of == quantity]
+        yield row(quantity, pairs, GRADIENTS)
+    yield Row("gradients that a kink moved", len(kinks) / len(compared), "all", KINKS)
+
+
+def _gradient_pairs(gradients: Gradients, theirs: Reference) -> dict[tuple[str, str], Pair]:
+    """Return what is compared of gradients, by quantity and name."""
+    pairs = {("gradient", n): Pair(n, gradients[n], x) for n, x in theirs["grads_small"].items()}
+    for name, norm in theirs["grad_norm_param"].items():
+        if norm != "frozen":
+            goal = torch.tensor(norm)
+            pairs["gradient norm", name] = Pair(name, gradients[name].norm(), goal)
     for part, norm in theirs["grad_norm_group"].items():
         start = "" if part == "TOTAL" else f"{part}."
         of_part = [x.flatten() for name, x in gradients.items() if name.startswith(start)]
-        parts.append(Pair(part, torch.cat(of_part).norm(), torch.tensor(norm)))
-    return [
-        row("frozen parameters, share", frozen, 0.0, share),
-        row("gradient norm of a part", parts, GRADIENTS),
-        row("gradient norm", single, GRADIENTS),
-        row("gradient", whole, GRADIENTS),
-    ]
+        pair = Pair(part, torch.cat(of_part).norm(), torch.tensor(norm))
+        pairs["gradient norm of a part", part] = pair
+    return pairs
+
+
+def _off(pairs: Mapping[tuple[str, str], Pair]) -> list[tuple[str, str]]:
+    return [place for place, x in pairs.items() if not relative(x.ours, x.theirs) <= GRADIENTS]
+
+
+def _variants(detector: Detector) -> Iterable[Detector]:
+    """Yield copies of a detector whose weights differ in the last digit of a float."""
+    for seed in range(VARIANTS):
+        variant, random = copy.deepcopy(detector), torch.Generator().manual_seed(seed)
+        for x in variant.parameters():
+            x.data *= 1 + ROUNDING * (2 * torch.rand(x.shape, generator=random) - 1)
+        yield variant
 
 
 # What the reference stored, and ours in the same form

@@ -10,6 +10,8 @@ import pytest
 import torch
 from tests import parity
 
+from scnet.types import Proposals
+
 
 def failed(rows: Sequence[parity.Row]) -> set[str]:
     return {row.quantity for row in rows if not row.ok}
@@ -68,6 +70,34 @@ def test_detections_in_another_order_fail(reference_dir: Path) -> None:
     ]
     rows = parity.compare(parity.load(reference_dir, "mask_rcnn"), theirs)
     assert failed(rows) == {"final boxes, pixels", "final scores"}
+
+
+def test_proposals_that_change_places_without_a_tie_fail(reference_dir: Path) -> None:
+    theirs = dict(parity.read(reference_dir, "mask_rcnn", "test_img0"))
+    (ours,) = theirs["proposals"]
+    gaps = ours["scores"][:-1] - ours["scores"][1:]
+    place = int((gaps > 10 * parity.TIED).nonzero()[-1])
+    order = torch.arange(len(ours["scores"]))
+    order[[place, place + 1]] = order[[place + 1, place]]
+    theirs["proposals"] = [{**ours, "bboxes": ours["bboxes"][order]}]
+    rows = parity.compare(parity.load(reference_dir, "mask_rcnn"), theirs)
+    assert failed(rows) == {"proposals"}
+
+
+def test_proposals_are_exchanged_where_scores_are_tied_and_nowhere_else() -> None:
+    boxes = torch.arange(4.0)[:, None] * 10 + torch.tensor([0.0, 0, 5, 5])
+    scores = torch.tensor([0.9, 0.5, 0.5 - parity.TIED / 2, 0.1])
+    ours = Proposals(boxes[None, :3], torch.ones(1, 3, dtype=torch.bool))
+    among = parity.Candidates(boxes[None], scores[None])
+
+    def settle(order: list[int]) -> tuple[list[int], list[bool]]:
+        settled, moved = parity.settle_proposals(ours, among, [boxes[order]])
+        return (settled.boxes[0, :, 0] / 10).int().tolist(), moved[0].tolist()
+
+    assert settle([0, 1, 2]) == ([0, 1, 2], [False] * 3)
+    assert settle([0, 2, 1]) == ([0, 2, 1], [False, True, True])
+    assert settle([1, 0, 2]) == ([0, 1, 2], [False] * 3)
+    assert settle([0, 1, 3]) == ([0, 1, 2], [False] * 3)
 
 
 def test_other_shapes_and_numbers_that_are_not_finite_are_infinitely_far() -> None:
