@@ -29,7 +29,7 @@ from scnet.bench import Ours, Setting, batch_of, contender, prepare
 from scnet.bench.machine import describe, timed
 from scnet.model.features import RoIFeatures
 from scnet.model.roi_heads import RoIHeads
-from scnet.predict import pick_device
+from scnet.runtime.device import pick_device
 from scnet.types import RoIs
 
 CASCADE, SCNET = "cascade_mask_rcnn_semantic", "scnet"

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from scnet.evaluation.scoring import score
 from scnet.ops import rle
 from scnet.ops.placing import run_lengths
-from scnet.scoring import score
 
 SIZE, CLASSES = (480, 640), 80
 KINDS = ("bbox", "segm")

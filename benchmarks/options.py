@@ -19,11 +19,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from scnet import checkpoint
 from scnet.bench.machine import describe, timed
-from scnet.evaluation import evaluate
-from scnet.predict import Model, pick_device
-from scnet.sources import image_files
+from scnet.evaluation.run import evaluate
+from scnet.inference.model import Model
+from scnet.inference.sources import image_files
+from scnet.runtime.device import pick_device
+from scnet.weights import checkpoint
 
 IMAGES = 24  # that are timed
 

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scnet.bench.machine import processor
-from scnet.ops.memory import peak_memory
 from scnet.ops.placing import paste, run_lengths
 from scnet.ops.rle import RLE, encode
+from scnet.runtime.memory import peak_memory
 from scnet.types import Size
 
 

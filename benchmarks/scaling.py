@@ -27,8 +27,8 @@ from matplotlib.ticker import MaxNLocator
 from scnet import bench
 from scnet.bench import Contender, Setting
 from scnet.bench.machine import describe, timed
-from scnet.predict import pick_device
-from scnet.sources import image_files
+from scnet.inference.sources import image_files
+from scnet.runtime.device import pick_device
 
 COLOUR = "#0072b2"
 IMAGES = 4  # that take turns

@@ -44,7 +44,7 @@ from scnet.data.semantic import paint
 from scnet.data.transforms import Objects, Sample
 from scnet.model.detector import Detector
 from scnet.ops.masks import crop_segmentation
-from scnet.ops.memory import keep_freed, peak_memory, release_freed
+from scnet.runtime.memory import keep_freed, peak_memory, release_freed
 from scnet.training.optim import make_optimizer
 from scnet.types import Batch, ImageInfo, Size
 

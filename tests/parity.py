@@ -24,9 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from scnet import convert
-from scnet.convert.names import our_name
-from scnet.detections import Detections
+from scnet.inference.detections import Detections
+from scnet.inference.place import place as placed
 from scnet.model.box_stage import SIDE, BoxOutput
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures, SceneOutput
@@ -35,6 +34,8 @@ from scnet.model.sampling import pad_targets
 from scnet.ops import boxes as box_ops
 from scnet.ops.masks import crop, join_crops
 from scnet.types import IGNORE, Batch, Found, ImageInfo, Losses, Proposals, RoIs, Size, Targets
+from scnet.weights.foreign.mmdet import convert
+from scnet.weights.foreign.mmdet.names import our_name
 
 MODELS = ("mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")
 CASES = ("test_img0", "test_batch", "train")
@@ -179,12 +180,13 @@ def inference(detector: Detector, theirs: Reference) -> list[Row]:
     found, moved = settle_ties(found, trace, theirs["mask.rois"][:, 1:])
     again = detector.roi_heads.mask_probabilities(trace.features, _rois(found), found.labels)
     found = found._replace(masks=torch.where(moved[:, None, None], again, found.masks))
+    ours = placed(found, batch, detector.classes, detector.category_ids)
     return [
         *_image_rows(trace, theirs),
         *_proposal_rows(trace.proposals, settled, goals),
         *_box_rows(detector, trace, theirs),
         *_mask_rows(detector, trace, found, theirs),
-        *_final_rows(detector, detector.place(found, batch), theirs),
+        *_final_rows(detector, ours, theirs),
         Row("places that a tie decided", float(moved.double().mean()), "all", TIES),
     ]
 

@@ -13,9 +13,9 @@ from scnet.bench import PEER, Setting, _random, bench, contender, prepare
 from scnet.bench.peer import Peer
 from scnet.bench.report import above_floor, ratios
 from scnet.bench.stopwatch import Stopwatch
-from scnet.cli import main
-from scnet.data.synthetic import generate
-from scnet.predict import Model
+from scnet.cli.main import main
+from scnet.data.synthetic.scene import generate
+from scnet.inference.model import Model
 
 SMALL = Setting(("mask_rcnn_lite", PEER), size=(96, 160), rounds=2, warmup=0, memory=False)
 
@@ -110,7 +110,7 @@ def test_an_unknown_model_is_explained(capsys: pytest.CaptureFixture[str]) -> No
 def test_weights_are_measured_too(photos: tuple[Path, ...], tmp_path: Path) -> None:
     from tests.model_cases import make_detector
 
-    from scnet import checkpoint
+    from scnet.weights import checkpoint
 
     checkpoint.save(tmp_path / "last", make_detector("scnet"))
     name = str(tmp_path / "last")

@@ -13,35 +13,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scnet import recipes, zoo
-    from scnet.checkpoint import CheckpointError
+    from scnet import recipes
     from scnet.config import Config
     from scnet.data.images import DataError
-    from scnet.detections import Detections
-    from scnet.evaluation import evaluate
+    from scnet.evaluation.run import evaluate
+    from scnet.inference.detections import Detections
+    from scnet.inference.model import Model, load
     from scnet.model.detector import Detector
-    from scnet.predict import Model, build, load
     from scnet.settings import ConfigError
     from scnet.training.run import resume, train
-    from scnet.zoo import ZooError
+    from scnet.weights import zoo
+    from scnet.weights.checkpoint import CheckpointError
+    from scnet.weights.load import build
+    from scnet.weights.zoo import ZooError
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CheckpointError": "scnet.checkpoint",
+    "CheckpointError": "scnet.weights.checkpoint",
     "Config": "scnet.config",
     "ConfigError": "scnet.settings",
     "DataError": "scnet.data.images",
-    "Detections": "scnet.detections",
+    "Detections": "scnet.inference.detections",
     "Detector": "scnet.model.detector",
-    "Model": "scnet.predict",
-    "ZooError": "scnet.zoo",
-    "build": "scnet.predict",
-    "evaluate": "scnet.evaluation",
-    "load": "scnet.predict",
+    "Model": "scnet.inference.model",
+    "ZooError": "scnet.weights.zoo",
+    "build": "scnet.weights.load",
+    "evaluate": "scnet.evaluation.run",
+    "load": "scnet.inference.model",
     "resume": "scnet.training.run",
     "train": "scnet.training.run",
 }
+
+_MODULES = {"recipes": "scnet.recipes", "zoo": "scnet.weights.zoo"}
 
 __all__ = [
     "CheckpointError",
@@ -63,8 +67,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("recipes", "zoo"):
-        return import_module(f"scnet.{name}")
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'scnet' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,6 +1,6 @@
 """`python -m scnet`, and what `torchrun -m scnet` starts."""
 
-from scnet.cli import run
+from scnet.cli.main import run
 
 if __name__ == "__main__":
     run()

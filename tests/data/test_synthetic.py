@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scnet.data.relief import OTHERS, Light, sprite
-from scnet.data.synthetic import CLASSES, SMALLEST, generate, scene
+from scnet.data.synthetic.relief import OTHERS, Light, sprite
+from scnet.data.synthetic.scene import CLASSES, SMALLEST, generate, scene
 from scnet.ops.rle import decode
 
 LIGHT = Light(azimuth=np.pi, elevation=0.8, ambient=0.3, gloss=0.2)

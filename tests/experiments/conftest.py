@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tests.quick import QUICK
 
-from scnet.cli import main
-from scnet.data.synthetic import generate
+from scnet.cli.main import main
+from scnet.data.synthetic.scene import generate
 from scnet.experiments import figure1, figure6, runs, tabulate
 from scnet.experiments.plan import Plan, Size
 from scnet.settings import merge

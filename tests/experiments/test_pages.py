@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 from tests.experiments.conftest import MakePlan
 
-from scnet import checkpoint
 from scnet.bench import Setting
 from scnet.experiments import command, page, speed
 from scnet.experiments.page import Page, markdown, with_spread
 from scnet.experiments.plan import Plan
 from scnet.experiments.statistics import Spread
+from scnet.weights import checkpoint
 
 
 def results(plan: Plan) -> dict:

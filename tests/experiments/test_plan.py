@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from scnet import recipes
-from scnet.arguments import make_parser
-from scnet.cli import _settings, main
+from scnet.cli.arguments import make_parser
+from scnet.cli.main import _settings, main
 from scnet.config import from_dict, override, to_dict
-from scnet.data.synthetic import generate
+from scnet.data.synthetic.scene import generate
 from scnet.experiments import EXPERIMENTS, command
 from scnet.experiments.plan import PAPER, SIZES, SMALL, Plan, Run
 

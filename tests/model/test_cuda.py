@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.model_cases import make_batch, make_detector
 
+from scnet.inference.place import place
 from scnet.model.detector import Detector
 from scnet.types import Batch
 
@@ -46,7 +47,9 @@ def test_predictions_are_those_of_the_cpu(name: str) -> None:
     torch.testing.assert_close(found_gpu.scores.cpu(), found.scores, atol=1e-3, rtol=0)
     torch.testing.assert_close(found_gpu.boxes.cpu(), found.boxes, atol=1e-2, rtol=0)
     torch.testing.assert_close(found_gpu.masks.cpu(), found.masks, atol=1e-3, rtol=0)
-    places, places_gpu = cpu.place(found, batch), gpu.place(found_gpu, on_gpu)
+    places, places_gpu = (
+        place(f, b, cpu.classes, cpu.category_ids) for f, b in ((found, batch), (found_gpu, on_gpu))
+    )
     assert [len(one) for one in places] == [len(one) for one in places_gpu]
 
 

@@ -9,7 +9,7 @@ import torch
 from tests.model_cases import make_batch, make_detector
 from torch import Tensor
 
-from scnet.ops import conv
+from scnet.model import conv
 
 
 def gradients(monkeypatch: pytest.MonkeyPatch, copying: bool) -> dict[str, Tensor]:

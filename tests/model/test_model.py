@@ -7,6 +7,7 @@ import torch
 from tests.model_cases import CLASSES, make_batch, make_detector, small
 from torch import Tensor, nn
 
+from scnet.inference.place import place
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import MaskHead
 from scnet.model.rpn import make_anchors
@@ -241,7 +242,7 @@ def test_detections_scale_back_to_the_original_image() -> None:
         torch.zeros(1, dtype=torch.long),
         torch.ones(1, 28, 28),
     )
-    placed = detector.place(found, replace(batch, info=info))[0]
+    placed = place(found, replace(batch, info=info), detector.classes, detector.category_ids)[0]
     assert placed.boxes.tolist() == [[20, 40, 100, 120]]
     assert placed.size == (192, 256)
     assert placed.masks()[0].nonzero().amin(0).tolist() == [40, 20]

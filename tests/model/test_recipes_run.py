@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from scnet import recipes
 from scnet.config import BackboneConfig, from_dict, to_dict
-from scnet.detections import Detections
+from scnet.inference.detections import Detections
 from scnet.model.detector import Detector
 from scnet.settings import ConfigError
 from scnet.types import IGNORE, Losses, Proposals

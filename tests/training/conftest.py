@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.quick import QUICK
 
-from scnet.data.synthetic import generate
+from scnet.data.synthetic.scene import generate
 
 
 @pytest.fixture(scope="session")

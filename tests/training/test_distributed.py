@@ -40,7 +40,7 @@ def losses(folder: Path) -> list[dict[str, float]]:
 @pytest.fixture(scope="module")
 def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images of several sizes, two in three of them without objects."""
-    from scnet.data.synthetic import generate
+    from scnet.data.synthetic.scene import generate
 
     data = generate(tmp_path_factory.mktemp("sparse") / "data", train=12, val=2, size=(96, 128))
     file = data / "annotations" / "instances_train.json"

@@ -20,9 +20,7 @@ from safetensors.torch import load_file
 from tests.model_cases import make_detector
 
 import scnet
-from scnet import checkpoint
-from scnet.checkpoint import CheckpointError
-from scnet.data.synthetic import generate
+from scnet.data.synthetic.scene import generate
 from scnet.model.detector import Detector
 from scnet.settings import ConfigError, merge
 from scnet.training import loop
@@ -31,6 +29,8 @@ from scnet.training.guards import TrainingError
 from scnet.training.log import Log
 from scnet.training.loop import Trainer
 from scnet.training.run import resume, train
+from scnet.weights import checkpoint
+from scnet.weights.checkpoint import CheckpointError
 
 FEW = {
     "model": {"rpn": {"before_nms_train": 50, "after_nms_train": 30}},

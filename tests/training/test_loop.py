@@ -101,7 +101,7 @@ def add_stuff_maps(data: Path) -> None:
 def test_the_semantic_branch_learns_from_maps_from_masks_or_is_off(
     semantic: str, classes: int | None, quick: dict[str, Any], tmp_path: Path
 ) -> None:
-    from scnet.data.synthetic import generate
+    from scnet.data.synthetic.scene import generate
 
     data = generate(tmp_path / "shapes", train=4, val=2, size=(128, 128))
     if semantic == "maps":

@@ -24,9 +24,10 @@ from scnet.bench.machine import Rates, describe, timed
 from scnet.bench.stopwatch import Stopwatch
 from scnet.config import override
 from scnet.data.images import read_image
+from scnet.inference.model import Model, Precision, load
 from scnet.model.detector import Detector
-from scnet.ops.memory import keep_freed, peak_memory, release_freed
-from scnet.predict import Model, Precision, load, pick_device
+from scnet.runtime.device import pick_device
+from scnet.runtime.memory import keep_freed, peak_memory, release_freed
 from scnet.types import Size
 
 # A model, from image files to the COCO results of each.
@@ -296,7 +297,7 @@ def _threshold(
 
 def _generated() -> Image.Image:
     """Return an image with objects, for those who have none at hand."""
-    from scnet.data.synthetic import generate
+    from scnet.data.synthetic.scene import generate
 
     with tempfile.TemporaryDirectory() as folder:
         data = generate(Path(folder) / "data", train=1, val=1, size=(480, 800))

@@ -15,8 +15,8 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.transforms.functional import pil_to_tensor
 
+from scnet.inference.model import AUTOCAST, Precision
 from scnet.model.detector import Detector
-from scnet.predict import AUTOCAST, Precision
 
 
 class Peer:

@@ -24,18 +24,18 @@ from torch import Tensor
 from scnet.config import Config, DataConfig, replace_at
 from scnet.data.coco import load_dataset
 from scnet.data.loader import train_loader
-from scnet.evaluation import detect_dataset, truth_as_detections
+from scnet.evaluation.run import detect_dataset, truth_as_detections
 from scnet.experiments import page, plots
 from scnet.experiments.page import Page, markdown, with_spread
 from scnet.experiments.plan import Plan, Run
 from scnet.experiments.runs import Outcome, finish
 from scnet.experiments.statistics import earth_movers, paired, share_below, spread
 from scnet.experiments.tabulate import machines
+from scnet.inference.model import Model, load
 from scnet.model.box_stage import SIDE
 from scnet.model.detector import Detector
 from scnet.model.sampling import RandomChoice
 from scnet.ops import boxes as box_ops
-from scnet.predict import Model, load
 from scnet.training.run import load_train_set
 from scnet.types import Losses, RoIs, Samples, Targets
 

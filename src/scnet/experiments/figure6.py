@@ -17,16 +17,16 @@ from PIL import Image
 
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import read_image
-from scnet.detections import Detections
-from scnet.evaluation import detect_dataset, truth_as_detections
+from scnet.evaluation.run import detect_dataset, truth_as_detections
+from scnet.evaluation.scoring import score
 from scnet.experiments import page
 from scnet.experiments.page import Page, markdown
 from scnet.experiments.plan import Plan, Run
 from scnet.experiments.runs import Outcome, finish
 from scnet.experiments.tabulate import machines
-from scnet.predict import load
-from scnet.scoring import score
-from scnet.visualize import grid, overlay
+from scnet.inference.detections import Detections
+from scnet.inference.model import load
+from scnet.pictures.overlay import grid, overlay
 
 Say = Callable[[str], None]
 

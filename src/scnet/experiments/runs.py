@@ -15,14 +15,14 @@ from typing import Any
 import torch
 import yaml
 
-from scnet import checkpoint
 from scnet.bench.machine import describe
 from scnet.config import Config, from_dict, override, to_dict
 from scnet.experiments.page import write_whole
 from scnet.experiments.plan import Run
 from scnet.model.detector import Detector
-from scnet.predict import pick_device
+from scnet.runtime.device import pick_device
 from scnet.training.log import Log, duration
+from scnet.weights import checkpoint
 
 RECORD = "record.json"
 INTERRUPTED = 130  # exit status of `scnet`

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scnet import bench, checkpoint
+from scnet import bench
 from scnet.bench import report
 from scnet.experiments import page
 from scnet.experiments.page import Page, markdown, number
@@ -24,6 +24,7 @@ from scnet.experiments.runs import RECORD
 from scnet.experiments.tables import published
 from scnet.experiments.tabulate import ROUNDS, val_images
 from scnet.types import Size
+from scnet.weights import checkpoint
 
 Say = Callable[[str], None]
 Record = dict[str, Any]  # what `bench` returns

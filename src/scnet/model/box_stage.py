@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scnet.config import BoxConfig, BoxStageConfig, ModelConfig
 from scnet.model.layers import RoILinear
 from scnet.ops import boxes as box_ops
-from scnet.ops.distributed import mean_count
+from scnet.runtime.distributed import mean_count
 from scnet.types import Losses, RoIs, Samples, Targets
 
 SIDE = 7  # of the RoI feature that a box stage reads

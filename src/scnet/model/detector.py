@@ -8,21 +8,24 @@ Two calls, the same in any mode: `loss(batch)` and `predict(images)`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from scnet.config import Config
-from scnet.detections import Detections
-from scnet.model.backbone import FPN, Backbone
+from scnet.model.backbone import Backbone
 from scnet.model.features import SceneBranches, SceneOutput
+from scnet.model.pyramid import FPN
 from scnet.model.roi_heads import RoIHeads
 from scnet.model.rpn import RPN, RPNOutput
 from scnet.model.sampling import Choose, RandomChoice, pad_targets
 from scnet.ops.images import pad_images
-from scnet.ops.placing import run_lengths
 from scnet.types import Batch, Found, ImageInfo, Losses
+
+if TYPE_CHECKING:
+    from scnet.inference.detections import Detections
 
 
 class Detector(nn.Module):
@@ -97,6 +100,8 @@ class Detector(nn.Module):
             >>> detector.predict([torch.rand(3, 480, 640) * 255])[0].boxes.shape  # doctest: +SKIP
             torch.Size([0, 4])
         """
+        from scnet.inference.place import place  # what the method ends in, not what it is made of
+
         if not len(images):
             return []
         padded, sizes = pad_images(images)
@@ -104,41 +109,12 @@ class Detector(nn.Module):
             ImageInfo(i, "", (image.shape[-2], image.shape[-1])) for i, image in enumerate(images)
         )
         batch = Batch(padded, sizes, info).to(self.device)
-        return self.place(self.detect(batch), batch)
+        return place(self.detect(batch), batch, self.classes, self.category_ids)
 
     @property
     def device(self) -> torch.device:
         """Device of the weights."""
         return next(self.parameters()).device
-
-    def place(self, found: Found, batch: Batch) -> list[Detections]:
-        """Turn what was found in a batch into detections in the pixels of the original images."""
-        sizes = batch.sizes
-        if sizes.device.type == "mps":  # has no float64, which placing needs
-            found, sizes = Found(*(x.cpu() for x in found)), sizes.cpu()
-        originals = torch.tensor([info.size for info in batch.info], device=sizes.device)
-        scale = (sizes / originals).flip(1).repeat(1, 2)
-        placed = found.boxes / scale[found.image]
-        counts = found.image.bincount(minlength=len(batch.info)).tolist()
-        # Run lengths are made where the masks are: only they travel from a GPU, not pixels.
-        masks = zip(
-            torch.split(found.masks, counts), torch.split(placed, counts), batch.info, strict=True
-        )
-        rles = [run_lengths(mask, boxes, info.size) for mask, boxes, info in masks]
-        columns = (torch.split(x.cpu(), counts) for x in (placed, found.scores, found.labels))
-        return [
-            Detections(
-                boxes=boxes,
-                scores=scores,
-                labels=labels,
-                rle=tuple(rle),
-                size=info.size,
-                classes=self.classes,
-                category_ids=self.category_ids,
-                path=info.path,
-            )
-            for boxes, scores, labels, rle, info in zip(*columns, rles, batch.info, strict=True)
-        ]
 
     def normalise(
         self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scnet.ops.conv import Conv2d, has_avx512
+from scnet.model.conv import Conv2d, has_avx512
 
 Norm = Literal["none", "group", "sync"]
 

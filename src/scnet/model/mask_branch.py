@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from scnet.config import MaskConfig, ModelConfig
 from scnet.model.layers import ConvReLU, init_classifier, kaiming_normal, stack
-from scnet.ops.distributed import mean_count
+from scnet.runtime.distributed import mean_count
 
 
 class MaskHead(nn.Module):

@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from scnet.config import RPNConfig
+from scnet.model import sparse_head
 from scnet.model.sampling import Choose, Truth, choose_both, match, overlaps
 from scnet.ops import boxes as box_ops
-from scnet.ops import sparse_head
-from scnet.ops.distributed import mean_count
 from scnet.ops.nms import top_proposals
+from scnet.runtime.distributed import mean_count
 from scnet.types import Losses, Proposals, Size
 
 STRIDES = (4, 8, 16, 32, 64)

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from scnet.config import Config
-from scnet.ops.memory import peak_memory
+from scnet.runtime.memory import peak_memory
 from scnet.training.optim import base_rate
 from scnet.types import Losses
 

@@ -14,21 +14,21 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from scnet import checkpoint
 from scnet.config import to_dict
 from scnet.data.coco import CocoDataset
 from scnet.data.loader import Share, train_loader
-from scnet.evaluation import evaluate_dataset
+from scnet.evaluation.run import evaluate_dataset
 from scnet.model.detector import Detector
 from scnet.model.sampling import RandomChoice
-from scnet.ops.distributed import gather, largest
-from scnet.ops.memory import keep_freed
+from scnet.runtime.distributed import gather, largest
+from scnet.runtime.memory import keep_freed
 from scnet.training.average import averaged
 from scnet.training.guards import Interrupted, StopSignals, disk_full, not_finite, out_of_memory
 from scnet.training.log import Log, Meter, average_records, introduction
 from scnet.training.optim import base_rate, make_optimizer, rate_factor
 from scnet.training.validation import draw_samples, load_val_set
 from scnet.types import Batch, Losses
+from scnet.weights import checkpoint
 
 HOPELESS = 50  # steps in a row that are left out: the weights themselves are broken then
 
@@ -308,7 +308,7 @@ class Trainer:
             self.save("best")
 
     def _draw_curves(self) -> None:
-        from scnet.curves import curves
+        from scnet.pictures.curves import curves
 
         curves(self.log.records(), self.folder / "curves.png")
 

@@ -15,17 +15,19 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
-from scnet import checkpoint, recipes
-from scnet.checkpoint import CheckpointError
+from scnet import recipes
 from scnet.config import Config, from_dict, override, to_dict
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
-from scnet.model.backbone import load_backbone_weights
 from scnet.model.detector import Detector
-from scnet.ops.distributed import gather, rank
+from scnet.runtime.distributed import gather, rank
+from scnet.runtime.files import new_folder
 from scnet.settings import ConfigError, nested
 from scnet.training.log import Log, counted_classes, duration
 from scnet.training.loop import Trainer
+from scnet.weights import checkpoint
+from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.pretrained import load_backbone_weights
 
 
 def train(
@@ -141,30 +143,6 @@ def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
         semantic = replace(model.semantic, num_classes=dataset.semantic_classes)
         model = replace(model, semantic=semantic)
     return replace(config, model=model, classes=dataset.classes, category_ids=dataset.category_ids)
-
-
-def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "runs") -> Path:
-    """Make a folder for results: `output`, or `root/name` with a number where that is taken.
-
-    Raises:
-        FileExistsError: `output` exists and holds something.
-    """
-    if output is not None:
-        folder = Path(output)
-        if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(
-                f"{folder}: exists and is not empty; give another folder or remove it"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    number = 1
-    while True:
-        folder = Path(root) / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            number += 1
 
 
 def _finish(trainer: Trainer) -> Path:

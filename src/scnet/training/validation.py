@@ -8,8 +8,8 @@ from pathlib import Path
 from scnet.config import Config
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError, read_image
-from scnet.detections import Detections
-from scnet.evaluation import truth_as_detections
+from scnet.evaluation.run import truth_as_detections
+from scnet.inference.detections import Detections
 from scnet.training.log import Log
 
 SHOWN = 0.5  # lowest score in the pictures
@@ -30,7 +30,7 @@ def draw_samples(
     val_set: CocoDataset, found: Sequence[Detections], number: int, file: Path
 ) -> None:
     """Draw so many images, spread evenly, twice: ground truth, and what was found."""
-    from scnet.visualize import grid, overlay
+    from scnet.pictures.overlay import grid, overlay
 
     count = min(number, len(found))
     if not count:

@@ -1,0 +1,299 @@
+"""What can be said on the command line: every command with its options and their help."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from scnet.cli import commands
+
+TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML file (--config):
+  scnet train scnet_lite --data my_data --optim.epochs 30 --model.semantic off
+`scnet recipes NAME` prints every setting of a recipe with its value."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; `options.run(options)` carries out what was parsed."""
+    parser = argparse.ArgumentParser(
+        prog="scnet",
+        description="Instance segmentation with Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet.",
+        epilog="Start with `scnet demo`, or `scnet check-data my_data` on your own images.",
+    )
+    from scnet import __version__
+
+    parser.add_argument("--version", action="version", version=f"scnet {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (
+        _add_train,
+        _add_eval,
+        _add_predict,
+        _add_check,
+        _add_recipes,
+        _add_zoo,
+        _add_convert,
+        _add_bench,
+        _add_experiment,
+        _add_demo,
+    ):
+        add(subparsers)
+    return parser
+
+
+def _command(
+    subparsers: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    help: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=f"Example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress, results only")
+    parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_train(subparsers: Any) -> None:
+    example = f"scnet train scnet_lite --data my_data --optim.epochs 20\n\n{TRAIN_HELP}"
+    parser = _command(
+        subparsers, "train", commands.train, "train a recipe on data in COCO format", example
+    )
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="what to train; `scnet recipes` lists all"
+    )
+    parser.add_argument(
+        "--data", metavar="PATH", help="folder in a usual COCO layout, or an annotation file"
+    )
+    parser.add_argument("-o", "--output", metavar="DIR", help="run folder (default: runs/RECIPE)")
+    parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
+    parser.add_argument("--resume", metavar="DIR", help="continue the training in this run folder")
+
+
+def _add_eval(subparsers: Any) -> None:
+    example = "scnet eval runs/scnet_lite --data my_data --json figures.json"
+    parser = _command(
+        subparsers, "eval", commands.evaluate, "measure box and mask AP on a data set", example
+    )
+    _add_weights(parser)
+    parser.add_argument(
+        "--data",
+        metavar="PATH",
+        required=True,
+        help="folder in a usual COCO layout, or an annotation file",
+    )
+    parser.add_argument(
+        "--split",
+        default="val",
+        choices=("train", "val", "test"),
+        help="part of the data (default: val)",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
+    _add_inference(parser)
+
+
+def _add_predict(subparsers: Any) -> None:
+    example = "scnet predict runs/scnet_lite photos/*.jpg -o found"
+    parser = _command(
+        subparsers, "predict", commands.predict, "find and outline the objects in images", example
+    )
+    _add_weights(parser)
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        nargs="+",
+        help="image, folder of images or pattern such as 'a/*.jpg'",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="folder for pictures and results (default: predictions)",
+    )
+    parser.add_argument(
+        "--score", type=_fraction, default=0.5, help="lowest score shown, 0..1 (default: 0.5)"
+    )
+    _add_inference(parser)
+
+
+def _add_check(subparsers: Any) -> None:
+    example = "scnet check-data my_data"
+    parser = _command(
+        subparsers,
+        "check-data",
+        commands.check_data,
+        "read a whole data set and report all that is wrong",
+        example,
+    )
+    parser.add_argument(
+        "path", metavar="PATH", help="folder in a usual COCO layout, or an annotation file"
+    )
+    parser.add_argument(
+        "--picture",
+        metavar="FILE",
+        help="draw samples with their masks to this file (default: check-data.png)",
+    )
+
+
+def _add_recipes(subparsers: Any) -> None:
+    example = (
+        "scnet recipes            lists all\n"
+        "         scnet recipes scnet      prints the settings of one, as YAML"
+    )
+    parser = _command(
+        subparsers, "recipes", commands.recipes, "list the architectures and ablations", example
+    )
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="print every setting of this recipe"
+    )
+
+
+def _add_zoo(subparsers: Any) -> None:
+    example = (
+        "scnet zoo                  lists all\n"
+        "         scnet zoo scnet_r50_20e    puts one on this machine"
+    )
+    parser = _command(
+        subparsers, "zoo", commands.zoo, "list the published weights, or download some", example
+    )
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="download and convert these weights"
+    )
+
+
+def _add_demo(subparsers: Any) -> None:
+    help = "train a small SCNet on generated images, then outline the coins in a photograph"
+    parser = _command(subparsers, "demo", commands.demo, help, "scnet demo -o demo")
+    text = "folder for everything it makes (default: demo, numbered where that is taken)"
+    parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=text)
+    parser.add_argument(
+        "--steps", type=_positive, default=100, help="training steps (default: 100)"
+    )
+
+
+def _add_bench(subparsers: Any) -> None:
+    example = "scnet bench mask_rcnn scnet --peer torchvision --images 'photos/*.jpg'"
+    help = "measure how fast models are, from an image file to COCO results"
+    parser = _command(subparsers, "bench", commands.bench, help, example)
+    parser.add_argument(
+        "model",
+        metavar="RECIPE|WEIGHTS",
+        nargs="*",
+        help="what to measure; recipes get random weights (default: mask_rcnn scnet)",
+    )
+    parser.add_argument("--peer", choices=("torchvision",), help="measure its Mask R-CNN beside")
+    parser.add_argument(
+        "--images", metavar="IMAGE", nargs="+", help="images, cut to the shape of --size"
+    )
+    parser.add_argument(
+        "--size", type=_size, default=(800, 1333), metavar="HxW", help="(default: 800x1333)"
+    )
+    parser.add_argument("--threads", type=_positive, default=0, help="of the processor")
+    parser.add_argument("--rounds", type=_positive, default=7, help="(default: 7)")
+    text = "measure memory, each model in a process of its own (default: yes)"
+    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help=text)
+    parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
+    parser.add_argument("--plot", metavar="FILE", help="draw where the time goes")
+    _add_inference(parser)
+
+
+def _add_experiment(subparsers: Any) -> None:
+    from scnet.experiments import EXPERIMENTS
+
+    names = "\n".join(f"  {name:<9}{sentence}" for name, sentence in EXPERIMENTS.items())
+    example = f"scnet experiment table2 --seeds 3\n\n{names}"
+    help = "make a table or figure of the SCNet paper"
+    parser = _command(subparsers, "experiment", commands.experiment, help, example)
+    parser.add_argument("name", metavar="NAME", choices=EXPERIMENTS, help="see below")
+    text = "small: narrow models, minutes each on a CPU; paper: the paper's, on 8 GPUs"
+    parser.add_argument("--size", choices=("small", "paper"), default="small", help=text)
+    text = "trainings of each model, with seeds 0, 1, ... (default: 3)"
+    parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help=text)
+    text = "data sets, each with results of its own (default: one in $SCNET_DATA)"
+    parser.add_argument("--data", metavar="PATH", nargs="+", default=[], help=text)
+    text = "folder of runs and results of all experiments (default: experiments)"
+    parser.add_argument("-o", "--output", metavar="DIR", default="experiments", help=text)
+    text = "measure images a second of the trained models, too (default: yes)"
+    parser.add_argument("--speed", action=argparse.BooleanOptionalAction, default=True, help=text)
+    text = "of the network's input, for speed (default: 400x667, paper 800x1333)"
+    parser.add_argument("--image-size", type=_size, metavar="HxW", help=text)
+    text = "print the trainings and what they need, check the data, train nothing"
+    parser.add_argument("--dry-run", action="store_true", help=text)
+
+
+def _add_convert(subparsers: Any) -> None:
+    example = "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors"
+    help = "turn a checkpoint of MMDetection 2.x or 3.x into one of scnet"
+    parser = _command(subparsers, "convert", commands.convert, help, example)
+    parser.add_argument("file", metavar="FILE.pth", help="checkpoint of MMDetection")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE.safetensors", required=True, help="file to write"
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="class names where the checkpoint has none: coco, a file with a name on each line, "
+        "or names with commas between",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "weights",
+        metavar="WEIGHTS",
+        help="run folder, checkpoint folder, .safetensors file, .pth file of MMDetection, "
+        "name of published weights (`scnet zoo` lists all) or hub id OWNER/NAME",
+    )
+
+
+def _add_inference(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-detections",
+        type=_positive,
+        metavar="N",
+        help="most objects per image (default: the model's, usually 100)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
+    )
+    parser.add_argument(
+        "--batch", type=_positive, default=1, metavar="N", help="images at once (default: 1)"
+    )
+    text = "bf16 and fp16 are faster on GPUs and change results slightly (default: fp32)"
+    parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
+    parser.add_argument(
+        "--proposals", type=_positive, metavar="N", help="fewer are faster and find less"
+    )
+    text = "compile for a few image sizes first, a minute or two each; faster on GPUs"
+    parser.add_argument("--compile", action="store_true", help=text)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.partition("x")
+    try:
+        return _positive(height), _positive(width)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be height x width, such as 800x1333") from None
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("must be between 0 and 1")
+    return value

@@ -1,0 +1,1 @@
+"""A generated data set, so that a model can be trained and tried within minutes, anywhere."""

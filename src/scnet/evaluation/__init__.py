@@ -1,0 +1,1 @@
+"""Run a model over a data set and score what it finds."""

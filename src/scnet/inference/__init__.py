@@ -1,0 +1,1 @@
+"""A trained model as users hold it: what it takes, what it returns, and its faster forms."""

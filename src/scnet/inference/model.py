@@ -1,0 +1,260 @@
+"""A trained model as users hold it: any kind of image in, detections in its own pixels out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import torch
+from PIL import Image
+
+from scnet.config import Config
+from scnet.data.transforms import eval_view, view_image
+from scnet.inference.compiled import compiled
+from scnet.inference.detections import Detections
+from scnet.inference.fused import for_inference, with_proposals
+from scnet.inference.place import place
+from scnet.inference.sources import Source, to_image
+from scnet.model.detector import Detector
+from scnet.ops.images import pad_images
+from scnet.runtime.device import pick_device
+from scnet.runtime.memory import keep_freed
+from scnet.types import Batch, Found, ImageInfo
+from scnet.weights import checkpoint, hub
+from scnet.weights.load import read
+
+Precision = Literal["fp32", "bf16", "fp16"]
+AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Model:
+    """A detector on a device, with the settings it was trained with.
+
+    It predicts with a copy that shares all weights but the backbone's, in which batch norm is
+    folded into the convolutions: the same results, faster. On the CPU the process keeps memory that
+    images no longer need for the next one (`scnet.ops.memory`).
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        device: str | torch.device = "auto",
+        *,
+        precision: Precision = "fp32",
+        compile: bool = False,
+        proposals: int | None = None,
+    ) -> None:
+        """Move a detector to a device; the options are those of `load`."""
+        self.device = pick_device(device)
+        self.precision: Precision = precision
+        detector.to(device=self.device)
+        detector.to(memory_format=torch.channels_last)
+        self.detector: Detector = detector.eval()
+        self.fast = for_inference(self.detector)
+        if proposals is not None:
+            self.fast = with_proposals(self.fast, proposals)
+        if compile:
+            self.fast = compiled(self.fast)
+        if self.device.type == "cpu":
+            keep_freed()
+
+    @property
+    def config(self) -> Config:
+        """Settings that the model was trained with."""
+        return self.detector.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, by label."""
+        return self.detector.classes
+
+    @overload
+    def predict(
+        self,
+        source: Source,
+        *,
+        score: float = ...,
+        max_detections: int | None = ...,
+        batch_size: int = ...,
+    ) -> Detections: ...
+    @overload
+    def predict(
+        self,
+        source: list[Source],
+        *,
+        score: float = ...,
+        max_detections: int | None = ...,
+        batch_size: int = ...,
+    ) -> list[Detections]: ...
+
+    def predict(
+        self,
+        source: Source | list[Source],
+        *,
+        score: float = 0.5,
+        max_detections: int | None = None,
+        batch_size: int = 1,
+    ) -> Detections | list[Detections]:
+        """Return what is in an image, or in each of a list of images, from this score on.
+
+        Args:
+            source: path, PIL image, (H, W, 3) or (H, W) uint8 array, (3, H, W) tensor 0..255,
+                or a list of these.
+            score: lowest score.
+            max_detections: most objects per image; None takes the model's own setting.
+            batch_size: images of a list that pass through the network together, in their order;
+                on a GPU several are faster. They are padded to the size of the largest.
+
+        Raises:
+            DataError: an image cannot be read or has another form.
+
+        Example:
+            >>> found = scnet.load("runs/cells").predict("cells.png")  # doctest: +SKIP
+        """
+        sources = source if isinstance(source, list) else [source]
+        found: list[Detections] = []
+        for start in range(0, len(sources), batch_size):
+            part = sources[start : start + batch_size]
+            images, batch = self.read(part)
+            placed = self.place(
+                self.detect(batch, min_score=score, max_detections=max_detections), batch
+            )
+            found += [replace(f, image=i) for f, i in zip(placed, images, strict=True)]
+        return found if isinstance(source, list) else found[0]
+
+    def read(self, sources: Sequence[Source]) -> tuple[list[Image.Image], Batch]:
+        """Return images as they are, and resized as a batch on the device."""
+        images = [to_image(source) for source in sources]
+        views = [eval_view((image.height, image.width), self.config.data) for image in images]
+        pixels, sizes = pad_images([view_image(i, v) for i, v in zip(images, views, strict=True)])
+        info = tuple(
+            ImageInfo(0, str(s) if isinstance(s, str | os.PathLike) else "", view.original)
+            for s, view in zip(sources, views, strict=True)
+        )
+        return images, Batch(pixels, sizes, info).to(self.device)
+
+    def detect(
+        self, batch: Batch, *, min_score: float = 0.0, max_detections: int | None = None
+    ) -> Found:
+        """Return what is in a batch, as `Detector.detect` does."""
+        dtype = AUTOCAST[self.precision]
+        with torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32"):
+            return self.fast.detect(batch, min_score=min_score, max_detections=max_detections)
+
+    def place(self, found: Found, batch: Batch) -> list[Detections]:
+        """Return detections in the pixels of the original images."""
+        return place(found, batch, self.classes, self.detector.category_ids)
+
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, license: str | None = None, overwrite: bool = False
+    ) -> None:
+        """Write model.safetensors, config.json and a model card, README.md, into a folder.
+
+        What else is in the folder stays, and so does a README.md. The folder of the training data
+        is not written down.
+
+        Args:
+            license: identifier for the model card, such as "apache-2.0".
+            overwrite: whether weights and config may be there already.
+
+        Raises:
+            FileExistsError: there are weights or a config, and `overwrite` is not set.
+
+        Example:
+            >>> scnet.load("runs/cells").save_pretrained("cells")  # doctest: +SKIP
+        """
+        hub.save(Path(folder), self.detector, license=license, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        device: str | torch.device = "auto",
+        **options: Any,
+    ) -> Model:
+        """Load what `save_pretrained` or `push_to_hub` wrote.
+
+        Args:
+            source: folder, or id OWNER/NAME of a model on the Hugging Face hub.
+            device: "auto" takes a GPU where there is one.
+            options: of `huggingface_hub.hf_hub_download`: `revision`, `token`, `cache_dir`, ...
+
+        Raises:
+            CheckpointError: cannot be had, or is no model of this library.
+
+        Example:
+            >>> model = scnet.Model.from_pretrained("owner/cells")  # doctest: +SKIP
+        """
+        there = Path(source).exists()
+        file = Path(source) if there else hub.download(str(source), **options)
+        return cls(checkpoint.load(file), device)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        license: str | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        **options: Any,
+    ) -> str:
+        """Upload the model to the Hugging Face hub and return the address of the commit.
+
+        A model card that is there already stays.
+
+        Args:
+            repo_id: OWNER/NAME; created where it does not exist.
+            license: identifier for the model card, such as "apache-2.0".
+            private: whether a new repository is; None leaves that to the owner's settings.
+            token: None takes the one that `hf auth login` stored.
+            options: of `HfApi.upload_folder`: `commit_message`, `revision`, `create_pr`, ...
+
+        Example:
+            >>> model.push_to_hub("owner/cells", private=True)  # doctest: +SKIP
+        """
+        return hub.upload(
+            repo_id, self.detector, license=license, private=private, token=token, **options
+        )
+
+    def __repr__(self) -> str:
+        count = f"{len(self.classes)} class{'es' * (len(self.classes) > 1)}"
+        return f"Model({self.config.recipe}, {count}, {self.device})"
+
+
+def load(
+    weights: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "auto",
+    precision: Precision = "fp32",
+    compile: bool = False,
+    proposals: int | None = None,
+    quiet: bool = False,
+) -> Model:
+    """Load a trained model.
+
+    Args:
+        weights: run folder (its best checkpoint), checkpoint folder, `.safetensors` file, `.pth`
+            file of MMDetection; where nothing of that name exists, the name of published weights
+            (`scnet zoo` lists them), or the id OWNER/NAME of a model on the Hugging Face hub.
+        device: "auto" takes a GPU where there is one.
+        precision: bf16 and fp16 are faster where the hardware has them, and change results
+            slightly.
+        compile: use torch.compile; a minute or two for each of a few image sizes, then faster on
+            GPUs. Images are padded more, which changes results slightly.
+        proposals: boxes of an image that the box stages read; None takes the model's own number,
+            usually 1000. Fewer are faster and find less.
+        quiet: show no progress of a download.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another architecture.
+        ZooError: published weights cannot be had.
+
+    Example:
+        >>> model = load("scnet_r50_20e")  # doctest: +SKIP
+    """
+    detector = read(weights, quiet=quiet)
+    return Model(detector, device, precision=precision, compile=compile, proposals=proposals)

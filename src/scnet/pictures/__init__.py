@@ -1,0 +1,1 @@
+"""What is drawn: objects on their image, their labels, the course of a training."""

@@ -1,0 +1,1 @@
+"""The process and the machine: devices, memory, other processes, files on disk."""

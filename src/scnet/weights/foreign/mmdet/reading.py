@@ -1,0 +1,119 @@
+"""Open PyTorch checkpoint files without running anything that is in them.
+
+A `.pth` file is a pickle, and a pickle can call any function. Files are read with
+`weights_only=True` alone. What MMDetection 3.x stores beside the weights (logs, counters) is
+replaced by stand-ins that do nothing; any other object is refused, and never unpickled instead.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from scnet.weights.checkpoint import CheckpointError
+
+# Libraries whose objects lie in checkpoints of MMDetection beside the weights. A stand-in takes
+# their place whatever they are, so nothing of these libraries is imported or called.
+_BESIDE_WEIGHTS = ("mmengine.", "mmcv.", "mmdet.", "numpy.")
+_BUILT_IN = ("builtins.getattr", "_codecs.encode")
+# Files older than PyTorch 1.6 cannot be searched for names; numbers of NumPy occur in them.
+_ALWAYS = (
+    *_BUILT_IN,
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+)
+
+
+def read_file(file: Path) -> Mapping[str, Any]:
+    """Return what a checkpoint file holds, with stand-ins for what is neither tensor nor text.
+
+    Raises:
+        CheckpointError: not there, damaged, or holding objects that only running code could make.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"{file}: no such file")
+    names = _names(file)
+    foreign = sorted(n for n in names if not n.startswith(_BESIDE_WEIGHTS) and n not in _BUILT_IN)
+    if foreign:
+        raise CheckpointError(_refusal(file, foreign))
+    try:
+        with _stand_ins({*names, *_ALWAYS}):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise CheckpointError(_refusal(file, [_first_line(error)])) from error
+    except Exception as error:  # a damaged file fails in any of a dozen ways
+        raise CheckpointError(_damaged(file, error)) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{file}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+class _StandIn:
+    """Takes the place of an object of another library and does nothing."""
+
+    def __new__(cls, *_: object) -> _StandIn:
+        return object.__new__(cls)
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+@contextmanager
+def _stand_ins(names: set[str]) -> Iterator[None]:
+    kinds: list[Any] = []
+    for name in sorted(names):
+        module, _, own = name.rpartition(".")
+        kinds.append(type(own, (_StandIn,), {"__module__": module, "__qualname__": own}))
+    with safe_globals(kinds):
+        yield
+
+
+def _names(file: Path) -> set[str]:
+    """Return the names in the pickle that PyTorch does not know as harmless."""
+    if not zipfile.is_zipfile(file):
+        return set()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
+        return set(get_unsafe_globals_in_checkpoint(str(file)))
+    except UnpicklingError as error:
+        raise CheckpointError(_refusal(file, [_first_line(error)])) from error
+    except Exception as error:
+        raise CheckpointError(_damaged(file, error)) from error
+
+
+def _damaged(file: Path, error: Exception) -> str:
+    return (
+        f"{file}: cannot be read as a PyTorch checkpoint ({type(error).__name__}: "
+        f"{_first_line(error)}); it is damaged, cut off or another kind of file. Fetch it again"
+    )
+
+
+def _refusal(file: Path, names: list[str]) -> str:
+    return (
+        f"{file}: holds more than weights: {', '.join(names)}. To rebuild that, code out of the "
+        "file would have to run, so it was not loaded. If you trust the file, take the weights out "
+        "in the environment that wrote it, and convert the result:\n"
+        "  import torch\n"
+        f"  old = torch.load({str(file)!r}, map_location='cpu', weights_only=False)\n"
+        "  torch.save({'state_dict': old['state_dict']}, 'weights.pth')"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    for line in text.splitlines():
+        if "Unsupported" in line or "unsupported" in line:
+            return line.split(". ")[0].strip()
+    return text.splitlines()[0][:200]

@@ -1,0 +1,157 @@
+"""Tell a model from the names and shapes of its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import timm
+
+from scnet import recipes
+from scnet.config import BackboneConfig, Config, MaskConfig, ModelConfig
+from scnet.weights.checkpoint import CheckpointError
+
+_DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+_WIDTHS = (64, 128, 256, 512)
+_MUST_HAVE = {
+    "a ResNet or ResNeXt backbone": "backbone.net.layer1.",
+    "a feature pyramid": "fpn.output.",
+    "a region proposal network": "rpn.conv.",
+    "box heads with two shared layers": "roi_heads.stages.0.fc1.",
+    "a mask head": "roi_heads.masks.heads.0.",
+}
+
+
+class Shapes:
+    """Shapes of parameters by our names; what is asked for and missing is an error."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._shapes = shapes
+
+    def __getitem__(self, name: str) -> tuple[int, ...]:
+        if name not in self._shapes:
+            raise CheckpointError(f"the parameter that scnet calls {name} is missing")
+        return self._shapes[name]
+
+    def has(self, prefix: str) -> bool:
+        """Whether a name begins like this."""
+        return any(name.startswith(prefix) for name in self._shapes)
+
+    def count(self, prefix: str) -> int:
+        """Return how many numbered parts follow a prefix."""
+        parts = {n[len(prefix) :].split(".")[0] for n in self._shapes if n.startswith(prefix)}
+        return sum(part.isdigit() for part in parts)
+
+
+def recognise(shapes: Shapes) -> Config:
+    """Return the config of the model that has parameters of these names and shapes.
+
+    Raises:
+        CheckpointError: another kind of model, or what tells its kind is missing.
+    """
+    missing = [what for what, prefix in _MUST_HAVE.items() if not shapes.has(prefix)]
+    if missing:
+        raise CheckpointError(
+            "not a Mask R-CNN, Cascade Mask R-CNN, HTC or SCNet of MMDetection 2.x or 3.x: "
+            f"{', '.join(missing)} not found"
+        )
+    backbone = _backbone(shapes)
+    base = _recipe(shapes, backbone)
+    model = base.model
+    classes = shapes["roi_heads.stages.0.cls.weight"][0] - 1
+    boxes = shapes["roi_heads.stages.0.reg.weight"][0] // 4
+    box = replace(model.box, hidden=shapes["roi_heads.stages.0.fc1.weight"][0])
+    if classes > 1:  # with one class both kinds have one box, and the recipe decides
+        box = replace(box, class_agnostic=boxes == 1)
+    semantic = model.semantic and replace(
+        model.semantic, num_classes=shapes["branches.semantic.classifier.weight"][0]
+    )
+    model = replace(
+        model,
+        num_classes=classes,
+        backbone=replace(model.backbone, name=backbone.name, widths=backbone.widths),
+        channels=shapes["fpn.output.0.weight"][0],
+        semantic=semantic,
+        box=box,
+        mask=replace(model.mask, size=_mask_size(shapes, model.mask)),
+    )
+    return replace(base, model=model)
+
+
+def _recipe(shapes: Shapes, backbone: BackboneConfig) -> Config:
+    """Return the recipe with the same parts, and where there is one, with the same backbone."""
+    parts = _parts_of(shapes)
+    same = [name for name, build in recipes.RECIPES.items() if _parts(build().model) == parts]
+    if not same:
+        text = ", ".join(f"{what}: {value}" for what, value in parts.items())
+        raise CheckpointError(f"no recipe has these parts ({text})")
+    for name in same:
+        if recipes.find(name).model.backbone.name == backbone.name:
+            return recipes.find(name)
+    return recipes.find(same[0])
+
+
+def _parts(model: ModelConfig) -> dict[str, Any]:
+    mask, semantic = model.mask, model.semantic
+    return {
+        "box stages": len(model.box.stages),
+        "mask heads": len(mask.fed_by),
+        "convolutions of a mask head": mask.convs,
+        "skips in the mask head": mask.residual,
+        "flow between mask heads": mask.flow,
+        "feature relay": mask.relay,
+        "semantic branch": semantic is not None,
+        "skips in the semantic branch": semantic is not None and semantic.residual,
+        "global context": model.context is not None,
+    }
+
+
+def _parts_of(shapes: Shapes) -> dict[str, Any]:
+    convs = "roi_heads.masks.heads.0.convs."
+    skips = shapes.has(f"{convs}0.conv1.")
+    return {
+        "box stages": shapes.count("roi_heads.stages."),
+        "mask heads": shapes.count("roi_heads.masks.heads."),
+        "convolutions of a mask head": shapes.count(convs) * (2 if skips else 1),
+        "skips in the mask head": skips,
+        "flow between mask heads": shapes.has("roi_heads.masks.heads.1.flow."),
+        "feature relay": shapes.has("roi_heads.masks.relays.0."),
+        "semantic branch": shapes.has("branches.semantic."),
+        "skips in the semantic branch": shapes.has("branches.semantic.convs.0.conv1."),
+        "global context": shapes.has("branches.context."),
+    }
+
+
+def _mask_size(shapes: Shapes, mask: MaskConfig) -> int:
+    """Return the side of a mask; only a relay shows it, as it gives a quarter of that side."""
+    if not mask.relay:
+        return mask.size
+    channels = shapes["fpn.output.0.weight"][0]
+    return 4 * math.isqrt(shapes["roi_heads.masks.relays.0.fc.weight"][0] // channels)
+
+
+def _backbone(shapes: Shapes) -> BackboneConfig:
+    """Return timm's name and the widths of a ResNet or ResNeXt."""
+    stages = [f"backbone.net.layer{i}." for i in (1, 2, 3, 4)]
+    blocks = tuple(shapes.count(stage) for stage in stages)
+    if blocks not in _DEPTHS or not shapes.has(f"{stages[0]}0.conv3."):
+        raise CheckpointError(
+            f"no ResNet or ResNeXt of depth 50, 101 or 152 has {blocks} bottleneck blocks"
+        )
+    widths = tuple(shapes[f"{stage}0.conv1.weight"][0] for stage in stages)
+    width, of_group = shapes[f"{stages[0]}0.conv2.weight"][:2]
+    if width == of_group:
+        name = f"resnet{_DEPTHS[blocks]}"
+        return BackboneConfig(name=_tagged(name), widths=None if widths == _WIDTHS else widths)
+    name = f"resnext{_DEPTHS[blocks]}_{width // of_group}x{of_group}d"
+    if not timm.is_model(name):
+        raise CheckpointError(f"timm, which builds the backbones, has no {name}")
+    return BackboneConfig(name=_tagged(name))
+
+
+def _tagged(name: str) -> str:
+    """Name torchvision's ImageNet weights, with which the published models began, if it has any."""
+    tagged = f"{name}.tv_in1k"
+    return tagged if timm.is_model_pretrained(tagged) else name

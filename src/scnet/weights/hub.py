@@ -1,0 +1,149 @@
+"""Models on the Hugging Face hub, and folders of the same form.
+
+huggingface_hub's own ModelHubMixin is not used: it deletes a config.json that lies in the folder
+before it writes, and what it hands to its subclasses differs between versions.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from scnet.config import Config, replace_at
+from scnet.model.detector import Detector
+from scnet.weights import checkpoint
+from scnet.weights.checkpoint import CONFIG, WEIGHTS, CheckpointError
+
+CARD = "README.md"
+
+
+def is_id(text: str) -> bool:
+    """Whether a text has the form of a hub id, OWNER/NAME."""
+    word = r"[A-Za-z0-9][\w.-]*"
+    is_file = text.endswith((".safetensors", ".pth", ".pt", ".onnx"))
+    return not is_file and re.fullmatch(f"{word}/{word}", text, re.ASCII) is not None
+
+
+def download(repo_id: str, **options: Any) -> Path:
+    """Return the weight file of a model on the hub; its config lies beside it.
+
+    Args:
+        options: of `huggingface_hub.hf_hub_download`, such as `revision` and `token`.
+
+    Raises:
+        CheckpointError: not a hub id, or the model cannot be had.
+    """
+    if not is_id(repo_id):
+        raise CheckpointError(
+            f"{repo_id}: no such file or folder, nor a hub id, which is OWNER/NAME"
+        )
+    from huggingface_hub import hf_hub_download
+
+    try:
+        for name in (CONFIG, WEIGHTS):  # the hub counts downloads by the first
+            file = hf_hub_download(repo_id, name, **options)
+    except Exception as error:  # of huggingface_hub, of its network library, or of the disk
+        raise CheckpointError(
+            f"{repo_id}: no such file or folder, and it cannot be had from the Hugging Face hub: "
+            f"{type(error).__name__}: {str(error).strip()}"
+        ) from error
+    return Path(file)
+
+
+def save(folder: Path, detector: Detector, *, license: str | None, overwrite: bool) -> None:
+    """Write weights, config and model card into a folder; see `Model.save_pretrained`."""
+    there = [folder / name for name in (WEIGHTS, CONFIG) if (folder / name).exists()]
+    if there and not overwrite:
+        raise FileExistsError(f"{there[0]} exists; give another folder, or overwrite=True")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as temporary:
+        new = Path(temporary) / "model"
+        checkpoint.save(new, _without_paths(detector))
+        for name in (WEIGHTS, CONFIG):
+            os.replace(new / name, folder / name)
+    if not (folder / CARD).exists():
+        (folder / CARD).write_text(model_card(detector.config, folder.resolve().name, license))
+
+
+def upload(
+    repo_id: str,
+    detector: Detector,
+    *,
+    license: str | None,
+    private: bool | None,
+    token: str | bool | None,
+    **options: Any,
+) -> str:
+    """Upload a model and return the address of the commit; see `Model.push_to_hub`."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        save(folder, detector, license=license, overwrite=False)
+        if api.file_exists(repo_id, CARD, revision=options.get("revision")):
+            (folder / CARD).unlink()
+        else:
+            (folder / CARD).write_text(model_card(detector.config, repo_id, license))
+        commit = api.upload_folder(
+            repo_id=repo_id, folder_path=folder, **{"commit_message": "Upload model", **options}
+        )
+    return str(commit.pr_url or commit.commit_url)
+
+
+def model_card(config: Config, name: str, license: str | None = None) -> str:
+    """Return the text that a model's page on the hub shows.
+
+    Args:
+        name: what `scnet.load` is given, a hub id or a folder.
+        license: identifier such as "apache-2.0"; without one the card says nothing about it.
+    """
+    from huggingface_hub import ModelCardData
+
+    about = ModelCardData(
+        library_name="scnet",
+        pipeline_tag="image-segmentation",
+        tags=["instance-segmentation", "object-detection"],
+        license=license,
+    )
+    model = config.model
+    classes = config.classes or ("names unknown",)
+    return f"""---
+{about.to_yaml()}
+---
+
+# {name}
+
+Finds and outlines objects: a box, a class and a mask for each.
+
+- Architecture: {config.recipe}, backbone {model.backbone.name}
+- Classes ({model.num_classes}): {", ".join(classes)}
+- Images: shorter side {config.data.size[0]} pixels, longer side at most {config.data.size[1]}
+
+The package is `scnet-seg` (`pip install scnet-seg`), which is imported as `scnet`:
+
+```python
+import scnet
+
+model = scnet.load("{name}")
+found = model.predict("photo.jpg", score=0.5)
+found.plot().save("photo_masks.png")
+```
+"""
+
+
+def _without_paths(detector: Detector) -> Detector:
+    """Return the detector with a config that names no file or folder of this machine."""
+    config = replace_at(detector.config, "data.path", "")
+    if config.data.stuff_maps != "none":
+        config = replace_at(config, "data.stuff_maps", "auto")
+    if config.model.backbone.weights != "none":
+        config = replace_at(config, "model.backbone.weights", "imagenet")
+    public = copy.copy(detector)  # shares the weights
+    public.config = config
+    return public

@@ -1,0 +1,62 @@
+"""From a name to a detector: a file, a folder, published weights, a hub id; or a config."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from scnet.config import Config
+from scnet.model.detector import Detector
+from scnet.settings import suggest
+from scnet.weights import checkpoint, hub, zoo
+from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.pretrained import load_backbone_weights
+
+
+def read(weights: str | os.PathLike[str], *, quiet: bool = False) -> Detector:
+    """Return the detector that a path, or else the name of published weights or a hub id, means.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another architecture.
+        ZooError: published weights cannot be had.
+    """
+    path, name = Path(weights), str(weights)
+    if path.is_file() and path.suffix in (".pth", ".pt"):
+        from scnet.weights.foreign.mmdet import convert
+
+        return convert.read(path).detector
+    if path.exists():
+        return checkpoint.load(path)
+    if name in zoo.PUBLISHED:
+        return checkpoint.load(zoo.fetch(name, quiet=quiet))
+    # A slip in "runs/cells" should not wait for a server to say that it knows no owner "runs".
+    if hub.is_id(name) and not path.parent.exists():
+        return checkpoint.load(hub.download(name))
+    near = difflib.get_close_matches(name, zoo.PUBLISHED, n=3)
+    hint = suggest(name, near) if near else "; `scnet zoo` lists them"
+    if hub.is_id(name):
+        hint += f"; as there is a folder {path.parent} the hub was not asked, "
+        hint += "Model.from_pretrained would"
+    raise CheckpointError(
+        f"{name}: no such file or folder, and no published weights of that name{hint}"
+    )
+
+
+def build(config: Config, *, pretrained: bool = True) -> Detector:
+    """Return a config's bare detector, backbone weights as `config.model.backbone.weights` says.
+
+    Args:
+        pretrained: False leaves the backbone at random numbers, whatever the config says.
+
+    Raises:
+        FileNotFoundError: backbone weights cannot be had; the text says what to do.
+
+    Example:
+        >>> from scnet import recipes
+        >>> detector = build(recipes.scnet(num_classes=3), pretrained=False)  # doctest: +SKIP
+    """
+    detector = Detector(config)
+    if pretrained:
+        load_backbone_weights(detector.backbone, config.model.backbone)
+    return detector

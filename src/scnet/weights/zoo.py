@@ -1,0 +1,213 @@
+"""MMDetection's published COCO weights by name: downloaded, checked and converted once.
+
+`zoo.csv` is the list. The files lie in PyTorch's own cache, where other tools and people put them
+too: the `.pth` as it was published, and beside it the converted `.safetensors`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import http.client
+import os
+import tempfile
+import urllib.request
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from scnet.settings import suggest
+
+# The publisher, then the mirror of MMDetection's maintained fork (onedl-mmdetection). Whoever
+# answers, the hash decides.
+SERVERS = (
+    "https://download.openmmlab.com/mmdetection/v2.0",
+    "https://pub-ed9ed750ddcc469da251e2d1a2cea382.r2.dev/mmdetection/v2.0",
+)
+SERVER_VARIABLE = "SCNET_ZOO_URL"  # environment variable: another address to ask instead
+TIMEOUT = 30.0  # seconds to wait for a connection, and for each part of the answer
+CHUNK = 1 << 18  # bytes read at once
+
+
+class ZooError(ValueError):
+    """Published weights that are unknown, cannot be had or are damaged; says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Weights that somebody published; the figures are theirs."""
+
+    name: str  # architecture, backbone, length of training: scnet_r50_20e
+    architecture: str  # as people write it: SCNet
+    backbone: str
+    epochs: int
+    box_ap: float  # published, COCO val2017, in per cent
+    mask_ap: float
+    path: str  # on a server
+    licence: str = "Apache-2.0"
+
+    @property
+    def file(self) -> str:
+        """Name of the published file."""
+        return self.path.rsplit("/", 1)[1]
+
+    @property
+    def sha256(self) -> str:
+        """First 8 hex digits of the file's SHA-256, with which its name ends."""
+        return self.file.removesuffix(".pth")[-8:]
+
+    @property
+    def urls(self) -> list[str]:
+        """Where the file can be had, best first."""
+        own = os.environ.get(SERVER_VARIABLE)
+        return [f"{server.rstrip('/')}/{self.path}" for server in ((own,) if own else SERVERS)]
+
+
+def _read_list() -> dict[str, Published]:
+    text = resources.files("scnet.weights").joinpath("zoo.csv").read_text(encoding="utf-8")
+    return {
+        row["name"]: Published(
+            name=row["name"],
+            architecture=row["architecture"],
+            backbone=row["backbone"],
+            epochs=int(row["epochs"]),
+            box_ap=float(row["box_ap"]),
+            mask_ap=float(row["mask_ap"]),
+            path=row["path"],
+        )
+        for row in csv.DictReader(text.splitlines())
+    }
+
+
+PUBLISHED = _read_list()
+
+
+def find(name: str) -> Published:
+    """Return the published weights of that name.
+
+    Raises:
+        ZooError: there are none; the text names near ones.
+    """
+    if name not in PUBLISHED:
+        raise ZooError(
+            f'no published weights are named "{name}"{suggest(name, PUBLISHED)} '
+            "(`scnet zoo` lists all)"
+        )
+    return PUBLISHED[name]
+
+
+def folder() -> Path:
+    """Return the folder that keeps the files, PyTorch's own; the variable TORCH_HOME moves it."""
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def state(name: str) -> Literal["converted", "downloaded", "no"]:
+    """Return what of these weights is on this machine."""
+    original = folder() / find(name).file
+    if original.with_suffix(".safetensors").is_file():
+        return "converted"
+    return "downloaded" if original.is_file() else "no"
+
+
+def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
+    """Return the converted weights of that name; download them if they are not on this machine.
+
+    Args:
+        timeout: seconds to wait for a connection, and for each part of the answer.
+        quiet: show no progress.
+
+    Raises:
+        ZooError: unknown name, no server gives the file, or a file whose hash is wrong.
+        CheckpointError: the file cannot be converted.
+
+    Example:
+        >>> fetch("scnet_r50_20e")  # doctest: +SKIP
+    """
+    published = find(name)
+    original = folder() / published.file
+    converted = original.with_suffix(".safetensors")
+    if converted.is_file():
+        return converted
+    if not original.is_file():
+        _download(published, original, timeout, quiet)
+    elif fault := _wrong_hash(original, published):
+        raise ZooError(f"{original}: {fault}. Remove it, then it is downloaded anew")
+    from scnet.data.classes import coco_classes
+    from scnet.weights.foreign.mmdet.convert import convert
+
+    # Another process may have been faster: its file is the same, so it may be replaced.
+    convert(original, converted, classes=coco_classes(), overwrite=True)
+    return converted
+
+
+def _download(published: Published, target: Path, timeout: float, quiet: bool) -> None:
+    """Fetch a file from the first server that has it; it appears whole and checked or not at all.
+
+    torch.hub.download_url_to_file does not serve: it waits for ever for a server that hangs.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    causes = []
+    for url in published.urls:
+        with tempfile.TemporaryDirectory(prefix=".zoo-", dir=target.parent) as temporary:
+            part = Path(temporary) / target.name
+            try:
+                _receive(url, part, timeout, quiet)
+                fault = _wrong_hash(part, published)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                fault = str(error) or type(error).__name__
+            if fault is None:
+                part.replace(target)
+                return
+        causes.append(f"{url}: {fault}")
+    raise ZooError(
+        f"{published.name} cannot be downloaded:\n  " + "\n  ".join(causes) + "\n"
+        f"Fetch {published.urls[0]} another way and put it at {target}"
+    )
+
+
+def _receive(url: str, file: Path, timeout: float, quiet: bool) -> None:
+    """Write what a server sends to a file.
+
+    Raises:
+        OSError, HTTPException: no answer, no such file, or the answer is cut off.
+        ValueError: not an address.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    request = urllib.request.Request(url, headers={"User-Agent": "scnet"})
+    with (
+        urllib.request.urlopen(request, timeout=timeout) as answer,
+        Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar,
+        file.open("wb") as opened,
+    ):
+        length = answer.headers.get("Content-Length")
+        size = int(length) if length else None
+        task = bar.add_task(file.name, total=size)
+        while part := answer.read(CHUNK):
+            opened.write(part)
+            bar.advance(task, len(part))
+        received = opened.tell()
+    if size is not None and received != size:
+        raise ConnectionError(f"cut off after {received} of {size} bytes")
+
+
+def _wrong_hash(file: Path, published: Published) -> str | None:
+    """Return what is wrong with a file's hash, if anything."""
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while part := opened.read(CHUNK):
+            digest.update(part)
+    begin = digest.hexdigest()[:8]
+    if begin == published.sha256:
+        return None
+    return f"SHA-256 begins with {begin}, not {published.sha256}: damaged, or not that file"

@@ -1,0 +1,158 @@
+"""Prediction from every kind of source, in the pixels of the original image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.model_cases import make_detector
+
+import scnet
+from scnet.data.images import DataError
+from scnet.inference.model import Model
+from scnet.inference.sources import image_files
+from scnet.runtime.device import pick_device
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    detector = make_detector("scnet_lite", model__box__score_threshold=0.0)
+    detector.config = replace(detector.config, data=replace(detector.config.data, size=(64, 96)))
+    return Model(detector, "cpu")
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    return Image.effect_noise((90, 60), 50).convert("RGB")
+
+
+def test_every_kind_of_source_gives_the_same(
+    model: Model, photo: Image.Image, tmp_path: Path
+) -> None:
+    photo.save(tmp_path / "photo.png")
+    array = np.array(photo)
+    tensor = torch.from_numpy(array).permute(2, 0, 1)
+    expected = model.predict(photo, score=0.0)
+    assert len(expected)
+    for source in (
+        tmp_path / "photo.png",
+        str(tmp_path / "photo.png"),
+        array,
+        tensor,
+        tensor.float(),
+    ):
+        found = model.predict(source, score=0.0)
+        torch.testing.assert_close(found.boxes, expected.boxes)
+        assert found.rle == expected.rle
+    several = model.predict([photo, array], score=0.0)
+    assert [f.rle for f in several] == [expected.rle, expected.rle]
+
+
+def test_boxes_and_masks_are_in_pixels_of_the_image(model: Model, photo: Image.Image) -> None:
+    large = photo.resize((360, 240))
+    found = model.predict(large, score=0.0)
+    assert found.size == (240, 360)
+    assert found.masks().shape[1:] == (240, 360)
+    assert found.boxes[:, 2].max() > 100
+    assert (found.boxes[:, 2] <= 360.01).all()
+    assert (found.boxes[:, 3] <= 240.01).all()
+
+
+def test_score_keeps_what_scores_at_least_that(model: Model, photo: Image.Image) -> None:
+    everything = model.predict(photo, score=0.0)
+    middle = float(everything.scores.median())
+    some = model.predict(photo, score=middle)
+    assert 0 < len(some) < len(everything)
+    torch.testing.assert_close(some.boxes, everything[everything.scores > middle].boxes)
+    assert list(some.rle) == everything[everything.scores > middle].rle
+
+
+def test_grey_arrays_are_images_and_others_are_refused(model: Model) -> None:
+    assert model.predict(np.zeros((40, 50), np.uint8)).size == (40, 50)
+    for wrong in (np.zeros((40, 50, 3), np.float32), np.zeros((3, 40, 50), np.uint8)):
+        with pytest.raises(DataError, match="must be"):
+            model.predict(wrong)
+    with pytest.raises(DataError, match=r"must be \(3, H, W\)"):
+        model.predict(torch.zeros(40, 50))
+
+
+def test_plot_is_a_picture(model: Model, photo: Image.Image) -> None:
+    assert model.predict(photo, score=0.0).plot().mode == "RGB"
+
+
+def test_sources_are_files_folders_and_patterns(tmp_path: Path) -> None:
+    for name in ("a.png", "b.JPG", "c.txt"):
+        (tmp_path / name).write_bytes(b"")
+    files = image_files([str(tmp_path), str(tmp_path / "*.png"), str(tmp_path / "b.JPG")])
+    assert [f.name for f in files] == ["a.png", "b.JPG", "a.png", "b.JPG"]
+    with pytest.raises(DataError, match="no image found"):
+        image_files([str(tmp_path / "*.gif")])
+
+
+def test_the_public_names_exist() -> None:
+    assert set(scnet.__all__) <= set(dir(scnet))
+    for name in scnet.__all__:
+        assert getattr(scnet, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = scnet.nothing  # type: ignore[attr-defined]
+
+
+def test_auto_is_a_device() -> None:
+    assert pick_device("auto").type in ("cpu", "cuda")
+    assert pick_device("cpu").type == "cpu"
+
+
+def test_build_gives_a_bare_detector_and_never_random_weights_unasked() -> None:
+    detector = scnet.build(scnet.recipes.lite(scnet.recipes.scnet(num_classes=3)))
+    stem = detector.backbone.net.conv_stem.weight
+    assert not torch.equal(
+        stem, scnet.build(detector.config, pretrained=False).backbone.net.conv_stem.weight
+    )
+    again = scnet.build(detector.config).backbone.net.conv_stem.weight
+    assert torch.equal(stem, again)
+
+
+def test_weights_that_cannot_be_had_say_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    config = scnet.recipes.mask_rcnn(num_classes=1)
+    missing = replace(config.model.backbone, weights="nowhere.pth")
+    with pytest.raises(FileNotFoundError, match=r"no file nowhere\.pth"):
+        scnet.build(replace(config, model=replace(config.model, backbone=missing)))
+
+    import timm
+
+    def offline(*_: object, pretrained: bool = False, **__: object) -> object:
+        raise OSError("no network")
+
+    detector_backbone = timm.create_model
+    monkeypatch.setattr(
+        timm,
+        "create_model",
+        lambda *a, **k: offline() if k.get("pretrained") else detector_backbone(*a, **k),
+    )
+    with pytest.raises(
+        FileNotFoundError, match=r"cannot be had .*no network.*--model\.backbone\.weights none"
+    ):
+        scnet.build(config)
+
+
+def test_a_weight_file_fills_the_backbone_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    import timm
+
+    config = scnet.recipes.mask_rcnn(num_classes=1)
+    backbone = replace(config.model.backbone, name="resnet18", weights=str(tmp_path / "w.pth"))
+    config = replace(config, model=replace(config.model, backbone=backbone))
+    net = timm.create_model("resnet18")
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    built = scnet.build(config)
+    assert torch.equal(built.backbone.net.layer4[1].conv2.weight, net.layer4[1].conv2.weight)
+    torch.save(timm.create_model("resnet34").layer1.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="does not fit"):
+        scnet.build(config)

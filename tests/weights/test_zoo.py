@@ -1,0 +1,328 @@
+"""Published weights: downloads against a server on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests import mmdet_files
+
+from scnet.cli.main import main
+from scnet.data.classes import coco_classes
+from scnet.inference.model import load
+from scnet.weights import checkpoint, zoo
+from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.zoo import Published, ZooError
+
+Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
+
+
+class Server(ThreadingHTTPServer):
+    """Answers every request in the way that a test sets."""
+
+    daemon_threads = True
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.body = body
+        self.answer: Answer = send
+        self.asked: list[str] = []
+        self.released = threading.Event()  # ends the wait of answers that hang
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.server.answer(self, self.server.body)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def send(request: Any, body: bytes) -> None:
+    begin(request, body)
+    request.wfile.write(body)
+
+
+def begin(request: Any, body: bytes) -> None:
+    request.send_response(200)
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+
+
+def not_found(request: Any, body: bytes) -> None:
+    request.send_error(404)
+
+
+def cut_off(request: Any, body: bytes) -> None:
+    begin(request, body)
+    request.wfile.write(body[: len(body) // 2])
+
+
+def another_file(request: Any, body: bytes) -> None:
+    send(request, b"<html>please log in</html>")
+
+
+def hang(request: Any, body: bytes) -> None:
+    request.server.released.wait(20)
+
+
+def hang_halfway(request: Any, body: bytes) -> None:
+    cut_off(request, body)
+    request.wfile.flush()
+    request.server.released.wait(20)
+
+
+@pytest.fixture(scope="module")
+def body(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    file = tmp_path_factory.mktemp("made") / "tiny.pth"
+    return mmdet_files.write(file, mmdet_files.mask_rcnn()).read_bytes()
+
+
+@pytest.fixture
+def server(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with Server(body) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("SCNET_ZOO_URL", server.url + "/v2.0/")
+        yield server
+        server.released.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch" / "hub" / "checkpoints"
+
+
+@pytest.fixture
+def tiny(body: bytes, monkeypatch: pytest.MonkeyPatch) -> Published:
+    return publish(monkeypatch, body)
+
+
+def publish(monkeypatch: pytest.MonkeyPatch, content: bytes) -> Published:
+    """Add a file to the list, as the weights "tiny"."""
+    file = f"tiny_coco-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    published = Published(
+        name="tiny",
+        architecture="Mask R-CNN",
+        backbone="ResNet-50",
+        epochs=1,
+        box_ap=1.5,
+        mask_ap=1.25,
+        path=f"mask_rcnn/tiny_coco/{file}",
+    )
+    monkeypatch.setitem(zoo.PUBLISHED, "tiny", published)
+    return published
+
+
+def names(folder: Path) -> set[str]:
+    """Names of all that lies in a folder, hidden files too."""
+    return {p.name for p in folder.iterdir()} if folder.exists() else set()
+
+
+def test_weights_are_downloaded_checked_and_converted_once(
+    server: Server, cache: Path, tiny: Published
+) -> None:
+    assert zoo.state("tiny") == "no"
+    file = zoo.fetch("tiny", quiet=True)
+    assert zoo.state("tiny") == "converted"
+    assert names(cache) == {tiny.file, tiny.file.replace(".pth", ".safetensors")}
+    assert server.asked == [f"/v2.0/{tiny.path}"]
+    assert zoo.fetch("tiny") == file
+    assert len(server.asked) == 1
+
+    detector = checkpoint.load(file)
+    for name, value in mmdet_files.mask_rcnn().state_dict().items():
+        assert torch.equal(detector.state_dict()[name], value), name
+    assert detector.classes == tuple(coco_classes())
+    assert detector.category_ids[-1] == 90
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (not_found, "404"),
+        (cut_off, r"cut off after \d+ of \d+ bytes"),
+        (another_file, "SHA-256 begins with"),
+        (hang, "timed out"),
+        (hang_halfway, "timed out"),
+    ],
+)
+def test_a_failed_download_says_what_to_do_and_leaves_nothing(
+    answer: Answer, cause: str, server: Server, cache: Path, tiny: Published
+) -> None:
+    server.answer = answer
+    with pytest.raises(ZooError, match=cause) as failed:
+        zoo.fetch("tiny", timeout=0.3, quiet=True)
+    assert f"Fetch {server.url}/v2.0/{tiny.path}" in str(failed.value)
+    assert f"put it at {cache / tiny.file}" in str(failed.value)
+    assert names(cache) == set()
+    server.answer = send
+    assert zoo.fetch("tiny", quiet=True).is_file()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9", "no address"])
+def test_without_a_network_it_says_what_to_do(
+    address: str, cache: Path, tiny: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCNET_ZOO_URL", address)
+    with pytest.raises(ZooError, match=re.escape(f"Fetch {address}/{tiny.path} another way")):
+        zoo.fetch("tiny", quiet=True)
+    assert names(cache) == set()
+
+
+def test_an_interruption_leaves_nothing(
+    server: Server, cache: Path, tiny: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rich.progress.Progress.advance", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        zoo.fetch("tiny", quiet=True)
+    assert names(cache) == set()
+
+
+def test_a_second_server_is_asked_and_the_hash_decides(
+    server: Server, cache: Path, tiny: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SCNET_ZOO_URL")
+    monkeypatch.setattr(zoo, "SERVERS", (f"{server.url}/first", f"{server.url}/second"))
+    server.answer = lambda request, body: (
+        another_file if request.path.startswith("/first") else send
+    )(request, body)
+    assert zoo.fetch("tiny", quiet=True).is_file()
+    assert server.asked == [f"/first/{tiny.path}", f"/second/{tiny.path}"]
+
+
+def test_a_file_that_was_put_there_is_taken(cache: Path, tiny: Published, body: bytes) -> None:
+    cache.mkdir(parents=True)
+    (cache / tiny.file).write_bytes(body)
+    assert zoo.state("tiny") == "downloaded"
+    assert zoo.fetch("tiny").suffix == ".safetensors"
+
+
+def test_a_damaged_file_that_was_put_there_is_named_and_kept(
+    server: Server, cache: Path, tiny: Published, body: bytes
+) -> None:
+    cache.mkdir(parents=True)
+    (cache / tiny.file).write_bytes(body[:-1])
+    with pytest.raises(ZooError, match=re.escape(f"{cache / tiny.file}: SHA-256 begins with")):
+        zoo.fetch("tiny")
+    assert names(cache) == {tiny.file}
+    assert not server.asked
+
+
+def test_a_file_that_cannot_be_converted_leaves_no_weights(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.body = b"not a checkpoint"
+    published = publish(monkeypatch, server.body)
+    with pytest.raises(CheckpointError, match=re.escape(published.file)):
+        zoo.fetch("tiny", quiet=True)
+    assert names(cache) == {published.file}
+
+
+def test_the_command_downloads_and_says_what_to_do_next(
+    server: Server, cache: Path, tiny: Published, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["zoo", "tiny"]) == 0
+    file = cache / tiny.file.replace(".pth", ".safetensors")
+    expected = f"tiny is at {file}; next: scnet predict tiny IMAGE\n"
+    assert capsys.readouterr().out == expected
+    file.unlink()
+    assert main(["zoo", "tiny", "--quiet"]) == 0
+    assert tuple(capsys.readouterr()) == (expected, "")
+
+
+def test_the_command_has_help_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["zoo", "--help"])
+    assert "Example: scnet zoo" in capsys.readouterr().out
+
+
+def test_the_list_shows_every_name_and_where_files_lie(
+    cache: Path, tiny: Published, body: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache.mkdir(parents=True)
+    (cache / tiny.file).write_bytes(body)
+    assert main(["zoo"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:-3])) <= 80
+    rows = {line.split()[0]: line for line in lines if line.startswith("  ")}
+    assert list(rows) == list(zoo.PUBLISHED)
+    assert rows["tiny"].split()[1:] == ["ResNet-50", "1.5", "1.25", "downloaded"]
+    assert rows["scnet_r50_20e"].split()[1:] == ["ResNet-50", "44.5", "40.0", "no"]
+    assert "published by MMDetection and not measured here" in lines[-3]
+    assert lines[-2] == f"Licence: Apache-2.0. Files: {cache}"
+    assert lines[-1].startswith("next: scnet predict NAME IMAGE")
+
+
+def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
+    assert len(zoo.PUBLISHED) == 33
+    folders = {
+        "SCNet": "scnet",
+        "HTC": "htc",
+        "Cascade Mask R-CNN": "cascade_rcnn",
+        "Mask R-CNN": "mask_rcnn",
+    }
+    short = {"50": "r50", "101": "r101", "101 64x4d": "x101", "101 32x4d": "x101_32x4d"}
+    for p in zoo.PUBLISHED.values():
+        folder, config, file = p.path.split("/")
+        assert folder == folders[p.architecture]
+        assert re.fullmatch(rf"{config}[-_][\w.-]*[0-9a-f]{{8}}\.pth", file)
+        assert p.name.rsplit("_", 1)[0].endswith(short[p.backbone.split("-")[1]])
+        length = {"1x": 12, "20e": 20, "2x": 24, "3x": 36}[p.name.rsplit("_", 1)[1]]
+        assert p.epochs == length
+        assert f"_{p.name.rsplit('_', 1)[1]}_coco" in config
+        assert 30 < p.mask_ap < p.box_ap < 50
+    assert zoo.find("scnet_r50_1x").sha256 == "c3f09857"
+    assert zoo.find("mask_rcnn_x101_32x4d_2x").urls[0] == (
+        "https://download.openmmlab.com/mmdetection/v2.0/mask_rcnn/mask_rcnn_x101_32x4d_fpn_2x_coco/"
+        "mask_rcnn_x101_32x4d_fpn_2x_coco_bbox_mAP-0.422__segm_mAP-0.378_20200506_004702-faef898c.pth"
+    )
+
+
+def test_an_unknown_name_gives_near_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZooError, match='did you mean "scnet_r50_20e"'):
+        zoo.fetch("scnet_r50_20")
+    assert main(["zoo", "scnet_r50_20"]) == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_load_takes_a_name_and_an_existing_path_wins(
+    server: Server, cache: Path, tiny: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = load("tiny", device="cpu", quiet=True)
+    assert model.classes[0] == "person"
+    checkpoint.save(tmp_path / "tiny", mmdet_files.mask_rcnn(num_classes=3))
+    assert len(load("tiny", device="cpu").classes) == 3
+
+
+def test_load_reads_a_file_of_mmdetection(tmp_path: Path) -> None:
+    file = mmdet_files.write(tmp_path / "mine.pth", mmdet_files.mask_rcnn(num_classes=3))
+    assert len(load(file, device="cpu").classes) == 3
+    assert names(tmp_path) == {"mine.pth"}
+
+
+def test_load_of_a_name_that_is_nothing_gives_near_names() -> None:
+    with pytest.raises(CheckpointError, match=r'no such file.*did you mean "htc_r50_20e"'):
+        load("htc_r50_20")
+    with pytest.raises(CheckpointError, match=r"nowhere: no such file or folder.*`scnet zoo`"):
+        load("nowhere")
