@@ -24,11 +24,12 @@ parity: $(READY) ## compare with tensors of the reference implementation, quanti
 	@echo "== parity: about half a minute on 2 cores; SCNET_REFERENCE names the folder with the tensors"
 	@$(BIN)/python tests/parity.py
 
-lint: $(READY) ## check style and types
-	@echo "== ruff and mypy: about 1 minute"
+lint: $(READY) ## check style, types and the direction of imports
+	@echo "== ruff, mypy and import-linter: about 1 minute"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
 
 format: $(READY) ## bring the code into the common format
 	@$(BIN)/ruff format .
