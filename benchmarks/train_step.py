@@ -46,7 +46,7 @@ from scnet.model.detector import Detector
 from scnet.ops.masks import crop_segmentation
 from scnet.runtime.memory import keep_freed, peak_memory, release_freed
 from scnet.training.optim import make_optimizer
-from scnet.types import Batch, ImageInfo, Size
+from scnet.types import Batch, ImageInfo, Size, View
 
 CLASSES = 80
 OBJECTS = range(5, 16)  # in each photo; COCO has seven on average
@@ -205,9 +205,9 @@ def photos(size: Size, number: int) -> Batch:
 def _sample(dataset: CocoDataset, index: int, size: Size) -> Sample:
     record = dataset.images[index]
     real = [a for a in record.annotations if not a.crowd]
-    scale = size[1] / record.size[1], size[0] / record.size[0]
+    view = View.whole(record.size, size)
     objects = Objects(
-        torch.tensor([a.box for a in real]) * torch.tensor(scale * 2),
+        torch.tensor([a.box for a in real]) * torch.tensor(view.scale * 2),
         torch.tensor([a.label for a in real]),
         tuple(crop_segmentation(a.segmentation, record.size, size) for a in real),
     )
@@ -215,7 +215,7 @@ def _sample(dataset: CocoDataset, index: int, size: Size) -> Sample:
     semantic = paint(labelled, [], len(dataset.classes), size)
     path = dataset.image_root / record.file_name
     image = torch.from_numpy(np.array(read_image(path).resize(size[::-1]))).permute(2, 0, 1)
-    return Sample(image, ImageInfo(record.id, str(path), size), scale, objects, semantic)
+    return Sample(image, ImageInfo(record.id, str(path), view), objects, semantic)
 
 
 def torchvision_targets(batch: Batch) -> list[dict[str, Tensor]]:
@@ -231,7 +231,8 @@ def torchvision_targets(batch: Batch) -> list[dict[str, Tensor]]:
         inner = part.view(size)[1:-1, 1:-1]  # without the margin, which may lie outside
         mask[y + 1 : y + size[0] - 1, x + 1 : x + size[1] - 1] = inner
     masks = masks.to(batch.images.device)
-    names, values = ("boxes", "labels", "masks"), (targets.boxes, targets.labels + 1, masks)
+    boxes, labels = targets.boxes[targets.valid], targets.labels[targets.valid]
+    names, values = ("boxes", "labels", "masks"), (boxes, labels + 1, masks)
     by_image = zip(*(value.split(targets.counts) for value in values), strict=True)
     return [dict(zip(names, parts, strict=True)) for parts in by_image]
 

@@ -10,7 +10,7 @@ from scnet import recipes
 from scnet.config import BackboneConfig, Config, replace_at
 from scnet.model.detector import Detector
 from scnet.ops.masks import crop, join_crops
-from scnet.types import Batch, ImageInfo, Targets
+from scnet.types import Batch, ImageInfo, Targets, View
 
 HEIGHT, WIDTH, CLASSES = 96, 128, 3
 
@@ -49,27 +49,25 @@ def make_batch(counts: tuple[int, ...], seed: int = 0) -> Batch:
     def draw(low: int, high: int) -> int:
         return int(torch.randint(low, high, (), generator=random))
 
-    boxes, crops, image = [], [], []
-    for i, count in enumerate(counts):
+    boxes, crops = [], []
+    for count in counts:
         for _ in range(count):
             x, y, w, h = draw(0, 80), draw(0, 50), draw(10, 46), draw(10, 46)
             mask = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
             mask[y : y + h, x : x + w] = True
             boxes.append([x, y, x + w, y + h])
             crops.append(crop(mask))
-            image.append(i)
-    targets = Targets(
-        boxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        labels=torch.randint(0, CLASSES, (len(boxes),), generator=random),
-        image=torch.tensor(image, dtype=torch.long),
-        masks=join_crops(crops),
-        counts=counts,
+    labels = torch.randint(0, CLASSES, (len(boxes),), generator=random)
+    targets = Targets.of(
+        torch.tensor(boxes, dtype=torch.float32).view(-1, 4).split(counts),
+        labels.split(counts),
+        join_crops(crops),
     )
     pixels = torch.randint(0, 256, (len(counts), 3, HEIGHT, WIDTH), generator=random)
-    return Batch(
-        images=pixels.to(torch.uint8),
-        sizes=torch.tensor([[HEIGHT, WIDTH]] * len(counts)),
-        info=tuple(ImageInfo(i, f"{i}.png", (HEIGHT, WIDTH)) for i in range(len(counts))),
+    view = View.whole((HEIGHT, WIDTH))
+    return Batch.of(
+        pixels.to(torch.uint8),
+        [ImageInfo(i, f"{i}.png", view) for i in range(len(counts))],
         targets=targets,
         semantic=torch.randint(0, CLASSES + 1, (len(counts), HEIGHT, WIDTH), generator=random),
     )

@@ -30,10 +30,20 @@ from scnet.model.box_stage import SIDE, BoxOutput
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures, SceneOutput
 from scnet.model.rpn import RPNOutput
-from scnet.model.sampling import pad_targets
 from scnet.ops import boxes as box_ops
 from scnet.ops.masks import crop, join_crops
-from scnet.types import IGNORE, Batch, Found, ImageInfo, Losses, Proposals, RoIs, Size, Targets
+from scnet.types import (
+    IGNORE,
+    Batch,
+    Found,
+    ImageInfo,
+    Losses,
+    Proposals,
+    RoIs,
+    Size,
+    Targets,
+    View,
+)
 from scnet.weights.foreign.mmdet import convert
 from scnet.weights.foreign.mmdet.names import our_name
 
@@ -194,9 +204,9 @@ def inference(detector: Detector, theirs: Reference) -> list[Row]:
 def inference_batch(detector: Detector, theirs: Reference) -> Batch:
     """Return the images of a test case, and their sizes."""
     metas = theirs["metas"]
-    sizes = torch.tensor([_size(meta["img_shape"]) for meta in metas])
-    info = tuple(ImageInfo(i, "", _size(meta["ori_shape"])) for i, meta in enumerate(metas))
-    return Batch(_pixels(detector, theirs["inputs"]), sizes, info)
+    views = [View.whole(_size(m["ori_shape"]), _size(m["img_shape"])) for m in metas]
+    info = [ImageInfo(i, "", view) for i, view in enumerate(views)]
+    return Batch.of(_pixels(detector, theirs["inputs"]), info)
 
 
 def run(detector: Detector, batch: Batch, goals: Sequence[Tensor]) -> tuple[Trace, Tensor]:
@@ -432,16 +442,15 @@ def training_losses(
     """
     batch = training_batch(detector, theirs)
     assert batch.targets is not None
-    truth = pad_targets(batch.targets)
     rpn, scene = detector.dense(batch.images, batch.sizes)
-    losses = detector.rpn.loss(rpn, batch.sizes, truth, choose)
+    losses = detector.rpn.loss(rpn, batch.sizes, batch.targets, choose)
     losses |= detector.branches.loss(scene, batch.semantic, batch.targets)
     proposals = detector.rpn.proposals(rpn, batch.sizes, training=True)
     with torch.no_grad():
         among = candidates(detector, rpn, batch)
         proposals, moved = settle_proposals(proposals, among, _known_proposals(batch, theirs))
     heads = detector.roi_heads
-    losses |= heads.loss(scene.scene, proposals, batch.sizes, batch.targets, truth, choose)
+    losses |= heads.loss(scene.scene, proposals, batch.sizes, batch.targets, choose)
     return losses, moved
 
 
@@ -459,20 +468,14 @@ def _known_proposals(batch: Batch, theirs: Reference) -> list[dict[int, Tensor]]
 def training_batch(detector: Detector, theirs: Reference) -> Batch:
     """Return the images of the training step with their objects and semantic maps."""
     images, objects = _pixels(detector, theirs["inputs"]), theirs["gts"]
-    counts = tuple(len(x["labels"]) for x in objects)
     sizes = [_size(x["sem"].shape) for x in objects]
     semantic = torch.full((len(images), *images.shape[2:]), IGNORE)
     for out, x, (height, width) in zip(semantic, objects, sizes, strict=True):
         out[:height, :width] = x["sem"].masked_fill(x["sem"] == 255, IGNORE)
-    targets = Targets(
-        boxes=torch.cat(_each(objects, "bboxes")),
-        labels=torch.cat(_each(objects, "labels")),
-        image=torch.arange(len(objects)).repeat_interleave(torch.tensor(counts)),
-        masks=join_crops([crop(mask) for masks in _each(objects, "masks") for mask in masks]),
-        counts=counts,
-    )
-    info = tuple(ImageInfo(i, "", size) for i, size in enumerate(sizes))
-    return Batch(images, torch.tensor(sizes), info, targets, semantic)
+    masks = join_crops([crop(mask) for masks in _each(objects, "masks") for mask in masks])
+    targets = Targets.of(_each(objects, "bboxes"), _each(objects, "labels"), masks)
+    info = [ImageInfo(i, "", View.whole(size)) for i, size in enumerate(sizes)]
+    return Batch.of(images, info, targets=targets, semantic=semantic)
 
 
 def _sample_row(choose: EvenChoice, theirs: Reference) -> Row:

@@ -21,8 +21,9 @@ bags: an image without boxes then needs no branch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Num, UInt8
@@ -32,14 +33,67 @@ Size = tuple[int, int]  # height, width
 Losses = dict[str, Tensor]  # weighted scalars by name, such as `stage2.cls`; the total is their sum
 
 IGNORE = -1  # value of a semantic map where nothing is learnt
+PLAIN = (1.0, 1.0, 1.0)  # colours as they are
+
+
+class Inverse(NamedTuple):
+    """The way back from network pixels: original = (sign * network + shift) / scale."""
+
+    sign: tuple[float, float]  # along x and y; -1 where mirrored
+    shift: tuple[float, float]
+    scale: tuple[float, float]  # network pixels per original pixel
+
+
+@dataclass(frozen=True)
+class View:
+    """How the network sees an image: resized, cut to a window, then mirrored."""
+
+    original: Size
+    resized: Size  # of the whole image
+    window: tuple[int, int, int, int]  # left, top, right, bottom: what is seen of it
+    horizontal: bool = False  # mirrored
+    vertical: bool = False  # upside down
+    colour: tuple[float, float, float] = PLAIN  # factors of brightness, contrast and saturation
+
+    @classmethod
+    def whole(cls, original: Size, resized: Size | None = None) -> View:
+        """Return the view of a whole image, perhaps resized."""
+        resized = resized or original
+        return cls(original, resized, (0, 0, resized[1], resized[0]))
+
+    @property
+    def size(self) -> Size:
+        """Return height and width of what is seen."""
+        left, top, right, bottom = self.window
+        return bottom - top, right - left
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Return network pixels per original pixel, across and down."""
+        return self.resized[1] / self.original[1], self.resized[0] / self.original[0]
+
+    @property
+    def inverse(self) -> Inverse:
+        """Return the way back to the pixels of the original."""
+        left, top, right, bottom = self.window
+        return Inverse(
+            (-1.0 if self.horizontal else 1.0, -1.0 if self.vertical else 1.0),
+            (float(right if self.horizontal else left), float(bottom if self.vertical else top)),
+            self.scale,
+        )
 
 
 class ImageInfo(NamedTuple):
-    """Where an image came from; travels with it so that results and messages can name it."""
+    """Where an image came from, and how it is seen; travels with it to results and messages."""
 
     id: int  # image id of the annotation file
     path: str  # file on disk
-    size: Size  # height and width of the original, upright (EXIF applied)
+    view: View
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the original, upright (EXIF applied)."""
+        return self.view.original
 
 
 class MaskCrops(NamedTuple):
@@ -59,14 +113,37 @@ class MaskCrops(NamedTuple):
 
 @dataclass(frozen=True)
 class Targets:
-    """Ground truth of a batch, sorted by image. Crowd regions are not among them."""
+    """Ground truth of a batch. Crowd regions are not among it.
 
-    boxes: Float[Tensor, "G 4"]
-    labels: Int[Tensor, "G"]
-    image: Int[Tensor, "G"]  # which image of the batch
+    Every image has the same number M of places, at least one; what is padding comes first.
+    """
+
+    boxes: Float[Tensor, "B M 4"]
+    labels: Int[Tensor, "B M"]
+    valid: Bool[Tensor, "B M"]  # False where padding
+    rows: Int[Tensor, "B M"]  # which of the masks, which are sorted by image; 0 where padding
     masks: MaskCrops
     # objects in each image; known on the host, so nothing waits for the device
     counts: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        boxes: Sequence[Float[Tensor, "_n 4"]],
+        labels: Sequence[Int[Tensor, "_n"]],
+        masks: MaskCrops,
+    ) -> Targets:
+        """Lay out the objects of each image; masks are those of all of them."""
+        counts = tuple(len(of_image) for of_image in labels)
+        images, most = len(counts), max(1, *counts)
+        count = torch.tensor(counts)
+        place = torch.arange(-most, 0)
+        valid = place >= -count[:, None]
+        padded = torch.zeros(images, most, 4), torch.zeros(images, most, dtype=torch.int64)
+        for out, values in zip(padded, (boxes, labels), strict=True):
+            out[valid] = torch.cat(list(values))
+        rows = torch.where(valid, count.cumsum(0)[:, None] + place, 0)
+        return cls(*padded, valid, rows, masks, counts)
 
 
 @dataclass(frozen=True)
@@ -75,36 +152,36 @@ class Batch:
 
     images: Num[Tensor, "B 3 H W"]  # RGB, 0..255, uint8 or float; anything may stand in the padding
     sizes: Int[Tensor, "B 2"]  # height and width of each image inside the padding
+    inverse: Float[Tensor, "B 3 2"]  # sign, shift and scale of the way back, see `Inverse`
     info: tuple[ImageInfo, ...]
     targets: Targets | None = None  # None at inference
     # class of each pixel, IGNORE where unknown; None without the branch
     semantic: Int[Tensor, "B H W"] | None = None
     skipped: tuple[str, ...] = ()  # images that could not be used, with the reason
 
+    @classmethod
+    def of(cls, images: Num[Tensor, "B 3 H W"], info: Sequence[ImageInfo], **others: Any) -> Batch:
+        """Return padded images as a batch; their sizes follow from how each is seen."""
+        sizes = torch.tensor([i.view.size for i in info])
+        inverse = torch.tensor([i.view.inverse for i in info], dtype=torch.float32)
+        return cls(images, sizes, inverse, tuple(info), **others)
+
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with every tensor on `device`."""
+        moved: Batch = _moved(self, device)
+        return moved
 
-        def move(x: Tensor) -> Tensor:
-            return x.to(device, non_blocking=True)
 
-        targets = self.targets
-        if targets is not None:
-            masks = targets.masks
-            targets = replace(
-                targets,
-                boxes=move(targets.boxes),
-                labels=move(targets.labels),
-                image=move(targets.image),
-                masks=MaskCrops(move(masks.pixels), move(masks.origin), masks.sizes),
-            )
-        semantic = None if self.semantic is None else move(self.semantic)
-        return replace(
-            self,
-            images=move(self.images),
-            sizes=move(self.sizes),
-            targets=targets,
-            semantic=semantic,
-        )
+def _moved(value: Any, device: torch.device | str) -> Any:
+    """Return a value with every tensor in it on `device`."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, MaskCrops):
+        return MaskCrops(*(_moved(x, device) for x in value))
+    if is_dataclass(value) and not isinstance(value, View):
+        changes = {f.name: _moved(getattr(value, f.name), device) for f in fields(value)}
+        return replace(value, **changes)  # type: ignore[type-var]
+    return value
 
 
 class RoIs(NamedTuple):
@@ -126,7 +203,7 @@ class Samples(NamedTuple):
 
     rois: RoIs  # (B * P) boxes
     labels: Int[Tensor, "R"]  # class to predict; C = background
-    gt: Int[Tensor, "R"]  # index into Targets; -1 = background
+    gt: Int[Tensor, "R"]  # place among all B * M of Targets; -1 = background
     is_gt: Bool[Tensor, "R"]  # the RoI is itself a ground-truth box
     valid: Bool[Tensor, "R"]  # False where padding
 

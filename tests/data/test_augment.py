@@ -21,7 +21,6 @@ from scnet.data.loader import collate, train_loader
 from scnet.data.transforms import (
     Objects,
     Sample,
-    View,
     keep_visible,
     mask_box,
     train_view,
@@ -31,7 +30,7 @@ from scnet.data.transforms import (
 )
 from scnet.ops.masks import Crop, crop, cut_crop, decode, hide_crop
 from scnet.settings import ConfigError
-from scnet.types import IGNORE, Batch, ImageInfo, Size
+from scnet.types import IGNORE, Batch, ImageInfo, Size, View
 
 PLAIN = DataConfig(size=(30, 40), flip=0.0, workers=0)
 JITTER = replace(PLAIN, jitter=(0.2, 3.0), flip=0.5, vertical_flip=0.5)
@@ -61,7 +60,7 @@ def sample(masks: list[Tensor], size: Size, grey: int, **fields: Any) -> Sample:
     boxes = torch.tensor([mask_box(c) for c in crops], dtype=torch.float32).reshape(-1, 4)
     objects = Objects(boxes, torch.arange(len(masks)), crops)
     image = torch.full((3, *size), grey, dtype=torch.uint8)
-    return Sample(image, ImageInfo(1, "1.png", size), (1.0, 1.0), objects, **fields)
+    return Sample(image, ImageInfo(1, "1.png", View.whole(size)), objects, **fields)
 
 
 def rectangle(size: Size, top: int, left: int, bottom: int, right: int) -> Tensor:

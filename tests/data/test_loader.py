@@ -50,16 +50,18 @@ def test_batch_keeps_what_samples_hold(dataset: CocoDataset) -> None:
     targets = batch.targets
     assert targets is not None
     assert targets.counts == (2, 0, 1, 1)
-    assert targets.image.tolist() == [0, 0, 2, 3]
-    assert targets.labels.tolist() == [1, 0, 0, 1]
-    assert len(targets.masks.sizes) == len(targets.boxes) == 4
+    assert targets.valid.tolist() == [[True, True], [False] * 2, [False, True], [False, True]]
+    assert targets.labels[targets.valid].tolist() == [1, 0, 0, 1]
+    assert targets.rows[targets.valid].tolist() == [0, 1, 2, 3]
+    assert len(targets.masks.sizes) == targets.valid.sum() == 4
 
 
 def test_batch_without_objects_has_empty_targets(dataset: CocoDataset) -> None:
     targets = collate([dataset[3]]).targets
     assert targets is not None
     assert targets.counts == (0,)
-    assert targets.boxes.shape == (0, 4)
+    assert targets.boxes.tolist() == [[[0, 0, 0, 0]]]
+    assert not targets.valid.any()
     assert targets.masks.sizes == ()
 
 
@@ -195,7 +197,7 @@ def test_real_data_load_in_workers(name: str, data_dir: Path) -> None:
     assert sum(len(batch.info) for batch in batches) == 24
     for batch in batches:
         assert batch.targets is not None
-        limits = batch.sizes[batch.targets.image].flip(1).repeat(1, 2)
-        assert (batch.targets.boxes <= limits).all()
-        assert (batch.targets.boxes[:, 2:] > batch.targets.boxes[:, :2]).all()
+        boxes, valid = batch.targets.boxes, batch.targets.valid
+        assert (boxes <= batch.sizes.flip(1).repeat(1, 2)[:, None]).all()
+        assert (boxes[valid][:, 2:] > boxes[valid][:, :2]).all()
         assert len(batch.targets.masks.sizes) == sum(batch.targets.counts)

@@ -39,7 +39,7 @@ def test_captured_samples_are_the_positives_that_the_sampler_returned(
     with captured(detector) as (ious, moved, is_gt), torch.no_grad():
         losses = detector.loss(batch, RandomChoice(torch.arange(3)))
     expected = [
-        plain_iou(box, batch.targets.boxes[gt].tolist())
+        plain_iou(box, batch.targets.boxes.flatten(0, 1)[gt].tolist())
         for stage in stages
         for box, gt in zip(seen[stage].rois.boxes.tolist(), seen[stage].gt.tolist(), strict=True)
         if gt >= 0

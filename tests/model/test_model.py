@@ -7,13 +7,14 @@ import torch
 from tests.model_cases import CLASSES, make_batch, make_detector, small
 from torch import Tensor, nn
 
+from scnet.data.transforms import view_boxes
 from scnet.inference.place import place
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import MaskHead
 from scnet.model.rpn import make_anchors
-from scnet.model.sampling import BACKGROUND, IGNORED, RandomChoice, match, pad_targets, sample_rois
+from scnet.model.sampling import BACKGROUND, IGNORED, RandomChoice, match, sample_rois
 from scnet.ops import boxes as box_ops
-from scnet.types import Found, Proposals, RoIs
+from scnet.types import Batch, Found, Proposals, RoIs, Targets, View
 
 
 def random_boxes(*shape: int) -> Tensor:
@@ -91,26 +92,31 @@ def test_choice_in_an_image_does_not_depend_on_the_others_or_on_padding() -> Non
 def test_padding_of_ground_truth_moves_no_object() -> None:
     batch = make_batch((1, 3, 0))
     assert batch.targets is not None
-    truth = pad_targets(batch.targets)
-    assert truth.valid.tolist() == [[False, False, True], [True] * 3, [False] * 3]
-    assert torch.equal(truth.boxes[truth.valid], batch.targets.boxes)
-    assert truth.rows[truth.valid].tolist() == [0, 1, 2, 3]
+    targets, objects = batch.targets, torch.arange(16.0).view(4, 4)
+    assert targets.valid.tolist() == [[False, False, True], [True] * 3, [False] * 3]
+    assert targets.rows[targets.valid].tolist() == [0, 1, 2, 3]
+    assert not targets.boxes[~targets.valid].any()
+    again = Targets.of(
+        objects.split((1, 3, 0)), targets.labels[targets.valid].split((1, 3, 0)), targets.masks
+    )
+    assert torch.equal(again.boxes[again.valid], objects)
+    assert torch.equal(again.labels, targets.labels)
 
 
 def test_samples_hold_ground_truth_first_and_the_label_of_their_object() -> None:
     batch = make_batch((3, 0))
     assert batch.targets is not None
     config = small("scnet").model.box
-    boxes = torch.cat([batch.targets.boxes[None] + 1, random_boxes(1, 40)], dim=1).expand(2, -1, -1)
+    boxes = torch.cat([batch.targets.boxes[:1] + 1, random_boxes(1, 40)], dim=1).expand(2, -1, -1)
     proposals = Proposals(boxes, torch.ones(2, 43, dtype=torch.bool))
     samples = sample_rois(
-        proposals, pad_targets(batch.targets), CLASSES, 0.5, config, RandomChoice(torch.arange(2))
+        proposals, batch.targets, CLASSES, 0.5, config, RandomChoice(torch.arange(2))
     )
     assert samples.is_gt[:3].all()
     assert not samples.is_gt[3:].any()
     assert samples.gt[:3].tolist() == [0, 1, 2]
     positive = samples.gt >= 0
-    assert (samples.labels[positive] == batch.targets.labels[samples.gt[positive]]).all()
+    assert (samples.labels[positive] == batch.targets.labels.flatten()[samples.gt[positive]]).all()
     assert (samples.labels[~positive] == CLASSES).all()
     assert not positive[samples.rois.image == 1].any()
     assert positive.sum() <= config.samples * config.positive_fraction
@@ -230,11 +236,10 @@ def test_frozen_parts_stay_as_they_are_in_training_mode() -> None:
 
 
 def test_detections_scale_back_to_the_original_image() -> None:
-    from dataclasses import replace
 
     detector = make_detector("mask_rcnn")
     batch = make_batch((0,))
-    info = (batch.info[0]._replace(size=(192, 256)),)
+    info = [batch.info[0]._replace(view=View.whole((192, 256), (96, 128)))]
     found = Found(
         torch.tensor([[10.0, 20, 50, 60]]),
         torch.ones(1),
@@ -242,7 +247,7 @@ def test_detections_scale_back_to_the_original_image() -> None:
         torch.zeros(1, dtype=torch.long),
         torch.ones(1, 28, 28),
     )
-    placed = place(found, replace(batch, info=info), detector.classes, detector.category_ids)[0]
+    placed = place(found, Batch.of(batch.images, info), detector.classes, detector.category_ids)[0]
     assert placed.boxes.tolist() == [[20, 40, 100, 120]]
     assert placed.size == (192, 256)
     assert placed.masks()[0].nonzero().amin(0).tolist() == [40, 20]
@@ -262,3 +267,13 @@ def test_roi_features_are_the_sum_of_pyramid_semantic_and_context() -> None:
     expected = pyramid + semantic + scene.context[rois.image, :, None, None]
     torch.testing.assert_close(full, expected, rtol=1e-4, atol=1e-4)
     assert semantic.abs().sum() > 0
+
+
+@pytest.mark.parametrize("vertical", [False, True])
+@pytest.mark.parametrize("horizontal", [False, True])
+def test_boxes_seen_go_back_to_where_they_were(horizontal: bool, vertical: bool) -> None:
+    view = View((30, 40), (75, 100), (21, 10, 81, 47), horizontal, vertical)
+    boxes = torch.tensor([[10.0, 5, 20, 14], [12, 8, 30, 17]])
+    seen = view_boxes(boxes, view)
+    inverse = torch.tensor(view.inverse)[None].expand(2, -1, -1)
+    torch.testing.assert_close(box_ops.seen_back(seen, inverse), boxes)

@@ -30,7 +30,6 @@ from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.transforms import (
     Objects,
     Sample,
-    View,
     draw_mask,
     eval_view,
     keep_visible,
@@ -43,7 +42,7 @@ from scnet.data.transforms import (
     view_mask,
 )
 from scnet.ops.masks import area, to_rle
-from scnet.types import ImageInfo, Size
+from scnet.types import ImageInfo, Size, View
 
 __all__ = ["CocoDataset", "DataError", "Split", "find_split", "load_dataset", "read_image"]
 
@@ -128,7 +127,7 @@ class CocoDataset(Dataset[Sample]):
         if not self.train:
             record = self.images[index]
             view = eval_view(record.size, self.config)
-            return Sample(view_image(self._read(record), view), self._info(record), view.scale)
+            return Sample(view_image(self._read(record), view), self._info(record, view))
         random = np.random.default_rng((self.seed, self.epoch, index))
         sample = self._usable(index, random)
         if self.config.copy_paste and random.random() < self.config.copy_paste:
@@ -161,7 +160,7 @@ class CocoDataset(Dataset[Sample]):
         stuff = None
         if self.semantic and self.stuff:
             stuff = view_map(self.stuff.read(record.file_name, view.resized), view)
-        return Sample(image, self._info(record), view.scale, objects, stuff)
+        return Sample(image, self._info(record, view), objects, stuff)
 
     def _read(self, record: ImageRecord, target: Size | None = None) -> Image.Image:
         """Return an image, perhaps smaller than it is if it shall be resized to `target`."""
@@ -173,8 +172,8 @@ class CocoDataset(Dataset[Sample]):
             raise DataError(_size_message(path, found, record.size, self.annotation_file))
         return image
 
-    def _info(self, record: ImageRecord) -> ImageInfo:
-        return ImageInfo(record.id, str(self.image_root / record.file_name), record.size)
+    def _info(self, record: ImageRecord, view: View) -> ImageInfo:
+        return ImageInfo(record.id, str(self.image_root / record.file_name), view)
 
     def _painted(self, sample: Sample) -> Int[Tensor, "H W"]:
         """Return the instance masks on a background of its own class."""

@@ -29,13 +29,12 @@ def collate(samples: Sequence[Sample], least: Size = (0, 0)) -> Batch:
 
     The padding is zero, and IGNORE in the semantic map.
     """
-    images, sizes = pad_images([s.image for s in samples], least)
+    images = pad_images([s.image for s in samples], least)
     objects = [s.objects for s in samples if s.objects is not None]
     maps = [s.semantic for s in samples if s.semantic is not None]
-    return Batch(
-        images=images,
-        sizes=sizes,
-        info=tuple(s.info for s in samples),
+    return Batch.of(
+        images,
+        [s.info for s in samples],
         targets=_targets(objects) if objects else None,
         semantic=torch.stack([_padded(m, images.shape) for m in maps]) if maps else None,
         skipped=tuple(reason for s in samples for reason in s.skipped),
@@ -219,14 +218,8 @@ def _cores() -> int:
 
 
 def _targets(objects: Sequence[Objects]) -> Targets:
-    counts = tuple(len(o.labels) for o in objects)
-    return Targets(
-        boxes=torch.cat([o.boxes for o in objects]),
-        labels=torch.cat([o.labels for o in objects]),
-        image=torch.repeat_interleave(torch.arange(len(objects)), torch.tensor(counts)),
-        masks=join_crops([crop for o in objects for crop in o.masks]),
-        counts=counts,
-    )
+    masks = join_crops([crop for o in objects for crop in o.masks])
+    return Targets.of([o.boxes for o in objects], [o.labels for o in objects], masks)
 
 
 def _padded(semantic: Tensor, shape: Sequence[int]) -> Tensor:

@@ -19,35 +19,11 @@ from torch import Tensor
 
 from scnet.config import DataConfig
 from scnet.ops.masks import Crop, crop_segmentation, cut_crop, flip_crop, inside
-from scnet.types import ImageInfo, Size
+from scnet.types import PLAIN, ImageInfo, Size, View
 
 # An object that a cut or another object hides in part stays if so much of its mask is still seen.
 VISIBLE = 0.05
 SMALLEST = 4  # pixels
-PLAIN = (1.0, 1.0, 1.0)
-
-
-@dataclass(frozen=True)
-class View:
-    """How the network shall see an image: resized, cut to a window, then mirrored."""
-
-    original: Size
-    resized: Size  # of the whole image
-    window: tuple[int, int, int, int]  # left, top, right, bottom: what is seen of it
-    horizontal: bool = False  # mirrored
-    vertical: bool = False  # upside down
-    colour: tuple[float, float, float] = PLAIN  # factors of brightness, contrast and saturation
-
-    @property
-    def size(self) -> Size:
-        """Return height and width of what is seen."""
-        left, top, right, bottom = self.window
-        return bottom - top, right - left
-
-    @property
-    def scale(self) -> tuple[float, float]:
-        """Return network pixels per original pixel, across and down."""
-        return self.resized[1] / self.original[1], self.resized[0] / self.original[0]
 
 
 @dataclass(frozen=True)
@@ -66,7 +42,6 @@ class Sample:
 
     image: UInt8[Tensor, "3 H W"]
     info: ImageInfo
-    scale: tuple[float, float]  # network pixels per original pixel, across and down
     objects: Objects | None = None  # None at inference
     semantic: Int[Tensor, "H W"] | None = None
     skipped: tuple[str, ...] = ()  # images whose place this one took, with the reason
@@ -86,8 +61,7 @@ def network_size(original: Size, limits: tuple[int, int]) -> Size:
 
 def eval_view(original: Size, data: DataConfig) -> View:
     """Return how an image is seen at inference."""
-    height, width = network_size(original, data.size)
-    return View(original, (height, width), (0, 0, width, height))
+    return View.whole(original, network_size(original, data.size))
 
 
 def train_view(original: Size, data: DataConfig, random: np.random.Generator) -> View:

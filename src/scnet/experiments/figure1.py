@@ -142,7 +142,7 @@ def captured(detector: Detector) -> Iterator[tuple[list[Tensor], list[Tensor], l
     def keep(stage: int, features: Any, samples: Samples, hidden: Any, targets: Targets) -> Losses:
         positive = samples.gt >= 0
         rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
-        goals = targets.boxes[samples.gt[positive]]
+        goals = targets.boxes.flatten(0, 1)[samples.gt[positive]]
         head = heads.stages[stage]
         out = head.refine(head(features(rois, SIDE)), rois, of_images[0], samples.labels[positive])
         for boxes, into in ((rois.boxes, ious), (out.boxes, moved)):

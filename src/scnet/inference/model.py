@@ -129,12 +129,12 @@ class Model:
         """Return images as they are, and resized as a batch on the device."""
         images = [to_image(source) for source in sources]
         views = [eval_view((image.height, image.width), self.config.data) for image in images]
-        pixels, sizes = pad_images([view_image(i, v) for i, v in zip(images, views, strict=True)])
-        info = tuple(
-            ImageInfo(0, str(s) if isinstance(s, str | os.PathLike) else "", view.original)
+        pixels = pad_images([view_image(i, v) for i, v in zip(images, views, strict=True)])
+        info = [
+            ImageInfo(0, str(s) if isinstance(s, str | os.PathLike) else "", view)
             for s, view in zip(sources, views, strict=True)
-        )
-        return images, Batch(pixels, sizes, info).to(self.device)
+        ]
+        return images, Batch.of(pixels, info).to(self.device)
 
     def detect(
         self, batch: Batch, *, min_score: float = 0.0, max_detections: int | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from scnet.inference.detections import Detections
+from scnet.ops.boxes import seen_back
 from scnet.ops.placing import run_lengths
 from scnet.types import Batch, Found
 
@@ -13,12 +14,10 @@ def place(
     found: Found, batch: Batch, classes: tuple[str, ...], category_ids: tuple[int, ...]
 ) -> list[Detections]:
     """Turn what was found in a batch into detections in the pixels of the original images."""
-    sizes = batch.sizes
-    if sizes.device.type == "mps":  # has no float64, which placing needs
-        found, sizes = Found(*(x.cpu() for x in found)), sizes.cpu()
-    originals = torch.tensor([info.size for info in batch.info], device=sizes.device)
-    scale = (sizes / originals).flip(1).repeat(1, 2)
-    placed = found.boxes / scale[found.image]
+    inverse = batch.inverse
+    if inverse.device.type == "mps":  # has no float64, which placing needs
+        found, inverse = Found(*(x.cpu() for x in found)), inverse.cpu()
+    placed = seen_back(found.boxes, inverse[found.image])
     counts = found.image.bincount(minlength=len(batch.info)).tolist()
     # Run lengths are made where the masks are: only they travel from a GPU, not pixels.
     masks = zip(

@@ -100,9 +100,8 @@ class BoxStage(nn.Module):
         """Return the deltas that move positives onto their objects; 0 elsewhere."""
         unit = samples.rois.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
         boxes = torch.where(positive[:, None], samples.rois.boxes, unit)
-        # A row behind the last object stands in where there is none, also in a batch without any.
-        objects = torch.cat([targets.boxes, unit[None]])
-        goals = objects[torch.where(positive, samples.gt, len(targets.boxes))]
+        goals = targets.boxes.flatten(0, 1)[samples.gt.clamp(min=0)]
+        goals = torch.where(positive[:, None], goals, unit)
         return box_ops.encode(boxes, goals) / box_ops.stds(self.stage.delta_std, boxes)
 
 

@@ -20,9 +20,9 @@ from scnet.model.features import SceneBranches, SceneOutput
 from scnet.model.pyramid import FPN
 from scnet.model.roi_heads import RoIHeads
 from scnet.model.rpn import RPN, RPNOutput
-from scnet.model.sampling import Choose, RandomChoice, pad_targets
+from scnet.model.sampling import Choose, RandomChoice
 from scnet.ops.images import pad_images
-from scnet.types import Batch, Found, ImageInfo, Losses
+from scnet.types import Batch, Found, ImageInfo, Losses, View
 
 if TYPE_CHECKING:
     from scnet.inference.detections import Detections
@@ -54,14 +54,11 @@ class Detector(nn.Module):
             raise ValueError("the batch has no targets; a loss needs them")
         if choose is None:
             choose = RandomChoice(torch.randint(2**31, (len(batch.info),)))
-        truth = pad_targets(batch.targets)
         rpn, scene = self.dense(batch.images, batch.sizes)
-        losses = self.rpn.loss(rpn, batch.sizes, truth, choose)
+        losses = self.rpn.loss(rpn, batch.sizes, batch.targets, choose)
         losses |= self.branches.loss(scene, batch.semantic, batch.targets)
         proposals = self.rpn.proposals(rpn, batch.sizes, training=True)
-        losses |= self.roi_heads.loss(
-            scene.scene, proposals, batch.sizes, batch.targets, truth, choose
-        )
+        losses |= self.roi_heads.loss(scene.scene, proposals, batch.sizes, batch.targets, choose)
         return losses
 
     forward = loss  # what data-parallel wrappers call
@@ -104,11 +101,9 @@ class Detector(nn.Module):
 
         if not len(images):
             return []
-        padded, sizes = pad_images(images)
-        info = tuple(
-            ImageInfo(i, "", (image.shape[-2], image.shape[-1])) for i, image in enumerate(images)
-        )
-        batch = Batch(padded, sizes, info).to(self.device)
+        views = (View.whole((image.shape[-2], image.shape[-1])) for image in images)
+        info = [ImageInfo(i, "", view) for i, view in enumerate(views)]
+        batch = Batch.of(pad_images(images), info).to(self.device)
         return place(self.detect(batch), batch, self.classes, self.category_ids)
 
     @property

@@ -121,8 +121,10 @@ class ContextBranch(nn.Module):
 
     def loss(self, logits: Float[Tensor, "B C"], targets: Targets) -> Float[Tensor, ""]:
         """Return the weighted multi-label cross-entropy."""
-        present = torch.zeros_like(logits)
-        present[targets.image, targets.labels] = 1
+        # Padding has label 0, so what is there is told by the largest.
+        present = torch.zeros_like(logits).scatter_reduce(
+            1, targets.labels, targets.valid.to(logits.dtype), "amax"
+        )
         return self.config.loss_weight * F.binary_cross_entropy_with_logits(logits, present)
 
 

@@ -12,7 +12,7 @@ from scnet.config import ModelConfig
 from scnet.model.box_stage import SIDE, BoxStage
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import MaskBranches
-from scnet.model.sampling import Choose, Truth, sample_rois
+from scnet.model.sampling import Choose, sample_rois
 from scnet.ops.masks import crop_targets
 from scnet.ops.nms import class_nms
 from scnet.types import Found, Losses, Proposals, RoIs, Samples, Scene, Targets
@@ -37,14 +37,13 @@ class RoIHeads(nn.Module):
         proposals: Proposals,
         sizes: Int[Tensor, "B 2"],
         targets: Targets,
-        truth: Truth,
         choose: Choose,
     ) -> Losses:
         """Return the losses of every stage and mask branch."""
         features = self.features(scene)
         losses: Losses = {}
         for i, stage in enumerate(self.stages):
-            samples = self._sample(proposals, truth, i, choose)
+            samples = self._sample(proposals, targets, i, choose)
             out = stage(features(samples.rois, SIDE))
             named = stage.loss(out, samples, targets)
             losses |= {f"stage{i + 1}.{name}": value for name, value in named.items()}
@@ -56,7 +55,7 @@ class RoIHeads(nn.Module):
             if self.config.mask.trained_on == "entering":
                 losses |= self.mask_loss(i, features, samples, out.hidden, targets)
             else:
-                samples = self._sample(proposals, truth, i, choose)
+                samples = self._sample(proposals, targets, i, choose)
                 losses |= self.mask_loss(i, features, samples, None, targets)
         return losses
 
@@ -105,7 +104,8 @@ class RoIHeads(nn.Module):
                 if hidden is None
                 else hidden[positive]
             )
-        goals = crop_targets(targets.masks, samples.gt[positive], rois.boxes, self.config.mask.size)
+        rows = targets.rows.flatten()[samples.gt[positive]]
+        goals = crop_targets(targets.masks, rows, rois.boxes, self.config.mask.size)
         pooled = features(rois, self.masks.side)
         losses = {}
         for branch in self.masks.of_stage(stage):
@@ -143,10 +143,12 @@ class RoIHeads(nn.Module):
         scores = torch.stack(logits).mean(0).softmax(1)[:, :-1]
         return boxes, scores, rois
 
-    def _sample(self, proposals: Proposals, truth: Truth, stage: int, choose: Choose) -> Samples:
+    def _sample(
+        self, proposals: Proposals, targets: Targets, stage: int, choose: Choose
+    ) -> Samples:
         box = self.config.box
         return sample_rois(
-            proposals, truth, self.config.num_classes, box.stages[stage].iou, box, choose
+            proposals, targets, self.config.num_classes, box.stages[stage].iou, box, choose
         )
 
     def _hidden(self, features: RoIFeatures, rois: RoIs) -> dict[int, Float[Tensor, "R hidden"]]:

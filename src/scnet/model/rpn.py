@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from scnet.config import RPNConfig
 from scnet.model import sparse_head
-from scnet.model.sampling import Choose, Truth, choose_both, match, overlaps
+from scnet.model.sampling import Choose, choose_both, match, overlaps
 from scnet.ops import boxes as box_ops
 from scnet.ops.nms import top_proposals
 from scnet.runtime.distributed import mean_count
-from scnet.types import Losses, Proposals, Size
+from scnet.types import Losses, Proposals, Size, Targets
 
 STRIDES = (4, 8, 16, 32, 64)
 
@@ -72,21 +72,21 @@ class RPN(nn.Module):
         return Proposals(best, valid)
 
     def loss(
-        self, out: RPNOutput, sizes: Int[Tensor, "B 2"], truth: Truth, choose: Choose
+        self, out: RPNOutput, sizes: Int[Tensor, "B 2"], targets: Targets, choose: Choose
     ) -> Losses:
         """Return the losses of sampled anchors, both divided by the number of samples."""
         config = self.config
-        matched, positive, negative = self._sample(out, sizes, truth, choose)
+        matched, positive, negative = self._sample(out, sizes, targets, choose)
         number = mean_count(positive.sum() + negative.sum())
         cls = F.binary_cross_entropy_with_logits(
             out.logits, positive.to(out.logits.dtype), reduction="none"
         )
-        goals = truth.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
+        goals = targets.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
         # Stands in where there is no object to aim at.
         unit = out.anchors.new_tensor([0.0, 0.0, 1.0, 1.0])
         goals = torch.where(positive[..., None], goals, unit)
-        targets = box_ops.encode(out.anchors.expand_as(goals), goals)
-        reg = F.smooth_l1_loss(out.deltas, targets, reduction="none", beta=config.box_loss_beta)
+        moves = box_ops.encode(out.anchors.expand_as(goals), goals)
+        reg = F.smooth_l1_loss(out.deltas, moves, reduction="none", beta=config.box_loss_beta)
         return {
             "rpn.cls": (cls * (positive | negative)).sum() / number,
             "rpn.box": (reg * positive[..., None]).sum() / number,
@@ -104,11 +104,11 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def _sample(
-        self, out: RPNOutput, sizes: Int[Tensor, "B 2"], truth: Truth, choose: Choose
+        self, out: RPNOutput, sizes: Int[Tensor, "B 2"], targets: Targets, choose: Choose
     ) -> tuple[Int[Tensor, "B A"], Bool[Tensor, "B A"], Bool[Tensor, "B A"]]:
         config = self.config
         inside = self._inside(out.anchors, sizes)
-        overlap = overlaps(out.anchors[None], inside, truth)
+        overlap = overlaps(out.anchors[None], inside, targets)
         minimum = config.negative_iou
         matched = match(
             overlap, config.positive_iou, config.negative_iou, minimum, low_quality=True

@@ -6,7 +6,7 @@ depends on a value.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -57,34 +57,12 @@ class RandomChoice:
         return torch.zeros_like(candidates).scatter(1, index, taken)
 
 
-class Truth(NamedTuple):
-    """The ground truth of a batch, padded on the left to the same number M (at least one)."""
-
-    boxes: Float[Tensor, "B M 4"]
-    labels: Int[Tensor, "B M"]
-    rows: Int[Tensor, "B M"]  # of Targets
-    valid: Bool[Tensor, "B M"]
-
-
 def _scramble(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
     """Return 32 well-mixed bits of each number (C. Wellons' `lowbias32`)."""
     x = x & 0xFFFFFFFF
     x = ((x ^ (x >> 16)) * 0x7FEB352D) & 0xFFFFFFFF
     x = ((x ^ (x >> 15)) * 0x846CA68B) & 0xFFFFFFFF
     return x ^ (x >> 16)
-
-
-def pad_targets(targets: Targets) -> Truth:
-    """Lay flat targets out by image, with the padding on the left."""
-    images, most = len(targets.counts), max(1, *targets.counts)
-    counts = torch.tensor(targets.counts, device=targets.boxes.device)
-    slot = torch.arange(-most, 0, device=counts.device)
-    valid = slot >= -counts[:, None]
-    index = torch.where(valid, counts.cumsum(0)[:, None] + slot, 0)
-    if not len(targets.boxes):
-        boxes = targets.boxes.new_zeros(images, most, 4)
-        return Truth(boxes, index, index, valid)
-    return Truth(targets.boxes[index], targets.labels[index], index, valid)
 
 
 def match(
@@ -114,21 +92,21 @@ def match(
 
 
 def overlaps(
-    boxes: Float[Tensor, "#B N 4"], valid: Bool[Tensor, "#B N"], truth: Truth
+    boxes: Float[Tensor, "#B N 4"], valid: Bool[Tensor, "#B N"], targets: Targets
 ) -> Float[Tensor, "B N M"]:
     """Return the IoU of every box with every object of its image.
 
     It is 0 with objects that are padding, so that a box without any is background, and -1 for boxes
     that are not valid.
     """
-    overlap = box_ops.iou(boxes, truth.boxes) * truth.valid[:, None, :]
+    overlap = box_ops.iou(boxes, targets.boxes) * targets.valid[:, None, :]
     return overlap.masked_fill_(~valid[:, :, None], -1)
 
 
 @torch.no_grad()
 def sample_rois(
     proposals: Proposals,
-    truth: Truth,
+    targets: Targets,
     num_classes: int,
     iou: float,
     config: BoxConfig,
@@ -139,18 +117,18 @@ def sample_rois(
     Ground truth joins the proposals: early on the RPN finds nothing at IoU 0.5
     (Faster R-CNN, sec. 3.2).
     """
-    overlap = overlaps(proposals.boxes, proposals.valid, truth)
+    overlap = overlaps(proposals.boxes, proposals.valid, targets)
     # `minimum` equals `iou`, so an object without a good box takes none.
     matched = match(overlap, iou, iou, iou, config.low_quality)
-    own = torch.arange(truth.valid.shape[1], device=matched.device).expand_as(truth.valid)
+    own = torch.arange(targets.valid.shape[1], device=matched.device).expand_as(targets.valid)
     matched = torch.cat([own, matched], dim=1)
-    boxes = torch.cat([truth.boxes, proposals.boxes], dim=1)
-    valid = torch.cat([truth.valid, proposals.valid], dim=1)
+    boxes = torch.cat([targets.boxes, proposals.boxes], dim=1)
+    valid = torch.cat([targets.valid, proposals.valid], dim=1)
     positive, negative = choose_both(
         matched, valid, config.samples, config.positive_fraction, choose
     )
     order, taken = _positives_first(positive, negative, config.samples)
-    return _gather(order, taken, boxes, matched, truth, num_classes)
+    return _gather(order, taken, boxes, matched, targets, num_classes)
 
 
 def choose_both(
@@ -186,19 +164,20 @@ def _gather(
     taken: Bool[Tensor, "B P"],
     boxes: Float[Tensor, "B N 4"],
     matched: Int[Tensor, "B N"],
-    truth: Truth,
+    targets: Targets,
     num_classes: int,
 ) -> Samples:
     matched = torch.where(taken, matched.gather(1, order), BACKGROUND)
     positive = matched >= 0
     slot = matched.clamp(min=0)
     image = torch.arange(len(order), device=order.device)[:, None].expand_as(order)
+    places = targets.valid.shape[1]
     return Samples(
         rois=RoIs(
             boxes.gather(1, order[..., None].expand(-1, -1, 4)).flatten(0, 1), image.flatten()
         ),
-        labels=torch.where(positive, truth.labels.gather(1, slot), num_classes).flatten(),
-        gt=torch.where(positive, truth.rows.gather(1, slot), BACKGROUND).flatten(),
-        is_gt=(order < truth.valid.shape[1]).flatten() & taken.flatten(),
+        labels=torch.where(positive, targets.labels.gather(1, slot), num_classes).flatten(),
+        gt=torch.where(positive, slot + image * places, BACKGROUND).flatten(),
+        is_gt=(order < places).flatten() & taken.flatten(),
         valid=taken.flatten(),
     )

@@ -38,6 +38,13 @@ def clip(boxes: Float[Tensor, "*n 4"], sizes: Int[Tensor, "*#n 2"]) -> Float[Ten
     return boxes.clamp(min=0).minimum(torch.cat([limit, limit], dim=-1))
 
 
+def seen_back(boxes: Float[Tensor, "N 4"], inverse: Float[Tensor, "N 3 2"]) -> Float[Tensor, "N 4"]:
+    """Return boxes of a view in the pixels of the original; `inverse` as in `types.Inverse`."""
+    sign, shift, scale = inverse.unbind(1)
+    corners = (sign[:, None] * boxes.view(-1, 2, 2) + shift[:, None]) / scale[:, None]
+    return torch.cat([corners.amin(1), corners.amax(1)], dim=1)
+
+
 def iou(a: Float[Tensor, "*#b n 4"], b: Float[Tensor, "*#b m 4"]) -> Float[Tensor, "*b n m"]:
     """Return the overlap of every box of `a` with every box of `b`; 0 where both are empty."""
     a, b = a.unsqueeze(-2), b.unsqueeze(-3)

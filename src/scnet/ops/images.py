@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from jaxtyping import Int, Num
+from jaxtyping import Num
 from torch import Tensor
 
 from scnet.types import Size
@@ -15,15 +14,15 @@ DIVISOR = 32  # the coarsest map of the backbone then has whole cells
 
 def pad_images(
     images: Sequence[Num[Tensor, "3 _h _w"]], least: Size = (0, 0)
-) -> tuple[Num[Tensor, "B 3 H W"], Int[Tensor, "B 2"]]:
-    """Stack images at the top left of a common size, a multiple of 32; also return their sizes.
+) -> Num[Tensor, "B 3 H W"]:
+    """Stack images at the top left of a common size, a multiple of 32.
 
     The common size is that of the largest, or `least` (height, width) where that is more.
     """
-    sizes = torch.tensor([image.shape[-2:] for image in images])
-    sides = [max(int(side), most) for side, most in zip(sizes.amax(0), least, strict=True)]
+    shapes = zip(*(image.shape[-2:] for image in images), strict=True)
+    sides = (max(*of_images, most) for of_images, most in zip(shapes, least, strict=True))
     height, width = (-(-side // DIVISOR) * DIVISOR for side in sides)
     padded = images[0].new_zeros(len(images), 3, height, width)
     for slot, image in zip(padded, images, strict=True):
         slot[:, : image.shape[1], : image.shape[2]] = image
-    return padded, sizes
+    return padded
