@@ -56,7 +56,7 @@ def main() -> None:
             for (name, released), taken in seconds.items():
                 run = runs[name]
                 assert isinstance(run, Ours)
-                _switch(run.model.fast.roi_heads, released)
+                _switch(run.model.fast.head.roi_heads, released)
                 once, _ = timed(partial(run, batch_of(files, turn, 1)), device)
                 if turn >= 0:
                     taken.append(once)
@@ -74,7 +74,11 @@ def as_released(
     heads: RoIHeads, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]
 ) -> Float[Tensor, "R S S"]:
     """Return what `RoIHeads.mask_probabilities` does, by the steps of the release."""
-    hidden = heads._hidden(features, rois)
+    hidden = {}
+    if heads.masks.relays is not None:
+        for stage in set(heads.config.mask.fed_by):
+            box = heads.stages[stage]
+            hidden[stage] = box.hidden(features(rois, box.side))
     masks = []
     for branch, stage in enumerate(heads.config.mask.fed_by):
         pooled = features(rois, heads.masks.side)

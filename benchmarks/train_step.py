@@ -184,7 +184,7 @@ def make_torchvision(ours: Detector) -> MaskRCNN:
     own = ours.backbone.net.state_dict()
     backbone.body.load_state_dict({n: own[n] for n in backbone.body.state_dict()})
     pairs = [(backbone.fpn.inner_blocks, ours.fpn.lateral)]
-    pairs += [(backbone.fpn.layer_blocks, ours.fpn.output), (model.rpn.head, ours.rpn)]
+    pairs += [(backbone.fpn.layer_blocks, ours.fpn.output), (model.rpn.head, ours.head.rpn)]
     for theirs, mine in pairs:
         for to, given in zip(theirs.parameters(), mine.parameters(), strict=True):
             to.data.copy_(given)

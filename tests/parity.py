@@ -26,7 +26,7 @@ from torch import Tensor
 
 from scnet.inference.detections import Detections
 from scnet.inference.place import place as placed
-from scnet.model.box_stage import SIDE, BoxOutput
+from scnet.model.box_stage import BoxOutput
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures, SceneOutput
 from scnet.model.rpn import RPNOutput
@@ -186,7 +186,7 @@ def inference(detector: Detector, theirs: Reference) -> list[Row]:
     goals = _each(theirs["proposals"], "bboxes")
     trace, settled = run(detector, batch, goals)
     # Ties are settled, so that every box behind is compared with the one that it came from.
-    found = detector.roi_heads.predict(trace.scene.scene, trace.proposals, batch.sizes)
+    found = find(detector, trace, batch)
     found, moved = settle_ties(found, trace, theirs["mask.rois"][:, 1:])
     again = detector.roi_heads.mask_probabilities(trace.features, _rois(found), found.labels)
     found = found._replace(masks=torch.where(moved[:, None, None], again, found.masks))
@@ -199,6 +199,15 @@ def inference(detector: Detector, theirs: Reference) -> list[Row]:
         *_final_rows(detector, ours, theirs),
         Row("places that a tie decided", float(moved.double().mean()), "all", TIES),
     ]
+
+
+def find(detector: Detector, trace: Trace, batch: Batch) -> Found:
+    """Compute what `Detector.detect` does behind the proposals."""
+    heads = detector.head.roi_heads
+    candidates = heads.find(trace.features, trace.proposals, batch.sizes)
+    rois, scores, labels = detector.choose(candidates, len(batch.info))
+    masks = heads.mask_probabilities(trace.features, rois, labels)
+    return Found(rois.boxes, scores, labels, rois.image, masks)
 
 
 def inference_batch(detector: Detector, theirs: Reference) -> Batch:
@@ -224,7 +233,7 @@ def run(detector: Detector, batch: Batch, goals: Sequence[Tensor]) -> tuple[Trac
     rois = RoIs(proposals.boxes[image, column], image)
     stages = []
     for stage in heads.stages:
-        stages.append(Stage(rois, stage(features(rois, SIDE))))
+        stages.append(Stage(rois, stage(features(rois, stage.side))))
         rois = stage.refine(stages[-1].out, rois, batch.sizes, None)
     last = stages[-1]
     boxes = heads.stages[-1].boxes(last.out, last.rois, batch.sizes)
@@ -332,7 +341,7 @@ def _box_rows(detector: Detector, trace: Trace, theirs: Reference) -> list[Row]:
     deltas = [x.unflatten(1, (-1, 4)) for x in _each(outs, "bbox_pred")]
     ours = [stage.out for stage in trace.stages]
     same = [
-        stage(trace.features(RoIs(x[:, 1:], x[:, 0].long()), SIDE)).logits
+        stage(trace.features(RoIs(x[:, 1:], x[:, 0].long()), stage.side)).logits
         for stage, x in zip(detector.roi_heads.stages, rois, strict=True)
     ]
     return [
@@ -354,7 +363,7 @@ def _mask_rows(detector: Detector, trace: Trace, found: Found, theirs: Reference
     rows = [row("mask RoIs", [Pair("all", _indexed(rois), theirs["mask.rois"])])]
     hidden = None
     if masks.relays is not None:
-        hidden = stages[-1].hidden(trace.features(rois, SIDE))
+        hidden = stages[-1].hidden(trace.features(rois, stages[-1].side))
         ours = [*(stage.out.hidden for stage in trace.stages), hidden]
         relayed = _each(_calls(theirs, "bbox.out"), "relayed_feat")
         rows.append(row("box features", _numbered("call ", ours, relayed)))
@@ -442,15 +451,20 @@ def training_losses(
     """
     batch = training_batch(detector, theirs)
     assert batch.targets is not None
+    head = detector.head
     rpn, scene = detector.dense(batch.images, batch.sizes)
-    losses = detector.rpn.loss(rpn, batch.sizes, batch.targets, choose)
-    losses |= detector.branches.loss(scene, batch.semantic, batch.targets)
-    proposals = detector.rpn.proposals(rpn, batch.sizes, training=True)
+    sizes = batch.sizes
+    if head.rpn.config.border:
+        # The reference was told that each image is padded to the size of the batch, and so took
+        # anchors in that padding as well; in its own pipeline every image has a padding of its own.
+        sizes = torch.tensor(batch.images.shape[2:]).expand_as(sizes)
+    losses = head.rpn.loss(rpn, sizes, batch.targets, choose)
+    losses |= head.branches.loss(scene, batch.semantic, batch.targets)
+    proposals = head.rpn.proposals(rpn, batch.sizes, training=True)
     with torch.no_grad():
         among = candidates(detector, rpn, batch)
         proposals, moved = settle_proposals(proposals, among, _known_proposals(batch, theirs))
-    heads = detector.roi_heads
-    losses |= heads.loss(scene.scene, proposals, batch.sizes, batch.targets, choose)
+    losses |= head.roi_heads.loss(scene.scene, proposals, batch.sizes, batch.targets, choose)
     return losses, moved
 
 

@@ -43,6 +43,13 @@ class BackboneConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FPNConfig:
+    """Feature pyramid network (Lin et al. 2017)."""
+
+    kind: Literal["fpn"] = "fpn"
+
+
+@dataclass(frozen=True, kw_only=True)
 class RPNConfig:
     anchor_scale: float = 8.0  # side of a square anchor in strides: 8 gives 32 to 512 px on P2..P6
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
@@ -79,6 +86,7 @@ class ContextConfig:
 class BoxStageConfig:
     iou: float = 0.5  # a box is foreground from this overlap on
     delta_std: Deltas = (0.1, 0.1, 0.2, 0.2)  # scale of dx dy dw dh (Cascade R-CNN, table 1)
+    side: int = 7  # of the RoI feature that the stage reads
     loss_weight: float = 1.0
 
 
@@ -134,6 +142,7 @@ class MaskConfig:
 class ModelConfig:
     num_classes: int = 80  # without background; taken from the data when training
     backbone: BackboneConfig = BackboneConfig()
+    pyramid: FPNConfig = FPNConfig()
     channels: int = 256  # of the feature pyramid and of every head
     # behind the convolutions of the pyramid and the 3x3 ones of masks, semantics and context: none,
     # as in the release; group norm of 32 groups, for any batch; or batch norm over all processes

@@ -34,6 +34,8 @@ Losses = dict[str, Tensor]  # weighted scalars by name, such as `stage2.cls`; th
 
 IGNORE = -1  # value of a semantic map where nothing is learnt
 PLAIN = (1.0, 1.0, 1.0)  # colours as they are
+# Some box with an area, where there is none to aim at.
+UNIT = torch.tensor([0.0, 0.0, 1.0, 1.0], device="cpu")
 
 
 class Inverse(NamedTuple):
@@ -214,6 +216,14 @@ class Scene(NamedTuple):
     pyramid: tuple[Float[Tensor, "B D _h _w"], ...]  # P2..P5, strides 4..32
     semantic: Float[Tensor, "B D h8 w8"] | None  # embedding of the semantic branch, stride 8
     context: Float[Tensor, "B D"] | None  # one vector per image from the global-context branch
+
+
+class Candidates(NamedTuple):
+    """Boxes that may hold an object, with the score of each class, before suppression."""
+
+    boxes: Float[Tensor, "R #C 4"]  # one for each class, or one for all
+    scores: Float[Tensor, "R C"]  # -1 where there is no box
+    image: Int[Tensor, "R"]  # which image of the batch
 
 
 class Found(NamedTuple):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tests.model_cases import make_batch, make_detector
 
-from scnet.experiments.figure1 import Collected, captured, measure
+from scnet.experiments.figure1 import Collected, mask_samples, measure
 from scnet.experiments.figure6 import choose
 from scnet.model.sampling import RandomChoice
 from scnet.types import Samples
@@ -24,7 +24,7 @@ def plain_iou(a: list[float], b: list[float]) -> float:
     ("recipe", "stages", "lowest"),
     [("table2_none", (0, 1, 2), 0.5), ("table2_consistency", (2,), 0.7)],
 )
-def test_captured_samples_are_the_positives_that_the_sampler_returned(
+def test_mask_samples_are_the_positives_that_the_sampler_returned(
     recipe: str, stages: tuple[int, ...], lowest: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = make_detector(recipe)
@@ -36,8 +36,14 @@ def test_captured_samples_are_the_positives_that_the_sampler_returned(
         return seen[-1]
 
     monkeypatch.setattr(detector.roi_heads, "_sample", spy)
-    with captured(detector) as (ious, moved, is_gt), torch.no_grad():
-        losses = detector.loss(batch, RandomChoice(torch.arange(3)))
+    with torch.no_grad():
+        kept = list(mask_samples(detector, batch, RandomChoice(torch.arange(3))))
+        ious, moved, is_gt = zip(*kept, strict=True)
+        sampled = list(seen)
+        detector.loss(batch, RandomChoice(torch.arange(3)))
+    # A training step draws the same.
+    for ours, theirs in zip(sampled, seen[len(sampled) :], strict=True):
+        assert torch.equal(ours.rois.boxes, theirs.rois.boxes)
     expected = [
         plain_iou(box, batch.targets.boxes.flatten(0, 1)[gt].tolist())
         for stage in stages
@@ -49,7 +55,6 @@ def test_captured_samples_are_the_positives_that_the_sampler_returned(
     assert found.min() >= lowest
     assert torch.cat(is_gt).sum() == sum(seen[s].is_gt[seen[s].gt >= 0].sum() for s in stages) > 0
     torch.testing.assert_close(found[torch.cat(is_gt)], torch.ones(int(torch.cat(is_gt).sum())))
-    assert not any("mask" in name for name in losses)
     after = torch.cat(moved)
     assert after.shape == found.shape
     assert ((after >= 0) & (after <= 1 + 1e-5)).all()
@@ -60,15 +65,17 @@ def test_a_stage_that_moves_nothing_leaves_the_samples_where_they_are() -> None:
     detector = make_detector("table2_consistency")
     for stage in detector.roi_heads.stages:
         torch.nn.init.zeros_(stage.reg.weight)
-    with captured(detector) as (ious, moved, _), torch.no_grad():
-        detector.loss(make_batch((3, 2)), RandomChoice(torch.arange(2)))
-    torch.testing.assert_close(torch.cat(moved), torch.cat(ious))
+    with torch.no_grad():
+        for ious, moved, _ in mask_samples(
+            detector, make_batch((3, 2)), RandomChoice(torch.arange(2))
+        ):
+            torch.testing.assert_close(moved, ious)
 
 
 def test_capturing_leaves_the_detector_as_it_was() -> None:
     detector = make_detector("scnet")
     batch = make_batch((2,))
-    with captured(detector), torch.no_grad():
+    with mask_samples(detector), torch.no_grad():
         detector.loss(batch)
     assert "mask" in detector.loss(batch)
 

@@ -8,7 +8,7 @@ from tests.model_cases import make_batch, make_detector
 
 from scnet.inference.place import place
 from scnet.model.detector import Detector
-from scnet.types import Batch
+from scnet.types import Batch, Found, Proposals, Scene
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
@@ -29,6 +29,15 @@ def pair(name: str) -> tuple[Detector, Detector, Batch]:
     return ours, theirs.cuda().to(memory_format=torch.channels_last), batch
 
 
+def found_in(detector: Detector, scene: Scene, proposals: Proposals, batch: Batch) -> Found:
+    heads = detector.head.roi_heads
+    features = heads.features(scene)
+    candidates = heads.find(features, proposals, batch.sizes)
+    rois, scores, labels = detector.choose(candidates, len(batch.info))
+    masks = heads.mask_probabilities(features, rois, labels)
+    return Found(rois.boxes, scores, labels, rois.image, masks)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_predictions_are_those_of_the_cpu(name: str) -> None:
     cpu, gpu, batch = pair(name)
@@ -39,10 +48,10 @@ def test_predictions_are_those_of_the_cpu(name: str) -> None:
         torch.testing.assert_close(rpn_gpu.logits.cpu(), rpn.logits, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(rpn_gpu.deltas.cpu(), rpn.deltas, atol=1e-3, rtol=1e-3)
         # The same candidates go on, lest two nearly equal ones change places by rounding.
-        proposals = cpu.rpn.proposals(rpn, batch.sizes, training=False)
-        found = cpu.roi_heads.predict(scene.scene, proposals, batch.sizes)
+        proposals = cpu.head.rpn.proposals(rpn, batch.sizes, training=False)
+        found = found_in(cpu, scene.scene, proposals, batch)
         moved = type(proposals)(*(x.cuda() for x in proposals))
-        found_gpu = gpu.roi_heads.predict(scene_gpu.scene, moved, on_gpu.sizes)
+        found_gpu = found_in(gpu, scene_gpu.scene, moved, on_gpu)
     assert len(found.boxes) > 20
     torch.testing.assert_close(found_gpu.scores.cpu(), found.scores, atol=1e-3, rtol=0)
     torch.testing.assert_close(found_gpu.boxes.cpu(), found.boxes, atol=1e-2, rtol=0)

@@ -11,7 +11,7 @@ from scnet.data.transforms import view_boxes
 from scnet.inference.place import place
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import MaskHead
-from scnet.model.rpn import make_anchors
+from scnet.model.rpn import anchor_shapes, make_anchors
 from scnet.model.sampling import BACKGROUND, IGNORED, RandomChoice, match, sample_rois
 from scnet.ops import boxes as box_ops
 from scnet.types import Batch, Found, Proposals, RoIs, Targets, View
@@ -43,7 +43,7 @@ def test_clip_keeps_each_box_inside_its_image() -> None:
 
 def test_anchors_start_at_the_corner_and_keep_their_area() -> None:
     maps = [(8, 12), (4, 6), (2, 3), (1, 2), (1, 1)]
-    anchors = make_anchors(maps, small("scnet").model.rpn, torch.device("cpu"))
+    anchors = make_anchors(maps, anchor_shapes(small("scnet").model.rpn))
     assert len(anchors) == 3 * sum(h * w for h, w in maps)
     square = anchors[1]  # ratio 1 of the first cell: side 8 * stride, centred on pixel 0
     assert square.tolist() == [-16, -16, 16, 16]
@@ -54,9 +54,9 @@ def test_anchors_start_at_the_corner_and_keep_their_area() -> None:
 
 def test_match_follows_thresholds_and_gives_each_object_its_best_box() -> None:
     overlap = torch.tensor([[[0.8, 0.1], [0.4, 0.35], [0.1, 0.2], [-1, -1]]])
-    plain = match(overlap, 0.7, 0.3, 0.3, low_quality=False)
+    plain = match([overlap], 0.7, 0.3, 0.3, low_quality=False)
     assert plain.tolist() == [[0, IGNORED, BACKGROUND, IGNORED]]
-    low = match(overlap, 0.7, 0.3, 0.3, low_quality=True)
+    low = match([overlap], 0.7, 0.3, 0.3, low_quality=True)
     assert low.tolist() == [[0, 1, BACKGROUND, IGNORED]]
 
 
@@ -195,7 +195,7 @@ def test_mask_loss_reaches_the_box_head_through_the_relay_alone() -> None:
 def test_logits_of_chosen_classes_are_those_of_all_classes() -> None:
     head = MaskHead(small("scnet").model, receives_flow=False)
     x, labels = torch.randn(5, 16, 14, 14), torch.tensor([0, 2, 1, 1, 0])
-    feature = head(x, None)
+    feature = head(x, None).own
     every = head.logits(feature)
     assert every.shape == (5, CLASSES, 28, 28)
     torch.testing.assert_close(head.logits(feature, labels)[:, 0], every[range(5), labels])
@@ -277,3 +277,55 @@ def test_boxes_seen_go_back_to_where_they_were(horizontal: bool, vertical: bool)
     seen = view_boxes(boxes, view)
     inverse = torch.tensor(view.inverse)[None].expand(2, -1, -1)
     torch.testing.assert_close(box_ops.seen_back(seen, inverse), boxes)
+
+
+def test_matching_in_parts_equals_matching_at_once() -> None:
+    overlap = torch.rand(2, 50, 9).mul(10).round() / 10  # with ties
+    overlap[:, :5] = -1
+    for low_quality in (False, True):
+        whole = match([overlap], 0.7, 0.3, 0.3, low_quality)
+        for size in (1, 2, 4):
+            assert torch.equal(match(overlap.split(size, 2), 0.7, 0.3, 0.3, low_quality), whole)
+
+
+def test_anchors_in_the_padding_of_a_batch_are_no_samples() -> None:
+    rpn = make_detector("mask_rcnn").head.rpn
+    assert rpn.config.border
+    maps = [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]
+    anchors = make_anchors(maps, rpn.shapes)
+    inside = rpn._inside(anchors, torch.tensor([[96, 128], [32, 32], [33, 40]]))
+    assert inside[0].all()
+    for counted, (width, height) in ((inside[1], (32, 32)), (inside[2], (64, 64))):
+        center = (anchors[:, :2] + anchors[:, 2:]) / 2
+        expected = (center < torch.tensor([width, height]) - 0.5).all(1)
+        assert torch.equal(counted, expected)
+    assert inside[1].sum() == 3 * (64 + 16 + 4 + 1 + 1)
+
+
+@pytest.mark.parametrize("norm", ["sync", "group"])
+def test_prediction_in_training_mode_equals_evaluation_and_changes_nothing(norm: str) -> None:
+    changes = {"model__norm": norm, "model__backbone__frozen_norm": False}
+    detector = make_detector("scnet", **changes).train()
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    images = [torch.rand(3, 96, 128) * 255]
+    training = detector.predict(images)[0]
+    assert detector.training
+    assert detector.head.roi_heads.training
+    assert all(torch.equal(before[name], x) for name, x in detector.state_dict().items())
+    evaluation = detector.eval().predict(images)[0]
+    assert torch.equal(training.scores, evaluation.scores)
+    assert torch.equal(training.boxes, evaluation.boxes)
+
+
+def test_a_head_is_made_of_the_parts_of_its_detector() -> None:
+    detector = make_detector("scnet")
+    assert all(part is getattr(detector, n) for n, part in detector.head._asdict().items())
+    names = {name.split(".")[0] for name in detector.state_dict()}
+    assert names == {"backbone", "fpn", *detector.head._fields}
+
+
+def test_no_detections_are_wanted_and_none_are_given() -> None:
+    detector = make_detector("mask_rcnn", model__box__score_threshold=0.0)
+    batch = make_batch((1, 1))
+    assert len(detector.detect(batch).boxes) > 0
+    assert len(detector.detect(batch, max_detections=0).boxes) == 0

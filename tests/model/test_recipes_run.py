@@ -7,12 +7,14 @@ import dataclasses
 import pytest
 import torch
 from tests.model_cases import CLASSES, HEIGHT, WIDTH, make_batch, make_detector, small
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from scnet import recipes
 from scnet.config import BackboneConfig, from_dict, to_dict
 from scnet.inference.detections import Detections
 from scnet.model.detector import Detector
+from scnet.model.rpn import RPNOutput
 from scnet.settings import ConfigError
 from scnet.types import IGNORE, Losses, Proposals
 
@@ -54,13 +56,16 @@ def test_every_recipe_trains_and_predicts_with_and_without_objects(name: str) ->
     assert all(isinstance(f, Detections) for f in found)
 
 
+def no_proposals(out: RPNOutput, sizes: Tensor, training: bool) -> Proposals:
+    return Proposals(torch.zeros(len(sizes), 60, 4), torch.zeros(len(sizes), 60, dtype=torch.bool))
+
+
 @pytest.mark.parametrize("name", sorted(DISTINCT.values()))
 def test_no_proposals_leaves_every_parameter_with_a_gradient(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detector = make_detector(name)
-    none = Proposals(torch.zeros(2, 60, 4), torch.zeros(2, 60, dtype=torch.bool))
-    monkeypatch.setattr(detector.rpn, "proposals", lambda *_, **__: none)
+    monkeypatch.setattr(detector.rpn, "proposals", no_proposals)
     for batch in CASES.values():
         detector.zero_grad()
         losses = detector.loss(batch)
@@ -91,12 +96,11 @@ NORMS = {
 @pytest.mark.parametrize("name", ["mask_rcnn", "htc", "scnet"])
 def test_recipes_train_and_predict_with_norms(name: str, norm: str) -> None:
     detector = make_detector(name, **NORMS[norm]).train()
-    none = Proposals(torch.zeros(2, 60, 4), torch.zeros(2, 60, dtype=torch.bool))
     with pytest.MonkeyPatch.context() as patch:
         for batch in CASES.values():
             detector.zero_grad()
             assert without_gradient(detector, detector.loss(batch)) == []
-            patch.setattr(detector.rpn, "proposals", lambda *_, **__: none)
+            patch.setattr(detector.rpn, "proposals", no_proposals)
     assert all(torch.isfinite(x).all() for x in detector.state_dict().values())
     found = detector.eval().predict([torch.rand(3, 64, 90) * 255])
     assert [f.size for f in found] == [(64, 90)]

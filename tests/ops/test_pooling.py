@@ -11,7 +11,9 @@ from torch import Tensor
 from torchvision.ops import roi_align as reference
 
 import scnet.ops.roi_align as module
-from scnet.ops.pooling import pyramid_level, pyramid_roi_align, roi_align, roi_align_mean
+from scnet.ops import pooling
+from scnet.ops.pooling import assign_levels, laid_out, pyramid_level, roi_align_mean
+from scnet.ops.roi_align import pool
 from scnet.types import RoIs
 
 HEIGHT, WIDTH, STRIDES = 96, 128, (4, 8, 16, 32)
@@ -33,6 +35,22 @@ PLACES = {
     "whole cells": (16.0, 16, 128, 72),
     "half cells": (20.0, 20, 132, 76),
 }
+
+
+@pytest.fixture(autouse=True, params=["sparse product", "torchvision's kernel"])
+def _path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test as on a CPU, and as on a GPU."""
+    if request.param != "sparse product":
+        monkeypatch.setattr(pooling, "_is_sparse_faster", lambda features: False)
+
+
+def roi_align(x: Tensor, rois: RoIs, side: int, stride: int) -> Tensor:
+    return roi_align_mean(laid_out(x), rois, side, side, stride)
+
+
+def pool_pyramid(pyramid: Sequence[Tensor], rois: RoIs) -> Tensor:
+    levels = assign_levels(rois.boxes, len(pyramid))
+    return pooling.pyramid_roi_align([laid_out(x) for x in pyramid], rois, levels, 7, STRIDES)
 
 
 def maps(
@@ -101,14 +119,14 @@ def test_pooling_equals_torchvision_at(place: str) -> None:
 def test_mean_equals_pooling_then_averaging(fine: int) -> None:
     x, rois = maps(8), random_rois(100)
     composed = F.adaptive_avg_pool2d(plain(x, rois, fine, 8), 7)
-    assert_same(roi_align_mean(x, rois, fine, 7, 8), composed, [x])
+    assert_same(roi_align_mean(laid_out(x), rois, fine, 7, 8), composed, [x])
 
 
 def test_each_roi_is_pooled_from_its_level() -> None:
     pyramid, rois = [maps(stride) for stride in STRIDES], random_rois(200)
     rois.boxes[:40] *= 8
     assert len(pyramid_level(rois.boxes, 4).unique()) == 4
-    ours = pyramid_roi_align(pyramid, rois, 7, STRIDES)
+    ours = pool_pyramid(pyramid, rois)
     assert_same(ours, plain_pyramid(pyramid, rois, 7), pyramid)
 
 
@@ -116,7 +134,7 @@ def test_each_roi_is_pooled_from_its_level() -> None:
 def test_chunks_do_not_change_the_result(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ENTRIES", limit)
     pyramid, rois = [maps(stride) for stride in STRIDES], random_rois(40)
-    ours = pyramid_roi_align(pyramid, rois, 7, STRIDES)
+    ours = pool_pyramid(pyramid, rois)
     assert_same(ours, plain_pyramid(pyramid, rois, 7), pyramid)
     x = pyramid[1]
     assert_same(roi_align(x, rois, 14, 8), plain(x, rois, 14, 8), [x])
@@ -130,7 +148,7 @@ def test_gradient_is_the_derivative() -> None:
 @pytest.mark.parametrize("number", [0, 1])
 def test_every_level_has_a_gradient(number: int) -> None:
     pyramid, rois = [maps(stride) for stride in STRIDES], random_rois(number)
-    pooled = pyramid_roi_align(pyramid, rois, 7, STRIDES)
+    pooled = pool_pyramid(pyramid, rois)
     assert pooled.shape == (number, 6, 7, 7)
     pooled.sum().backward()
     assert all(x.grad is not None and x.grad.shape == x.shape for x in pyramid)
@@ -138,7 +156,7 @@ def test_every_level_has_a_gradient(number: int) -> None:
 
 def test_no_rois_give_a_gradient_of_zero() -> None:
     x = maps(8)
-    pooled = roi_align_mean(x, random_rois(0), 14, 7, 8)
+    pooled = roi_align_mean(laid_out(x), random_rois(0), 14, 7, 8)
     assert pooled.shape == (0, 6, 7, 7)
     pooled.sum().backward()
     assert x.grad is not None
@@ -148,7 +166,7 @@ def test_no_rois_give_a_gradient_of_zero() -> None:
 def test_a_frozen_level_gets_no_gradient() -> None:
     pyramid, rois = [maps(stride) for stride in STRIDES], random_rois(50)
     pyramid[0].requires_grad_(False)
-    pyramid_roi_align(pyramid, rois, 7, STRIDES).sum().backward()
+    pool_pyramid(pyramid, rois).sum().backward()
     assert pyramid[0].grad is None
     assert pyramid[1].grad is not None
 
@@ -171,14 +189,21 @@ def test_memory_format_does_not_matter() -> None:
 def test_half_precision_is_pooled_in_float32() -> None:
     x, rois = maps(8, dtype=torch.bfloat16), random_rois(50)
     pooled = roi_align(x, rois, 7, 8)
-    expected = plain(x.float(), rois, 7, 8).bfloat16()
-    assert pooled.dtype == torch.bfloat16
-    torch.testing.assert_close(pooled, expected)
+    assert pooled.dtype == torch.float32
+    assert_close(pooled, plain(x.float(), rois, 7, 8))
     pooled.sum().backward()
     assert x.grad is not None
     assert x.grad.dtype == torch.bfloat16
 
 
+def test_rois_are_sorted_by_level_in_order() -> None:
+    levels = assign_levels(random_rois(200).boxes, 4)
+    assert sum(levels.counts) == 200
+    for level, rows in enumerate(torch.split(levels.order, list(levels.counts))):
+        assert (levels.level[rows] == level).all()
+        assert rows.tolist() == sorted(rows.tolist())
+
+
 def test_a_box_that_is_not_a_number_pools_to_zero() -> None:
     rois = RoIs(torch.tensor([[float("nan"), 0, 30, 40]]), torch.tensor([0]))
-    assert not roi_align(maps(8), rois, 7, 8).any()
+    assert not pool([maps(8)], None, rois, (7, 7), [8]).any()

@@ -155,7 +155,7 @@ def contender(
         return Ours(load(name, device=device, quiet=True, **options), setting)
     run = Ours(Model(_random(name, sizes), device, **options), setting)
     run.threshold = 1.0
-    run.threshold = _threshold(run.model.detector.roi_heads.stages, run, files, setting)
+    run.threshold = _threshold(run.model.detector.head.roi_heads.stages, run, files, setting)
     return run
 
 
@@ -195,25 +195,26 @@ def shares(run: Ours, files: Sequence[Path], device: torch.device) -> dict[str, 
 
 def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
     """Yield what is timed: an object or module, the name of its function, and the part's name."""
-    from scnet.model import features, roi_heads
+    from scnet.model import detector as chooser
+    from scnet.model import features
 
     detector = model.fast
     yield model, "read", "decode, resize"
     yield detector, "normalise", "normalise"
     yield detector.backbone, "forward", "backbone"
     yield detector.fpn, "forward", "FPN"
-    yield detector.rpn, "forward", "RPN"
-    yield detector.rpn, "proposals", "proposals"
-    if detector.branches.semantic:
-        yield detector.branches.semantic, "forward", "semantic branch"
-    if detector.branches.context:
-        yield detector.branches.context, "forward", "context branch"
+    yield detector.head.rpn, "forward", "RPN"
+    yield detector.head.rpn, "proposals", "proposals"
+    if detector.head.branches.semantic:
+        yield detector.head.branches.semantic, "forward", "semantic branch"
+    if detector.head.branches.context:
+        yield detector.head.branches.context, "forward", "context branch"
     yield features, "pyramid_roi_align", "RoIAlign, pyramid"
     yield features, "roi_align_mean", "RoIAlign, semantic"
-    for i, stage in enumerate(detector.roi_heads.stages):
+    for i, stage in enumerate(detector.head.roi_heads.stages):
         yield stage, "forward", f"box stage {i + 1}"
-    yield roi_heads, "class_nms", "class NMS"
-    yield detector.roi_heads, "mask_probabilities", "mask branch"
+    yield chooser, "class_nms", "class NMS"
+    yield detector.head.roi_heads, "mask_probabilities", "mask branch"
     yield model, "place", "run lengths"
 
 
@@ -262,7 +263,7 @@ def _random(name: str, changes: dict[str, Any]) -> Detector:
     torch.manual_seed(0)
     none = {"model": {"backbone": {"weights": "none"}, "box": {"score_threshold": 0.0}}}
     detector = Detector(override(override(recipes.find(name), none), changes))
-    for stage in detector.roi_heads.stages:
+    for stage in detector.head.roi_heads.stages:
         torch.nn.init.normal_(stage.cls.weight, std=WIDE)
     return detector
 

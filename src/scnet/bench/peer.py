@@ -85,14 +85,14 @@ def from_ours(ours: Detector) -> MaskRCNN:
     )
     own = ours.backbone.net.state_dict()
     backbone.body.load_state_dict({n: own[n] for n in backbone.body.state_dict()})
-    stage, heads = ours.roi_heads.stages[0], model.roi_heads
-    mask = ours.roi_heads.masks.heads[0]
+    stage, heads = ours.head.roi_heads.stages[0], model.roi_heads
+    mask = ours.head.roi_heads.masks.heads[0]
     # Their box head reads the feature channel by channel, and their class 0 is the background.
     with torch.no_grad():
         for theirs, mine in (
             (backbone.fpn.inner_blocks, ours.fpn.lateral),
             (backbone.fpn.layer_blocks, ours.fpn.output),
-            (model.rpn.head, ours.rpn),
+            (model.rpn.head, ours.head.rpn),
             (heads.box_head, nn.ModuleList([stage.fc1, stage.fc2])),
             (nn.ModuleList([heads.mask_head]), mask.convs),
             (heads.mask_predictor.conv5_mask, mask.upsample),

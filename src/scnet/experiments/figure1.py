@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,11 @@ from scnet.experiments.runs import Outcome, finish
 from scnet.experiments.statistics import earth_movers, paired, share_below, spread
 from scnet.experiments.tabulate import machines
 from scnet.inference.model import Model, load
-from scnet.model.box_stage import SIDE
 from scnet.model.detector import Detector
 from scnet.model.sampling import RandomChoice
 from scnet.ops import boxes as box_ops
 from scnet.training.run import load_train_set
-from scnet.types import Losses, RoIs, Samples, Targets
+from scnet.types import Batch, RoIs
 
 Array = np.ndarray
 Say = Callable[[str], None]
@@ -114,48 +112,39 @@ def training_samples(
     dataset = load_train_set(config)
     loader, _ = train_loader(dataset, config.optim, config.data)
     size = config.optim.batch_size
-    with captured(detector) as kept, torch.no_grad():
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    with torch.no_grad():
         for number, batch in enumerate(itertools.islice(loader, -(-IMAGES // size))):
             seeds = torch.arange(number * size, number * size + len(batch.info))
-            detector.loss(batch.to(detector.device), RandomChoice(seeds))
-    ious, moved, is_gt = (torch.cat(parts).cpu().numpy() for parts in kept)
+            kept += mask_samples(detector, batch.to(detector.device), RandomChoice(seeds))
+    ious, moved, is_gt = (torch.cat(parts).cpu().numpy() for parts in zip(*kept, strict=True))
     return ious, moved, is_gt
 
 
-@contextmanager
-def captured(detector: Detector) -> Iterator[tuple[list[Tensor], list[Tensor], list[Tensor]]]:
-    """Collect what reaches the mask branch while `detector.loss` runs.
+def mask_samples(
+    detector: Detector, batch: Batch, choose: RandomChoice
+) -> Iterator[tuple[Float[Tensor, "n"], Float[Tensor, "n"], Bool[Tensor, "n"]]]:
+    """Yield what reaches the mask branches in a training step, for each box stage that feeds one.
 
-    Gives IoU, IoU after the stage's own regression, and `is_gt`, a part for each call of the mask
-    loss. The mask losses themselves are left out.
+    That is the IoU of each sample with its object, the IoU after the stage's own regression, and
+    whether the sample is the object's own box.
     """
-    ious: list[Tensor] = []
-    moved: list[Tensor] = []
-    is_gt: list[Tensor] = []
-    heads = detector.roi_heads
-    loss, of_images = heads.loss, [torch.empty(0)]
-
-    def with_sizes(scene: Any, proposals: Any, sizes: Tensor, *rest: Any) -> Losses:
-        of_images[0] = sizes
-        return loss(scene, proposals, sizes, *rest)
-
-    def keep(stage: int, features: Any, samples: Samples, hidden: Any, targets: Targets) -> Losses:
-        positive = samples.gt >= 0
-        rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
-        goals = targets.boxes.flatten(0, 1)[samples.gt[positive]]
-        head = heads.stages[stage]
-        out = head.refine(head(features(rois, SIDE)), rois, of_images[0], samples.labels[positive])
-        for boxes, into in ((rois.boxes, ious), (out.boxes, moved)):
-            into.append(box_ops.iou(boxes[:, None], goals[:, None])[:, 0, 0])
-        is_gt.append(samples.is_gt[positive])
-        return {}
-
-    heads.loss = with_sizes  # type: ignore[method-assign, assignment]
-    heads.mask_loss = keep  # type: ignore[method-assign]
-    try:
-        yield ious, moved, is_gt
-    finally:
-        del heads.loss, heads.mask_loss
+    targets, head = batch.targets, detector.head
+    assert targets is not None
+    rpn, scene = detector.dense(batch.images, batch.sizes)
+    head.rpn.loss(rpn, batch.sizes, targets, choose)  # draws as a training step does
+    proposals = head.rpn.proposals(rpn, batch.sizes, training=True)
+    features = head.roi_heads.features(scene.scene)
+    for step in head.roi_heads.steps(features, proposals, batch.sizes, targets, choose):
+        if step.for_masks is not None:
+            samples, stage = step.for_masks, head.roi_heads.stages[step.stage]
+            positive = samples.gt >= 0
+            rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
+            out = stage(features(rois, stage.side))
+            moved = stage.refine(out, rois, batch.sizes, samples.labels[positive])
+            goals = targets.boxes.flatten(0, 1)[samples.gt[positive]]
+            ious, after = (box_ops.iou(x.boxes[:, None], goals[:, None]) for x in (rois, moved))
+            yield ious[:, 0, 0], after[:, 0, 0], samples.is_gt[positive]
 
 
 def inference_samples(

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Int, Num
 from torch import Tensor
 
+from scnet.model.cascade import Dense
 from scnet.model.detector import Detector
 from scnet.model.features import SceneOutput
-from scnet.model.rpn import RPNOutput
 from scnet.ops.images import DIVISOR
 from scnet.types import Size
 
@@ -58,15 +58,13 @@ class CompiledDense:
         config.recompile_limit = max(config.recompile_limit, MOST_SIZES)
         self.run = torch.compile(detector.dense, fullgraph=True, dynamic=False, mode=mode)
 
-    def __call__(
-        self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]
-    ) -> tuple[RPNOutput, SceneOutput]:
+    def __call__(self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]) -> Dense:
         number = len(images)
         # The last images of a list may be fewer: computing some twice beats compiling once more.
         self.most = max(self.most, number)
         size = [padded_side(side, self.limits) for side in images.shape[-2:]]
-        rpn, scene = self.run(*_fill(images, sizes, self.most, (size[0], size[1])))
-        return _first(rpn, scene, number)
+        dense = self.run(*_fill(images, sizes, self.most, (size[0], size[1])))
+        return _first(dense, number)
 
 
 def _fill(
@@ -78,14 +76,15 @@ def _fill(
     return F.pad(images, (0, right, 0, below))[index], sizes[index]
 
 
-def _first(rpn: RPNOutput, out: SceneOutput, number: int) -> tuple[RPNOutput, SceneOutput]:
+def _first(dense: Dense, number: int) -> Dense:
     """Return the outputs of the first images alone."""
+    rpn, out = dense
     scene = out.scene
 
     def first(x: Tensor | None) -> Tensor | None:
         return None if x is None else x[:number]
 
-    return (
+    return Dense(
         rpn._replace(logits=rpn.logits[:number], deltas=rpn.deltas[:number]),
         SceneOutput(
             scene._replace(

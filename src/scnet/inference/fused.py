@@ -34,7 +34,7 @@ def with_proposals(detector: Detector, number: int) -> Detector:
     """
     if number < 1:
         raise ValueError(f"proposals is {number}; at least one is needed")
-    rpn = copy.copy(detector.rpn)
+    rpn = copy.copy(detector.head.rpn)
     rpn.config = replace(rpn.config, after_nms=number)
     fast = copy.copy(detector)
     fast._modules = {**detector._modules, "rpn": rpn}

@@ -13,9 +13,7 @@ from scnet.config import BoxConfig, BoxStageConfig, ModelConfig
 from scnet.model.layers import RoILinear
 from scnet.ops import boxes as box_ops
 from scnet.runtime.distributed import mean_count
-from scnet.types import Losses, RoIs, Samples, Targets
-
-SIDE = 7  # of the RoI feature that a box stage reads
+from scnet.types import UNIT, Losses, RoIs, Samples, Targets
 
 
 class BoxOutput(NamedTuple):
@@ -29,25 +27,32 @@ class BoxOutput(NamedTuple):
 class BoxStage(nn.Module):
     """Classifies RoIs and moves their boxes."""
 
+    std: Tensor
+    unit: Tensor
+
     def __init__(self, stage: BoxStageConfig, config: ModelConfig) -> None:
         super().__init__()
         self.stage = stage
+        self.side = stage.side  # of the RoI feature that it reads
         self.box: BoxConfig = config.box
         self.num_classes = config.num_classes
         hidden = config.box.hidden
-        self.fc1 = RoILinear(config.channels, SIDE, hidden)
+        self.fc1 = RoILinear(config.channels, stage.side, hidden)
         self.fc2 = nn.Linear(hidden, hidden)
         self.cls = nn.Linear(hidden, config.num_classes + 1)
         self.num_boxes = 1 if config.box.class_agnostic else config.num_classes
         self.reg = nn.Linear(hidden, 4 * self.num_boxes)
+        std = torch.tensor(stage.delta_std, device="cpu")
+        self.register_buffer("std", std, persistent=False)
+        self.register_buffer("unit", UNIT.clone(), persistent=False)
         _initialise(self)
 
-    def forward(self, features: Float[Tensor, "R D 7 7"]) -> BoxOutput:
+    def forward(self, features: Float[Tensor, "R D s s"]) -> BoxOutput:
         hidden = self.hidden(features)
-        deltas = self.reg(hidden).view(len(hidden), self.num_boxes, 4)
+        deltas = self.reg(hidden).view(hidden.shape[0], self.num_boxes, 4)
         return BoxOutput(self.cls(hidden), deltas, hidden)
 
-    def hidden(self, features: Float[Tensor, "R D 7 7"]) -> Float[Tensor, "R hidden"]:
+    def hidden(self, features: Float[Tensor, "R D s s"]) -> Float[Tensor, "R hidden"]:
         """Return the shared feature alone; the feature relay reads it for the final boxes."""
         return F.relu(self.fc2(F.relu(self.fc1(features))))
 
@@ -76,15 +81,15 @@ class BoxStage(nn.Module):
         if labels is not None:
             likeliest = torch.where(labels == self.num_classes, likeliest, labels)
         deltas = self._of_class(out.deltas, likeliest).float()
-        boxes = box_ops.decode(rois.boxes, deltas * box_ops.stds(self.stage.delta_std, deltas))
+        boxes = box_ops.decode(rois.boxes, deltas, self.std)
         return RoIs(box_ops.clip(boxes, sizes[rois.image]), rois.image)
 
     def boxes(
         self, out: BoxOutput, rois: RoIs, sizes: Int[Tensor, "B 2"]
     ) -> Float[Tensor, "R boxes 4"]:
         """Return the boxes that a RoI has for each class, or the one for all."""
-        deltas = out.deltas.float() * box_ops.stds(self.stage.delta_std, out.deltas.float())
-        boxes = box_ops.decode(rois.boxes[:, None].expand_as(deltas), deltas)
+        deltas = out.deltas.float()
+        boxes = box_ops.decode(rois.boxes[:, None].expand_as(deltas), deltas, self.std)
         return box_ops.clip(boxes, sizes[rois.image][:, None])
 
     def _of_class(
@@ -94,15 +99,14 @@ class BoxStage(nn.Module):
             return deltas[:, 0]
         # Background has no box; its rows are masked out.
         labels = labels.clamp(max=self.num_classes - 1)
-        return deltas[torch.arange(len(labels), device=labels.device), labels]
+        return deltas[torch.arange(labels.shape[0], device=labels.device), labels]
 
     def _goals(self, samples: Samples, positive: Tensor, targets: Targets) -> Float[Tensor, "R 4"]:
         """Return the deltas that move positives onto their objects; 0 elsewhere."""
-        unit = samples.rois.boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
-        boxes = torch.where(positive[:, None], samples.rois.boxes, unit)
+        boxes = torch.where(positive[:, None], samples.rois.boxes, self.unit)
         goals = targets.boxes.flatten(0, 1)[samples.gt.clamp(min=0)]
-        goals = torch.where(positive[:, None], goals, unit)
-        return box_ops.encode(boxes, goals) / box_ops.stds(self.stage.delta_std, boxes)
+        goals = torch.where(positive[:, None], goals, self.unit)
+        return box_ops.encode(boxes, goals, self.std)
 
 
 def _initialise(stage: BoxStage) -> None:

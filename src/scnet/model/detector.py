@@ -1,14 +1,15 @@
-"""The detector, the path of an image from pixels to detections:
+"""The detector, the path of an image from pixels to what is found:
 
-    normalise -> backbone -> FPN -> RPN -> RoI heads
+    normalise -> backbone -> pyramid -> head
 
 Two calls, the same in any mode: `loss(batch)` and `predict(images)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
 
 import torch
 from jaxtyping import Float, Int, Num
@@ -16,20 +17,22 @@ from torch import Tensor, nn
 
 from scnet.config import Config
 from scnet.model.backbone import Backbone
-from scnet.model.features import SceneBranches, SceneOutput
-from scnet.model.pyramid import FPN
-from scnet.model.roi_heads import RoIHeads
-from scnet.model.rpn import RPN, RPNOutput
+from scnet.model.cascade import Cascade, Dense
+from scnet.model.pyramid import make_pyramid
 from scnet.model.sampling import Choose, RandomChoice
 from scnet.ops.images import pad_images
-from scnet.types import Batch, Found, ImageInfo, Losses, View
+from scnet.ops.nms import class_nms
+from scnet.types import Batch, Candidates, Found, ImageInfo, Losses, RoIs, View
 
 if TYPE_CHECKING:
     from scnet.inference.detections import Detections
 
 
 class Detector(nn.Module):
-    """Any architecture of the family, as its config says."""
+    """Any architecture of the family, as its config says: a body, and a head behind it."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -38,10 +41,17 @@ class Detector(nn.Module):
         self.classes = config.classes or tuple(f"class {i}" for i in range(model.num_classes))
         self.category_ids = config.category_ids or tuple(range(1, model.num_classes + 1))
         self.backbone = Backbone(model.backbone)
-        self.fpn = FPN(self.backbone.channels, model.channels, model.norm)
-        self.rpn = RPN(model.rpn, model.channels)
-        self.branches = SceneBranches(model)
-        self.roi_heads = RoIHeads(model)
+        self.fpn = make_pyramid(model, self.backbone.channels)
+        for name, part in Cascade.parts(model).items():
+            self.add_module(name, part)
+        for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
+            pixels = torch.tensor(values, device="cpu").view(3, 1, 1) * 255
+            self.register_buffer(name, pixels, persistent=False)
+
+    @property
+    def head(self) -> Cascade:
+        """What comes behind the pyramid."""
+        return Cascade(*(cast(nn.Module, getattr(self, name)) for name in Cascade._fields))  # type: ignore[arg-type]
 
     def loss(self, batch: Batch, choose: Choose | None = None) -> Losses:
         """Return the weighted losses by name; their sum is what is minimised.
@@ -54,12 +64,7 @@ class Detector(nn.Module):
             raise ValueError("the batch has no targets; a loss needs them")
         if choose is None:
             choose = RandomChoice(torch.randint(2**31, (len(batch.info),)))
-        rpn, scene = self.dense(batch.images, batch.sizes)
-        losses = self.rpn.loss(rpn, batch.sizes, batch.targets, choose)
-        losses |= self.branches.loss(scene, batch.semantic, batch.targets)
-        proposals = self.rpn.proposals(rpn, batch.sizes, training=True)
-        losses |= self.roi_heads.loss(scene.scene, proposals, batch.sizes, batch.targets, choose)
-        return losses
+        return self.head.loss(self.dense(batch.images, batch.sizes), batch, choose)
 
     forward = loss  # what data-parallel wrappers call
 
@@ -74,18 +79,37 @@ class Detector(nn.Module):
                 which saves its time.
             max_detections: most objects per image; None takes the config's.
         """
-        rpn, scene = self.dense(batch.images, batch.sizes)
-        proposals = self.rpn.proposals(rpn, batch.sizes, training=False)
-        return self.roi_heads.predict(
-            scene.scene, proposals, batch.sizes, min_score, max_detections
-        )
+        with evaluating(self):
+            dense = self.dense(batch.images, batch.sizes)
+            candidates, features = self.head.find(dense, batch.sizes)
+            rois, scores, labels = self.choose(
+                candidates, len(batch.info), min_score, max_detections
+            )
+            masks = self.head.masks(features, rois, labels)
+        return Found(rois.boxes, scores, labels, rois.image, masks)
 
-    def dense(
-        self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]
-    ) -> tuple[RPNOutput, SceneOutput]:
+    def choose(
+        self,
+        candidates: Candidates,
+        images: int,
+        min_score: float = 0.0,
+        max_detections: int | None = None,
+    ) -> tuple[RoIs, Float[Tensor, "R"], Int[Tensor, "R"]]:
+        """Return boxes, scores and labels of the best candidates after suppression."""
+        box = self.config.model.box
+        boxes, scores, labels, valid = class_nms(
+            *candidates,
+            images,
+            threshold=max(box.score_threshold, min_score),
+            iou=box.nms_iou,
+            keep=box.max_detections if max_detections is None else max_detections,
+        )
+        image, place = valid.nonzero(as_tuple=True)
+        return RoIs(boxes[image, place], image), scores[image, place], labels[image, place]
+
+    def dense(self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]) -> Dense:
         """Return what depends on whole images alone: its shapes follow from theirs."""
-        pyramid = self.fpn(self.backbone(self.normalise(images, sizes)))
-        return self.rpn(pyramid), self.branches(pyramid)
+        return self.head.dense(self.fpn(self.backbone(self.normalise(images, sizes))))
 
     def predict(self, images: Sequence[Num[Tensor, "3 _h _w"]]) -> list[Detections]:
         """Return the detections of each image, in its own pixels.
@@ -116,9 +140,21 @@ class Detector(nn.Module):
     ) -> Float[Tensor, "B 3 H W"]:
         """Bring images to the statistics that the backbone was trained with; padding becomes 0."""
         images = images.float()
-        mean = images.new_tensor(self.backbone.mean).view(3, 1, 1) * 255
-        std = images.new_tensor(self.backbone.std).view(3, 1, 1) * 255
         rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
         columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]
         inside = rows[:, None, :, None] & columns[:, None, None, :]
-        return ((images - mean) / std * inside).contiguous(memory_format=torch.channels_last)
+        normal = (images - self.mean) / self.std * inside
+        return normal.contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Leave training mode for a while: norms use what they have stored, and learn nothing."""
+    was_training = module.training
+    if was_training:
+        module.eval()
+    try:
+        yield
+    finally:
+        if was_training:
+            module.train()

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from scnet.config import ContextConfig, ModelConfig, SemanticConfig
 from scnet.model.backbone import STRIDES
 from scnet.model.layers import ConvReLU, init_classifier, stack
-from scnet.ops.pooling import pyramid_roi_align, roi_align_mean
+from scnet.ops.pooling import assign_levels, laid_out, pyramid_roi_align, roi_align_mean
+from scnet.ops.roi_align import Levels
 from scnet.types import IGNORE, Losses, RoIs, Scene, Targets
 
 SEMANTIC_STRIDE = 8  # of P3, the level that the others are resized to
@@ -132,17 +133,25 @@ class RoIFeatures:
     """Pools the features of RoIs from one scene."""
 
     def __init__(self, scene: Scene, semantic_side: int) -> None:
-        self.scene = scene
+        self.context, self.dtype = scene.context, scene.pyramid[0].dtype
+        self.pyramid = [laid_out(level) for level in scene.pyramid]
+        self.semantic = None if scene.semantic is None else laid_out(scene.semantic)
         # The semantic map is always pooled to the mask's size, and averaged for boxes.
         self.semantic_side = semantic_side
+        self._last: tuple[Tensor, Levels] | None = None
 
     def __call__(self, rois: RoIs, side: int) -> Float[Tensor, "R D {side} {side}"]:
         """Return pyramid + semantic + global context for each RoI."""
-        scene = self.scene
-        x = pyramid_roi_align(scene.pyramid, rois, side, STRIDES)
-        if scene.semantic is not None:
+        x = pyramid_roi_align(self.pyramid, rois, self._levels(rois.boxes), side, STRIDES)
+        if self.semantic is not None:
             fine = self.semantic_side
-            x = x + roi_align_mean(scene.semantic, rois, fine, side, SEMANTIC_STRIDE)
-        if scene.context is not None:
-            x = x + scene.context[rois.image, :, None, None]
-        return x
+            x = x + roi_align_mean(self.semantic, rois, fine, side, SEMANTIC_STRIDE)
+        if self.context is not None:
+            x = x + self.context[rois.image, :, None, None]
+        return x.to(self.dtype)
+
+    def _levels(self, boxes: Float[Tensor, "R 4"]) -> Levels:
+        """Return the levels of boxes, which the box and the mask head may both ask for."""
+        if self._last is None or self._last[0] is not boxes:
+            self._last = boxes, assign_levels(boxes, len(self.pyramid))
+        return self._last[1]

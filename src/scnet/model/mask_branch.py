@@ -6,8 +6,8 @@ boxes and their probabilities are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +15,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scnet.config import MaskConfig, ModelConfig
+from scnet.model.features import RoIFeatures
 from scnet.model.layers import ConvReLU, init_classifier, kaiming_normal, stack
+from scnet.ops.masks import crop_targets
 from scnet.runtime.distributed import mean_count
+from scnet.types import Losses, RoIs, Samples, Targets
+
+# Shared feature of the box stage at hand, for RoIs that are these rows of its samples.
+Hidden = Callable[[RoIs, Int[Tensor, "R"]], Float[Tensor, "R hidden"]]
+
+
+class MaskFeatures(NamedTuple):
+    """What a mask head gives, before its last layers."""
+
+    own: Float[Tensor, "R D s s"]  # what its logits are made of
+    shared: Float[Tensor, "R D s s"]  # what other parts read: the next head, with information flow
 
 
 class MaskHead(nn.Module):
@@ -34,17 +47,17 @@ class MaskHead(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "R D s s"], previous: Float[Tensor, "R D s s"] | None
-    ) -> Float[Tensor, "R D s s"]:
-        """Return the feature that `logits` reads, and that flows on to the next head."""
+    ) -> MaskFeatures:
+        """Return what `logits` and other parts read; `previous` is `shared` of the head before."""
         if self.flow is not None and previous is not None:
             x = x + self.flow(previous)
         out: Tensor = self.convs(x)
-        return out
+        return MaskFeatures(out, out)
 
     def logits(
         self, feature: Float[Tensor, "R D s s"], labels: Int[Tensor, "R"] | None = None
     ) -> Float[Tensor, "R n S S"]:
-        """Return the mask logits of every class; with `labels` of the given one alone (n = 1)."""
+        """Return the mask logits of the given class alone (n = 1), or of every class."""
         x = F.relu(self.upsample(feature))
         if labels is None:
             every: Tensor = self.classifier(x)
@@ -53,7 +66,7 @@ class MaskHead(nn.Module):
         bias = cast(Tensor, self.classifier.bias)[labels, None, None]
         weight = self.classifier.weight[labels, :, 0, 0]
         chosen = torch.bmm(weight[:, None], x.flatten(2)) + bias
-        return chosen.view(len(x), 1, *x.shape[2:])
+        return chosen.view(x.shape[0], 1, *x.shape[2:])
 
 
 class FeatureRelay(nn.Module):
@@ -67,14 +80,14 @@ class FeatureRelay(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "R hidden"]) -> Float[Tensor, "R D s s"]:
         x: Tensor = self.fc(hidden).view(-1, self.channels, self.side // 2, self.side // 2)
-        if not len(x):  # interpolate refuses no RoIs at all
+        if not x.shape[0]:  # interpolate refuses no RoIs at all
             return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
         size = (self.side, self.side)
         return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 class MaskBranches(nn.Module):
-    """All mask branches of a model."""
+    """All mask branches of a model: everything about masks between RoIs and probabilities."""
 
     heads: Sequence[MaskHead]
     relays: Sequence[FeatureRelay] | None
@@ -99,6 +112,49 @@ class MaskBranches(nn.Module):
         """Side of the RoI feature that a mask branch reads."""
         return self.config.size // 2
 
+    def loss(
+        self,
+        stage: int,
+        features: RoIFeatures,
+        samples: Samples,
+        targets: Targets,
+        hidden_of: Hidden,
+    ) -> Losses:
+        """Return the losses of the branches fed by a stage, on its positive samples.
+
+        Args:
+            hidden_of: gives the shared feature of the box stage for the positives, whose rows of
+                the samples it is told too; only a relay asks.
+        """
+        positive = (samples.gt >= 0).nonzero().squeeze(1)
+        rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
+        labels = samples.labels[positive]
+        hidden = None if self.relays is None else hidden_of(rois, positive)
+        rows = targets.rows.flatten()[samples.gt[positive]]
+        goals = crop_targets(targets.masks, rows, rois.boxes, self.config.size)
+        pooled = features(rois, self.side)
+        return {
+            self._loss_name(branch): self._loss(branch, self(branch, pooled, hidden, labels), goals)
+            for branch in self.of_stage(stage)
+        }
+
+    def probabilities(
+        self,
+        features: RoIFeatures,
+        rois: RoIs,
+        labels: Int[Tensor, "R"],
+        hidden_of: Callable[[int], Float[Tensor, "R hidden"]],
+    ) -> Float[Tensor, "R S S"]:
+        """Return the mask of each RoI's class, averaged over the branches.
+
+        Args:
+            hidden_of: gives the shared feature of a box stage for the RoIs; only a relay asks.
+        """
+        stages = set(self.config.fed_by) if self.relays is not None else ()
+        hidden = {stage: hidden_of(stage) for stage in stages}
+        logits = self.all_logits(features(rois, self.side), hidden, labels)
+        return torch.stack([x.sigmoid() for x in logits]).mean(0)[:, 0].float()
+
     def of_stage(self, stage: int) -> list[int]:
         """Return the branches that are fed by a box stage."""
         return [i for i, s in enumerate(self.config.fed_by) if s == stage]
@@ -117,11 +173,11 @@ class MaskBranches(nn.Module):
         """
         if self.relays is not None and hidden is not None:
             features = features + self.relays[branch](hidden)
-        head, feature = self.heads[branch], None
+        head, shared = self.heads[branch], None
         if self.config.flow:
             for earlier in self.heads[:branch]:
-                feature = earlier(features, feature)
-        return head.logits(head(features, feature), labels)
+                shared = earlier(features, shared).shared
+        return head.logits(head(features, shared).own, labels)
 
     def all_logits(
         self,
@@ -138,20 +194,20 @@ class MaskBranches(nn.Module):
                 self(branch, features, hidden.get(stage), labels)
                 for branch, stage in enumerate(self.config.fed_by)
             ]
-        logits, feature = [], None
+        logits, shared = [], None
         for head in self.heads:
-            feature = head(features, feature)
-            logits.append(head.logits(feature, labels))
+            own, shared = head(features, shared)
+            logits.append(head.logits(own, labels))
         return logits
 
-    def loss_name(self, branch: int) -> str:
+    def _loss_name(self, branch: int) -> str:
         """Return a branch's loss name: `mask`, or `mask1`, `mask2` ... where there are several."""
         return f"mask{branch + 1}" if len(self.heads) > 1 else "mask"
 
-    def loss(
+    def _loss(
         self, branch: int, logits: Float[Tensor, "R 1 S S"], goals: Float[Tensor, "R S S"]
     ) -> Float[Tensor, ""]:
         """Return the weighted mean cross-entropy over the pixels of all positive RoIs."""
         total = F.binary_cross_entropy_with_logits(logits[:, 0], goals, reduction="sum")
-        number = mean_count(total.new_tensor(len(goals)))
+        number = mean_count(torch.full_like(total, goals.shape[0]))
         return self.config.loss_weights[branch] * total / (number * self.config.size**2)

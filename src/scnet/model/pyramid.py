@@ -8,8 +8,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from scnet.config import ModelConfig
 from scnet.model.conv import Conv2d
 from scnet.model.layers import Norm, make_norm
+
+
+def make_pyramid(config: ModelConfig, in_channels: Sequence[int]) -> FPN:
+    """Return the pyramid that a config names, on maps of so many channels."""
+    return FPN(in_channels, config.channels, config.norm)
 
 
 class FPN(nn.Module):

@@ -1,21 +1,30 @@
-"""The cascade: one loop over the box stages for every architecture; `loss` beside `predict`."""
+"""The cascade: one loop over the box stages for every architecture; `loss` beside `find`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scnet.config import ModelConfig
-from scnet.model.box_stage import SIDE, BoxStage
+from scnet.model.box_stage import BoxOutput, BoxStage
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import MaskBranches
 from scnet.model.sampling import Choose, sample_rois
-from scnet.ops.masks import crop_targets
-from scnet.ops.nms import class_nms
-from scnet.types import Found, Losses, Proposals, RoIs, Samples, Scene, Targets
+from scnet.types import Candidates, Losses, Proposals, RoIs, Samples, Scene, Targets
+
+
+class Step(NamedTuple):
+    """What a training step computes in one box stage."""
+
+    stage: int
+    samples: Samples
+    out: BoxOutput  # of the samples
+    # what the mask branches fed by the stage learn from; None where there are none
+    for_masks: Samples | None
 
 
 class RoIHeads(nn.Module):
@@ -42,98 +51,43 @@ class RoIHeads(nn.Module):
         """Return the losses of every stage and mask branch."""
         features = self.features(scene)
         losses: Losses = {}
-        for i, stage in enumerate(self.stages):
-            samples = self._sample(proposals, targets, i, choose)
-            out = stage(features(samples.rois, SIDE))
-            named = stage.loss(out, samples, targets)
-            losses |= {f"stage{i + 1}.{name}": value for name, value in named.items()}
-            refined = stage.refine(out, samples.rois, sizes, samples.labels)
-            # Ground truth joins the next stage anew, so it is not kept here.
-            proposals = _by_image(refined, samples.valid & ~samples.is_gt, len(sizes))
-            if not self.masks.of_stage(i):
-                continue
-            if self.config.mask.trained_on == "entering":
-                losses |= self.mask_loss(i, features, samples, out.hidden, targets)
-            else:
-                samples = self._sample(proposals, targets, i, choose)
-                losses |= self.mask_loss(i, features, samples, None, targets)
+        for step in self.steps(features, proposals, sizes, targets, choose):
+            named = self.stages[step.stage].loss(step.out, step.samples, targets)
+            losses |= {f"stage{step.stage + 1}.{name}": value for name, value in named.items()}
+            if step.for_masks is not None:
+                losses |= self._mask_loss(step, features, step.for_masks, targets)
         return losses
 
-    def predict(
+    def steps(
         self,
-        scene: Scene,
+        features: RoIFeatures,
         proposals: Proposals,
         sizes: Int[Tensor, "B 2"],
-        min_score: float = 0.0,
-        max_detections: int | None = None,
-    ) -> Found:
-        """Return detections with their masks; scores are averaged over the stages."""
-        config = self.config.box
-        threshold = max(config.score_threshold, min_score)
-        most = max_detections or config.max_detections
-        features = self.features(scene)
-        boxes, scores, rois = self._cascade(features, proposals, sizes)
-        found = [
-            class_nms(boxes[here], scores[here], threshold, config.nms_iou, most)
-            for here in (rois.image == i for i in range(len(sizes)))
-        ]
-        counts = torch.tensor([len(box) for box, _, _ in found], device=boxes.device)
-        image = torch.repeat_interleave(torch.arange(len(found), device=boxes.device), counts)
-        box, score, label = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return Found(
-            box, score, label, image, self.mask_probabilities(features, RoIs(box, image), label)
-        )
-
-    def mask_loss(
-        self,
-        stage: int,
-        features: RoIFeatures,
-        samples: Samples,
-        hidden: Float[Tensor, "R hidden"] | None,
         targets: Targets,
-    ) -> Losses:
-        """Return the losses of the branches fed by a stage, on its positive samples."""
-        positive = (samples.gt >= 0).nonzero().squeeze(1)
-        rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
-        labels = samples.labels[positive]
-        relayed = None
-        if self.masks.relays is not None:
-            # The boxes that enter a stage were already read by its box head.
-            relayed = (
-                self.stages[stage].hidden(features(rois, SIDE))
-                if hidden is None
-                else hidden[positive]
-            )
-        rows = targets.rows.flatten()[samples.gt[positive]]
-        goals = crop_targets(targets.masks, rows, rois.boxes, self.config.mask.size)
-        pooled = features(rois, self.masks.side)
-        losses = {}
-        for branch in self.masks.of_stage(stage):
-            logits = self.masks(branch, pooled, relayed, labels)
-            losses[self.masks.loss_name(branch)] = self.masks.loss(branch, logits, goals)
-        return losses
+        choose: Choose,
+    ) -> Iterator[Step]:
+        """Yield what each stage samples and says; its boxes go on to the next."""
+        for i, stage in enumerate(self.stages):
+            samples = self._sample(proposals, targets, i, choose)
+            out = stage(features(samples.rois, stage.side))
+            refined = stage.refine(out, samples.rois, sizes, samples.labels)
+            # Ground truth joins the next stage anew, so it is not kept here.
+            proposals = _by_image(refined, samples.valid & ~samples.is_gt, sizes.shape[0])
+            for_masks = samples if self.masks.of_stage(i) else None
+            if for_masks is not None and self.config.mask.trained_on == "leaving":
+                for_masks = self._sample(proposals, targets, i, choose)
+            yield Step(i, samples, out, for_masks)
 
-    def features(self, scene: Scene) -> RoIFeatures:
-        """Return the pooling of a scene."""
-        return RoIFeatures(scene, self.masks.side)
-
-    def mask_probabilities(
-        self, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]
-    ) -> Float[Tensor, "R S S"]:
-        """Return the mask of each RoI's class, averaged over the branches."""
-        pooled = features(rois, self.masks.side)
-        logits = self.masks.all_logits(pooled, self._hidden(features, rois), labels)
-        return torch.stack([x.sigmoid() for x in logits]).mean(0)[:, 0].float()
-
-    def _cascade(
+    def find(
         self, features: RoIFeatures, proposals: Proposals, sizes: Int[Tensor, "B 2"]
-    ) -> tuple[Float[Tensor, "R boxes 4"], Float[Tensor, "R C"], RoIs]:
-        """Refine the proposals stage by stage; return final boxes and class probabilities."""
-        image, column = proposals.valid.nonzero(as_tuple=True)
-        rois = RoIs(proposals.boxes[image, column], image)
+    ) -> Candidates:
+        """Return the refined proposals with their scores, averaged over the stages, before NMS."""
+        images, number, _ = proposals.boxes.shape
+        image = torch.arange(images, device=sizes.device)[:, None].expand(images, number)
+        rois = RoIs(proposals.boxes.flatten(0, 1), image.flatten())
         logits, boxes = [], rois.boxes[:, None]
         for i, stage in enumerate(self.stages):
-            out = stage(features(rois, SIDE))
+            out = stage(features(rois, stage.side))
             logits.append(out.logits.float())
             if i == len(self.stages) - 1:
                 boxes = stage.boxes(out, rois, sizes)
@@ -141,7 +95,34 @@ class RoIHeads(nn.Module):
                 rois = stage.refine(out, rois, sizes, None)
         # The release averages logits, not probabilities.
         scores = torch.stack(logits).mean(0).softmax(1)[:, :-1]
-        return boxes, scores, rois
+        nowhere = ~proposals.valid.flatten()[:, None]
+        return Candidates(boxes, scores.masked_fill(nowhere, -1), rois.image)
+
+    def mask_probabilities(
+        self, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]
+    ) -> Float[Tensor, "R S S"]:
+        """Return the mask of each RoI's class."""
+
+        def hidden_of(stage: int) -> Tensor:
+            head = self.stages[stage]
+            return head.hidden(features(rois, head.side))
+
+        return self.masks.probabilities(features, rois, labels, hidden_of)
+
+    def features(self, scene: Scene) -> RoIFeatures:
+        """Return the pooling of a scene."""
+        return RoIFeatures(scene, self.masks.side)
+
+    def _mask_loss(
+        self, step: Step, features: RoIFeatures, samples: Samples, targets: Targets
+    ) -> Losses:
+        def hidden_of(rois: RoIs, rows: Tensor) -> Tensor:
+            if samples is step.samples:  # already read by the box head
+                return step.out.hidden[rows]
+            head = self.stages[step.stage]
+            return head.hidden(features(rois, head.side))
+
+        return self.masks.loss(step.stage, features, samples, targets, hidden_of)
 
     def _sample(
         self, proposals: Proposals, targets: Targets, stage: int, choose: Choose
@@ -150,13 +131,6 @@ class RoIHeads(nn.Module):
         return sample_rois(
             proposals, targets, self.config.num_classes, box.stages[stage].iou, box, choose
         )
-
-    def _hidden(self, features: RoIFeatures, rois: RoIs) -> dict[int, Float[Tensor, "R hidden"]]:
-        """Return, for the relay if any, each feeding stage's shared feature of the final boxes."""
-        if self.masks.relays is None:
-            return {}
-        pooled = features(rois, SIDE)
-        return {s: self.stages[s].hidden(pooled) for s in set(self.config.mask.fed_by)}
 
 
 def _by_image(rois: RoIs, valid: Tensor, images: int) -> Proposals:

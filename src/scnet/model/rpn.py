@@ -14,9 +14,10 @@ from scnet.config import RPNConfig
 from scnet.model import sparse_head
 from scnet.model.sampling import Choose, choose_both, match, overlaps
 from scnet.ops import boxes as box_ops
+from scnet.ops.images import DIVISOR
 from scnet.ops.nms import top_proposals
 from scnet.runtime.distributed import mean_count
-from scnet.types import Losses, Proposals, Size, Targets
+from scnet.types import UNIT, Losses, Proposals, Size, Targets
 
 STRIDES = (4, 8, 16, 32, 64)
 
@@ -34,6 +35,9 @@ class RPNOutput(NamedTuple):
 class RPN(nn.Module):
     """Proposes boxes that may hold an object."""
 
+    shapes: Tensor
+    unit: Tensor
+
     def __init__(self, config: RPNConfig, channels: int) -> None:
         super().__init__()
         self.config = config
@@ -44,6 +48,8 @@ class RPN(nn.Module):
         for conv in (self.conv, self.cls, self.reg):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        self.register_buffer("shapes", anchor_shapes(config), persistent=False)
+        self.register_buffer("unit", UNIT.clone(), persistent=False)
 
     def forward(self, pyramid: Sequence[Float[Tensor, "B D _h _w"]]) -> RPNOutput:
         cls, reg = zip(*map(self._head, pyramid), strict=True)
@@ -51,7 +57,7 @@ class RPN(nn.Module):
         deltas = [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in reg]
         counts = tuple(x.shape[1] for x in logits)
         device = logits[0].device
-        anchors = make_anchors([(p.shape[-2], p.shape[-1]) for p in pyramid], self.config, device)
+        anchors = make_anchors([(p.shape[-2], p.shape[-1]) for p in pyramid], self.shapes)
         # `repeat_interleave` would wait for the device to know how many there are.
         level = torch.cat([torch.full((n,), i, device=device) for i, n in enumerate(counts)])
         return RPNOutput(torch.cat(logits, 1), torch.cat(deltas, 1), anchors, level, counts)
@@ -82,9 +88,9 @@ class RPN(nn.Module):
             out.logits, positive.to(out.logits.dtype), reduction="none"
         )
         goals = targets.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
-        # Stands in where there is no object to aim at.
-        unit = out.anchors.new_tensor([0.0, 0.0, 1.0, 1.0])
-        goals = torch.where(positive[..., None], goals, unit)
+        goals = torch.where(
+            positive[..., None], goals, self.unit
+        )  # some box, where none is aimed at
         moves = box_ops.encode(out.anchors.expand_as(goals), goals)
         reg = F.smooth_l1_loss(out.deltas, moves, reduction="none", beta=config.box_loss_beta)
         return {
@@ -119,23 +125,28 @@ class RPN(nn.Module):
     def _inside(
         self, anchors: Float[Tensor, "A 4"], sizes: Int[Tensor, "B 2"]
     ) -> Bool[Tensor, "B A"]:
-        if self.config.border:
-            return torch.ones(len(sizes), len(anchors), dtype=torch.bool, device=anchors.device)
         limit = sizes.flip(1)[:, None]
+        if self.config.border:
+            # Cells in the padding of the batch do not count; those in an image's own, up to a
+            # multiple of 32, do, as in the release. Anchors are centred on multiples of 4.
+            padded = (limit + DIVISOR - 1) // DIVISOR * DIVISOR
+            return ((anchors[:, :2] + anchors[:, 2:]) / 2 < padded - 1).all(2)
         return (anchors[:, :2] >= 0).all(1) & (anchors[:, 2:] < limit).all(2)
 
 
-def make_anchors(
-    maps: Sequence[Size], config: RPNConfig, device: torch.device
-) -> Float[Tensor, "A 4"]:
+def anchor_shapes(config: RPNConfig) -> Float[Tensor, "levels n 2"]:
+    """Return half the width and height of the anchors of each level."""
+    ratio = torch.tensor(config.anchor_ratios, device="cpu").sqrt()
+    sides = [stride * config.anchor_scale for stride in STRIDES]
+    return torch.stack([torch.stack([side / ratio, side * ratio], dim=1) / 2 for side in sides])
+
+
+def make_anchors(maps: Sequence[Size], shapes: Float[Tensor, "levels n 2"]) -> Float[Tensor, "A 4"]:
     """Return the anchors of every level, centred on the corner of their cell as in the release."""
     anchors = []
-    for (height, width), stride in zip(maps, STRIDES, strict=True):
-        ratio = torch.tensor(config.anchor_ratios, device=device).sqrt()
-        side = stride * config.anchor_scale
-        half = torch.stack([side / ratio, side * ratio], dim=1) / 2
-        y = torch.arange(height, device=device) * stride
-        x = torch.arange(width, device=device) * stride
+    for (height, width), stride, half in zip(maps, STRIDES, shapes, strict=True):
+        y = torch.arange(height, device=half.device) * stride
+        x = torch.arange(width, device=half.device) * stride
         center = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[:, :, None]
         anchors.append(torch.cat([center - half, center + half], dim=-1).reshape(-1, 4))
     return torch.cat(anchors)

@@ -1,7 +1,7 @@
 """Match boxes to ground truth and sample them for a training step, in RPN and box stages.
 
-Everything is batched and stays on the device: boxes are padded per image with a flag, and no step
-depends on a value.
+Everything is batched and stays on the device: boxes are padded per image with a flag, and nothing
+waits for a value.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scnet.config import BoxConfig
 from scnet.ops import boxes as box_ops
 from scnet.types import Proposals, RoIs, Samples, Targets
 
+PAIRS_AT_ONCE = 2**21  # of boxes and objects in an image: 8 MB for each number of a pair
 BACKGROUND = -1
 IGNORED = -2
 
@@ -66,7 +67,7 @@ def _scramble(x: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
 
 
 def match(
-    overlap: Float[Tensor, "B N M"],
+    overlap: Iterable[Float[Tensor, "B N _m"]],
     positive: float,
     negative: float,
     minimum: float,
@@ -76,31 +77,46 @@ def match(
 
     A box stands for the object that it overlaps most, from `positive` on; below `negative` it is
     background. With `low_quality` every object also takes the boxes that overlap it most, from
-    `minimum` on (Faster R-CNN, sec. 3.1.2). What does not exist has overlap -1.
+    `minimum` on (Faster R-CNN, sec. 3.1.2); a box that is best for several goes to the last. What
+    does not exist has overlap -1. `overlap` comes in parts, each with some of the objects.
     """
-    best, index = overlap.max(dim=2)
+    start, best, index, own = 0, None, None, None
+    for part in overlap:
+        highest = part.amax(dim=1, keepdim=True)
+        taken = (part == highest).logical_and_(highest >= minimum)
+        number = torch.arange(start, start + part.shape[2], dtype=torch.int32, device=part.device)
+        last = torch.where(taken, number, -1).amax(dim=2)
+        value, place = part.max(dim=2)
+        place += start
+        if best is None or index is None or own is None:
+            best, index, own = value, place, last
+        else:
+            index = torch.where(value > best, place, index)
+            best, own = torch.maximum(best, value), torch.maximum(own, last)
+        start += part.shape[2]
+    assert best is not None
+    assert index is not None
+    assert own is not None
     matched = torch.full_like(index, IGNORED)
     matched = torch.where((best >= 0) & (best < negative), BACKGROUND, matched)
     matched = torch.where(best >= positive, index, matched)
-    if low_quality:
-        highest = overlap.amax(dim=1, keepdim=True)
-        own = (overlap == highest) & (highest >= minimum)
-        order = torch.arange(1, overlap.shape[2] + 1, device=overlap.device)
-        last = (own * order).amax(dim=2)  # a box that is best for several objects goes to the last
-        matched = torch.where(last > 0, last - 1, matched)
-    return matched
+    return torch.where(own >= 0, own.long(), matched) if low_quality else matched
 
 
 def overlaps(
     boxes: Float[Tensor, "#B N 4"], valid: Bool[Tensor, "#B N"], targets: Targets
-) -> Float[Tensor, "B N M"]:
-    """Return the IoU of every box with every object of its image.
+) -> Iterator[Float[Tensor, "B N _m"]]:
+    """Yield the IoU of every box with every object of its image, some objects at a time.
 
     It is 0 with objects that are padding, so that a box without any is background, and -1 for boxes
-    that are not valid.
+    that are not valid. All at once, 270,000 anchors and 100 objects would take half a GB an image.
     """
-    overlap = box_ops.iou(boxes, targets.boxes) * targets.valid[:, None, :]
-    return overlap.masked_fill_(~valid[:, :, None], -1)
+    missing = ~valid[:, :, None]
+    step = max(1, PAIRS_AT_ONCE // boxes.shape[1])
+    for start in range(0, targets.valid.shape[1], step):
+        some = slice(start, start + step)
+        overlap = box_ops.iou(boxes, targets.boxes[:, some])
+        yield overlap.mul_(targets.valid[:, None, some]).masked_fill_(missing, -1)
 
 
 @torch.no_grad()

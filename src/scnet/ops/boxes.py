@@ -7,7 +7,6 @@ of the size ratio.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -17,15 +16,25 @@ from torch import Tensor
 MAX_LOG_RATIO = math.log(1000 / 16)
 
 
-def encode(boxes: Float[Tensor, "*n 4"], goals: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
-    """Return the deltas (dx, dy, dw, dh) that move each of `boxes` onto its goal."""
+def encode(
+    boxes: Float[Tensor, "*n 4"],
+    goals: Float[Tensor, "*n 4"],
+    std: Float[Tensor, "4"] | None = None,
+) -> Float[Tensor, "*n 4"]:
+    """Return the deltas (dx, dy, dw, dh), in units of `std`, that move `boxes` onto their goals."""
     center, size = _center_size(boxes)
     goal_center, goal_size = _center_size(goals)
-    return torch.cat([(goal_center - center) / size, torch.log(goal_size / size)], dim=-1)
+    deltas = torch.cat([(goal_center - center) / size, torch.log(goal_size / size)], dim=-1)
+    return deltas if std is None else deltas / std
 
 
-def decode(boxes: Float[Tensor, "*n 4"], deltas: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n 4"]:
+def decode(
+    boxes: Float[Tensor, "*n 4"],
+    deltas: Float[Tensor, "*n 4"],
+    std: Float[Tensor, "4"] | None = None,
+) -> Float[Tensor, "*n 4"]:
     """Move each of `boxes` by its deltas; the inverse of `encode`."""
+    deltas = deltas if std is None else deltas * std
     center, size = _center_size(boxes)
     center = center + deltas[..., :2] * size
     size = size * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
@@ -48,9 +57,11 @@ def seen_back(boxes: Float[Tensor, "N 4"], inverse: Float[Tensor, "N 3 2"]) -> F
 def iou(a: Float[Tensor, "*#b n 4"], b: Float[Tensor, "*#b m 4"]) -> Float[Tensor, "*b n m"]:
     """Return the overlap of every box of `a` with every box of `b`; 0 where both are empty."""
     a, b = a.unsqueeze(-2), b.unsqueeze(-3)
-    width = torch.minimum(a[..., 2], b[..., 2]) - torch.maximum(a[..., 0], b[..., 0])
-    height = torch.minimum(a[..., 3], b[..., 3]) - torch.maximum(a[..., 1], b[..., 1])
+    # In place, as matching all anchors with all objects is what takes the most memory.
+    width = torch.minimum(a[..., 2], b[..., 2]).sub_(torch.maximum(a[..., 0], b[..., 0]))
+    height = torch.minimum(a[..., 3], b[..., 3]).sub_(torch.maximum(a[..., 1], b[..., 1]))
     shared = width.clamp_(min=0).mul_(height.clamp_(min=0))
+    del height
     union = (area(a) + area(b)).sub_(shared).clamp_(min=1e-6)
     return shared.div_(union)
 
@@ -58,11 +69,6 @@ def iou(a: Float[Tensor, "*#b n 4"], b: Float[Tensor, "*#b m 4"]) -> Float[Tenso
 def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
     """Return the area of each box in square pixels."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-
-
-def stds(values: Sequence[float], like: Float[Tensor, "..."]) -> Float[Tensor, "4"]:
-    """Return the scale of the four deltas as a tensor on the device and of the type of `like`."""
-    return like.new_tensor(values)
 
 
 def _center_size(

@@ -28,6 +28,14 @@ from scnet.types import RoIs
 MAX_ENTRIES = 4_000_000
 
 
+class Levels(NamedTuple):
+    """From which level of a pyramid each RoI is pooled, and the RoIs sorted by it."""
+
+    level: Int[Tensor, "R"]  # 0 is the finest
+    order: Int[Tensor, "R"]  # the RoIs of the first level first
+    counts: tuple[int, ...]  # RoIs of each level
+
+
 class Maps(NamedTuple):
     """Where the RoIs of a pooling lie; the RoIs are sorted by level."""
 
@@ -67,7 +75,7 @@ class Entries(NamedTuple):
 
 def pool(
     pyramid: Sequence[Float[Tensor, "B D _h _w"]],
-    level: Int[Tensor, "R"] | None,
+    levels: Levels | None,
     rois: RoIs,
     bins: tuple[int, int],
     strides: Sequence[int],
@@ -76,13 +84,13 @@ def pool(
 
     Args:
         pyramid: float32 or float64.
-        level: index into the pyramid of each RoI; None if there is one level.
+        levels: from which level each RoI is pooled; None if there is one level.
         rois: boxes in pixels of the image.
         bins: bins along a side of the result, and of the finer grid that they are the mean of.
         strides: pixels per cell of each level.
     """
     with torch.no_grad():
-        pooling = _pooling(pyramid, level, rois, bins, strides)
+        pooling = _pooling(pyramid, levels, rois, bins, strides)
     if torch.is_grad_enabled() and any(features.requires_grad for features in pyramid):
         out: Tensor = _Pool.apply(pooling, *pyramid)
         return out
@@ -185,19 +193,19 @@ def _chunks(pooling: Pooling) -> Iterator[tuple[int, int, int]]:
 
 def _pooling(
     pyramid: Sequence[Tensor],
-    level: Int[Tensor, "R"] | None,
+    levels: Levels | None,
     rois: RoIs,
     bins: tuple[int, int],
     strides: Sequence[int],
 ) -> Pooling:
     boxes, image = rois.boxes.to(pyramid[0].dtype), rois.image
     shapes = tuple(features.shape for features in pyramid)
-    order, num_rois = None, (len(boxes),)
+    order: Tensor | None = None
+    num_rois: tuple[int, ...] = (len(boxes),)
     h, w, stride = torch.tensor([[*s[-2:], n] for s, n in zip(shapes, strides, strict=True)]).T
-    if level is not None:
-        order = level.argsort(stable=True)
-        num_rois = tuple(level.bincount(minlength=len(pyramid)).tolist())
-        boxes, image, level = boxes[order], image[order], level[order]
+    if levels is not None:
+        order, num_rois = levels.order, levels.counts
+        boxes, image, level = boxes[order], image[order], levels.level[order]
         h, w, stride = h[level], w[level], stride[level]
     boxes = boxes * stride.to(boxes.dtype).reciprocal()[:, None] - 0.5
     return Pooling(

@@ -6,7 +6,9 @@ import re
 
 from torch import Tensor
 
-from scnet.model.box_stage import SIDE
+from scnet.config import BoxStageConfig
+
+SIDE = BoxStageConfig().side  # of the RoI feature that a box head reads
 
 # MMDetection's name and ours; the first entry that matches counts. 2.x and 3.x have the same names.
 _HEAD = r"roi_head\.mask_head\.(\d+)\."
