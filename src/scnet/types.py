@@ -44,6 +44,7 @@ class Inverse(NamedTuple):
     sign: tuple[float, float]  # along x and y; -1 where mirrored
     shift: tuple[float, float]
     scale: tuple[float, float]  # network pixels per original pixel
+    size: tuple[float, float]  # width and height of the original
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class View:
             (-1.0 if self.horizontal else 1.0, -1.0 if self.vertical else 1.0),
             (float(right if self.horizontal else left), float(bottom if self.vertical else top)),
             self.scale,
+            (float(self.original[1]), float(self.original[0])),
         )
 
 
@@ -154,7 +156,7 @@ class Batch:
 
     images: Num[Tensor, "B 3 H W"]  # RGB, 0..255, uint8 or float; anything may stand in the padding
     sizes: Int[Tensor, "B 2"]  # height and width of each image inside the padding
-    inverse: Float[Tensor, "B 3 2"]  # sign, shift and scale of the way back, see `Inverse`
+    inverse: Float[Tensor, "B 4 2"]  # sign, shift, scale and size of the way back, see `Inverse`
     info: tuple[ImageInfo, ...]
     targets: Targets | None = None  # None at inference
     # class of each pixel, IGNORE where unknown; None without the branch

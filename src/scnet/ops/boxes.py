@@ -47,9 +47,9 @@ def clip(boxes: Float[Tensor, "*n 4"], sizes: Int[Tensor, "*#n 2"]) -> Float[Ten
     return boxes.clamp(min=0).minimum(torch.cat([limit, limit], dim=-1))
 
 
-def seen_back(boxes: Float[Tensor, "N 4"], inverse: Float[Tensor, "N 3 2"]) -> Float[Tensor, "N 4"]:
+def seen_back(boxes: Float[Tensor, "N 4"], inverse: Float[Tensor, "N 4 2"]) -> Float[Tensor, "N 4"]:
     """Return boxes of a view in the pixels of the original; `inverse` as in `types.Inverse`."""
-    sign, shift, scale = inverse.unbind(1)
+    sign, shift, scale, _ = inverse.unbind(1)
     corners = (sign[:, None] * boxes.view(-1, 2, 2) + shift[:, None]) / scale[:, None]
     return torch.cat([corners.amin(1), corners.amax(1)], dim=1)
 

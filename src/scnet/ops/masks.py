@@ -129,13 +129,18 @@ def crop_targets(
     """
     pixels = torch.split(crops.pixels, [height * width for height, width in crops.sizes])
     boxes = boxes - crops.origin[index].repeat(1, 2).to(boxes)
-    targets = boxes.new_zeros(len(boxes), size, size)
-    for group in _groups(torch.unique(index).tolist(), crops.sizes):
-        masks = _padded([pixels[i] for i in group], [crops.sizes[i] for i in group], boxes)
-        place = index.new_full((len(crops.sizes),), -1)  # of a mask in its group
-        place[group] = torch.arange(len(group), device=index.device)
-        chosen = (place[index] >= 0).nonzero().squeeze(1)
-        targets[chosen] = _pool(masks, place[index[chosen]], boxes[chosen], size)
+    targets = boxes.new_zeros(boxes.shape[0], size, size)
+    wanted = index.tolist()  # waits for the device; all that depends on it is planned on the host
+    for group in _groups(sorted(set(wanted)), crops.sizes):
+        place = {mask: i for i, mask in enumerate(group)}
+        chosen = [i for i, mask in enumerate(wanted) if mask in place]
+        sizes = [crops.sizes[mask] for mask in group]
+        plan = torch.tensor([*chosen, *(place[wanted[i]] for i in chosen), *sum(sizes, ())])
+        rows, of, sides = torch.split(
+            plan.to(index.device), [len(chosen), len(chosen), 2 * len(group)]
+        )
+        masks = _padded([pixels[i] for i in group], sizes, sides.view(-1, 2), boxes)
+        targets[rows] = _pool(masks, of, boxes[rows], size)
     return targets
 
 
@@ -153,10 +158,12 @@ def _groups(masks: Sequence[int], sizes: Sequence[Size]) -> list[list[int]]:
 
 
 def _padded(
-    pixels: Sequence[UInt8[Tensor, "_n"]], sizes: Sequence[Size], like: Tensor
+    pixels: Sequence[UInt8[Tensor, "_n"]],
+    sizes: Sequence[Size],
+    size: Int[Tensor, "G 2"],
+    like: Tensor,
 ) -> Float[Tensor, "G h w"]:
-    """Return masks of several sizes as one tensor, padded with zeros."""
-    size = torch.tensor(sizes, device=like.device)
+    """Return masks of several sizes as one tensor, padded with zeros; sizes on host and device."""
     height, width = (max(sides) for sides in zip(*sizes, strict=True))
     rows = torch.arange(height, device=like.device) < size[:, :1]
     columns = torch.arange(width, device=like.device) < size[:, 1:]

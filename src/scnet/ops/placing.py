@@ -11,7 +11,7 @@ every pixel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from scnet.ops.rle import RLE, Runs, pack
 from scnet.types import Size
 
 # Masks, and columns of pixels, that are worked on at a time: some 20 MB.
-MASKS_AT_ONCE = 128
+MASKS_AT_ONCE = 256
 COLUMNS_AT_ONCE = 16384
 
 
@@ -49,7 +49,6 @@ class Pieces(NamedTuple):
     last: Int[Tensor, "N P"]
     row: Int[Tensor, "N P"]  # of the image, where the piece begins
     full: Bool[Tensor, "N P"]
-    longest: int  # rows of the longest piece
 
 
 def paste(
@@ -76,13 +75,32 @@ def run_lengths(
         size: height and width of the image.
         threshold: above 0.
     """
+    limits = torch.tensor([size], device=boxes.device).expand(len(boxes), 2)
+    return run_lengths_in(masks, boxes, limits, [size] * len(boxes), threshold)
+
+
+def run_lengths_in(
+    masks: Float[Tensor, "N S S"],
+    boxes: Float[Tensor, "N 4"],
+    limits: Int[Tensor, "N 2"],
+    sizes: Sequence[Size],
+    threshold: float = 0.5,
+) -> list[RLE]:
+    """Return the run lengths of masks that lie in several images.
+
+    Args:
+        limits: height and width of the image of each mask.
+        sizes: the same, on the host.
+    """
     result: list[RLE] = []
-    for start in range(0, len(masks), MASKS_AT_ONCE):
+    for start in range(0, len(sizes), MASKS_AT_ONCE):
         part = slice(start, start + MASKS_AT_ONCE)
-        keys = list(_edges(_bordered(masks[part]), boxes[part], size, threshold))
-        mask, edges = np.divmod(torch.cat(keys).cpu().numpy(), _stride(size)) if keys else _NONE
-        split = np.searchsorted(mask, np.arange(1, len(masks[part])))
-        result += (pack(_runs(of_mask, size), size) for of_mask in np.split(edges, split))
+        stride = max(height * width for height, width in sizes[part]) + 1
+        keys = list(_edges(_bordered(masks[part]), boxes[part], limits[part], stride, threshold))
+        mask, edges = np.divmod(torch.cat(keys).cpu().numpy(), stride) if keys else _NONE
+        split = np.searchsorted(mask, np.arange(1, len(sizes[part])))
+        by_mask = zip(np.split(edges, split), sizes[part], strict=True)
+        result += (pack(_runs(of_mask, size), size) for of_mask, size in by_mask)
     return result
 
 
@@ -97,29 +115,45 @@ def _runs(edges: Int[np.ndarray, "e"], size: Size) -> Runs:
     return lengths[:-1] if len(lengths) > 1 and not lengths[-1] else lengths
 
 
-def _stride(size: Size) -> int:
-    """Return how many places of an edge there are in an image: before each pixel, and the end."""
-    return size[0] * size[1] + 1
-
-
 def _edges(
-    masks: Float[Tensor, "N s s"], boxes: Float[Tensor, "N 4"], size: Size, threshold: float
+    masks: Float[Tensor, "N s s"],
+    boxes: Float[Tensor, "N 4"],
+    limits: Int[Tensor, "N 2"],
+    stride: int,
+    threshold: float,
 ) -> Iterator[Int[Tensor, "_e"]]:
-    """Yield the edges of all masks, sorted, as mask * stride + place down the columns."""
-    rows, columns = _axes(boxes, masks.shape[-1] - 2, size)
-    if not len(rows.mask) or not len(columns.mask):
+    """Yield the edges of all masks, sorted, as mask * stride + place down the columns.
+
+    Waits for the device once, and once for each part of the columns.
+    """
+    side = masks.shape[-1] - 2
+    real, (left, top, right, bottom) = _real(boxes)
+    down = _span(top, bottom, real, side, limits[:, 0])
+    over = _span(left, right, real, side, limits[:, 1])
+    # Rows of pixels between the same two rows of cells, at most.
+    deepest = ((bottom - top) / side).clamp(max=stride).ceil().max() + 1
+    totals = torch.stack([*(count.sum().double() for _, count in (down, over)), deepest])
+    num_rows, num_columns, longest = map(int, totals.tolist())
+    if not num_rows or not num_columns:
         return
-    pieces = _pieces(rows, len(masks))
+    rows = _axis(down, top, bottom, side, num_rows)
+    columns = _axis(over, left, right, side, num_columns)
+    pieces = _pieces(rows, down[1], side)
     across = masks.transpose(1, 2).contiguous()  # so that a column of cells lies together
-    for start in range(0, len(columns.mask), COLUMNS_AT_ONCE):
+    for start in range(0, num_columns, COLUMNS_AT_ONCE):
         part = Axis(*(values[start : start + COLUMNS_AT_ONCE] for values in columns))
-        base = part.mask * _stride(size) + part.pixel * size[0]
-        column, row = _column_edges(across, part, rows, pieces, threshold)
+        base = part.mask * stride + part.pixel * limits[part.mask, 0]
+        column, row = _column_edges(across, part, rows, pieces, longest, threshold)
         yield (base[column] + row).sort().values
 
 
 def _column_edges(
-    across: Float[Tensor, "N s s"], columns: Axis, rows: Axis, pieces: Pieces, threshold: float
+    across: Float[Tensor, "N s s"],
+    columns: Axis,
+    rows: Axis,
+    pieces: Pieces,
+    longest: int,
+    threshold: float,
 ) -> tuple[Int[Tensor, "e"], Int[Tensor, "e"]]:
     """Return in which of the columns, and before which row, a mask begins or ends."""
     mask, cell = columns.mask, columns.cell
@@ -131,65 +165,95 @@ def _column_edges(
     begins = (_between(upper, lower, rows.part[first]) >= threshold) & full
     ends = (_between(upper, lower, rows.part[last]) >= threshold) & full
 
-    # An edge between two pieces, or behind the last one at the border of the image.
-    column, piece = (begins != F.pad(ends, (1, 0))[:, :-1]).nonzero(as_tuple=True)
-    row = pieces.row[mask[column], piece]
-    # An edge inside a piece: halve where it must lie.
-    inner, piece = (begins != ends).nonzero(as_tuple=True)
-    upper, lower, wanted = upper[inner, piece], lower[inner, piece], ends[inner, piece]
-    low, high = first[inner, piece], last[inner, piece]
-    for _ in range((pieces.longest - 1).bit_length()):
+    # An edge between two pieces, or behind the last one at the border of the image; or inside one.
+    between_two = begins != F.pad(ends, (1, 0))[:, :-1]
+    inside, column, piece = torch.stack((between_two, begins != ends)).nonzero(as_tuple=True)
+    upper, lower, wanted = (x[column, piece] for x in (upper, lower, ends))
+    low, high = first[column, piece], last[column, piece]
+    for _ in range((longest - 1).bit_length()):  # halve where it must lie
         middle = (low + high) // 2
         beyond = (_between(upper, lower, rows.part[middle]) >= threshold) == wanted
         low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
-    return torch.cat((column, inner)), torch.cat((row, rows.pixel[high]))
+    return column, torch.where(inside == 1, rows.pixel[high], pieces.row[mask[column], piece])
 
 
-def _pieces(rows: Axis, masks: int) -> Pieces:
+def _pieces(rows: Axis, count: Int[Tensor, "N"], side: int) -> Pieces:
     """Part the rows of each mask; the table has room for an empty piece behind the last one."""
-    changes = (rows.cell[1:] != rows.cell[:-1]) | (rows.mask[1:] != rows.mask[:-1])
-    first = F.pad(changes, (1, 0), value=True).nonzero().squeeze(1)
-    last = torch.cat((first[1:], first.new_tensor([len(rows.cell)]))) - 1
-    owner, count = rows.mask[first], rows.mask[first].bincount(minlength=masks)
-    width, longest = torch.stack((count.max() + 1, (last - first).max() + 1)).tolist()
-    _, place = enumerate_lists(count)
+    mask, masks, width = rows.mask, count.shape[0], side + 2
+    new_mask = F.pad(mask[1:] != mask[:-1], (1, 1), value=True)  # also behind the last row
+    begins = F.pad(rows.cell[1:] != rows.cell[:-1], (1, 1), value=True) | new_mask
+    number = begins[:-1].cumsum(0)
+    slot = mask * width + number - number[(count.cumsum(0) - count)[mask]]
+    nowhere = masks * width
+    starts, stops = (torch.where(x, slot, nowhere) for x in (begins[:-1], begins[1:]))
+    behind = torch.where(new_mask[1:], slot + 1, nowhere)
 
-    def table(values: Tensor) -> Tensor:
-        out = values.new_zeros(masks, width)
-        out[owner, place] = values
-        return out
+    def table(*values: tuple[Tensor, Tensor]) -> Tensor:
+        out = slot.new_zeros(nowhere + 1)
+        for where, value in values:
+            out[where] = value
+        return out[:-1].view(masks, width)
 
-    row = table(rows.pixel[first])
-    has = count.nonzero().squeeze(1)
-    row[has, count[has]] = rows.pixel[last[count.cumsum(0)[has] - 1]] + 1
-    full = torch.arange(width, device=count.device) < count[:, None]
-    return Pieces(table(rows.cell[first]), table(first), table(last), row, full, longest)
+    row = torch.arange(mask.shape[0], device=mask.device)
+    return Pieces(
+        cell=table((starts, rows.cell)),
+        first=table((starts, row)),
+        last=table((stops, row)),
+        row=table((behind, rows.pixel + 1), (starts, rows.pixel)),
+        full=table((starts, torch.ones_like(slot))).bool(),
+    )
 
 
 def _axes(boxes: Float[Tensor, "N 4"], side: int, size: Size) -> tuple[Axis, Axis]:
     """Return rows and columns of masks on these boxes; none of a box without height and width."""
+    real, (left, top, right, bottom) = _real(boxes)
+    limits = torch.tensor(size, device=boxes.device).expand(len(boxes), 2)
+    rows, columns = (
+        _axis(span, low, high, side, int(span[1].sum()))
+        for low, high, span in (
+            (top, bottom, _span(top, bottom, real, side, limits[:, 0])),
+            (left, right, _span(left, right, real, side, limits[:, 1])),
+        )
+    )
+    return rows, columns
+
+
+def _real(boxes: Float[Tensor, "N 4"]) -> tuple[Bool[Tensor, "N"], tuple[Tensor, ...]]:
+    """Return which boxes have height and width, and the sides of all, of the others made up."""
     boxes = boxes.detach().double()
     real = (boxes[:, 2:] > boxes[:, :2]).all(1) & boxes.isfinite().all(1)
-    boxes = boxes.where(real[:, None], boxes.new_tensor([0.0, 0.0, 1.0, 1.0]))
-    return (
-        _axis(boxes[:, 1], boxes[:, 3], real, side, size[0]),
-        _axis(boxes[:, 0], boxes[:, 2], real, side, size[1]),
-    )
+    low = boxes[:, :2].where(real[:, None], 0)
+    high = boxes[:, 2:].where(real[:, None], 1)
+    return real, (*low.unbind(1), *high.unbind(1))
 
 
-def _axis(
+def _span(
     low: Float[Tensor, "N"],
     high: Float[Tensor, "N"],
     real: Bool[Tensor, "N"],
     side: int,
-    limit: int,
+    limit: Int[Tensor, "N"],
+) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:
+    """Return the first pixel that each mask may cover along an axis, and how many there are."""
+    reach = (high - low) / (2 * side) + 1  # half a cell beyond the box the value has fallen to 0
+    most = limit.double()
+    first = (low - reach).floor().clamp(min=0).minimum(most).long()
+    end = (high + reach).ceil().clamp(min=0).minimum(most).long()
+    return first, (end - first) * real
+
+
+def _axis(
+    span: tuple[Int[Tensor, "N"], Int[Tensor, "N"]],
+    low: Float[Tensor, "N"],
+    high: Float[Tensor, "N"],
+    side: int,
+    total: int,
 ) -> Axis:
-    length = high - low
-    reach = length / (2 * side) + 1  # half a cell beyond the box the value has fallen to 0
-    first = (low - reach).floor().clamp(0, limit).long()
-    end = (high + reach).ceil().clamp(0, limit).long()
-    mask, pixel = enumerate_lists((end - first) * real)
+    """Return the pixels of spans that are `total` together."""
+    first, count = span
+    mask, pixel = enumerate_lists(count, total=total)
     pixel += first[mask]
+    length = high - low
     at = (pixel + 0.5 - low[mask]) / length[mask] * side + 0.5
     cell = at.floor().clamp(0, side)
     return Axis(mask, pixel, cell.long(), (at - cell).clamp(0, 1).float())
