@@ -12,7 +12,13 @@ from torchvision.ops import roi_align as reference
 
 import scnet.ops.roi_align as module
 from scnet.ops import pooling
-from scnet.ops.pooling import assign_levels, laid_out, pyramid_level, roi_align_mean
+from scnet.ops.pooling import (
+    laid_out,
+    make_pooler,
+    pyramid_level,
+    roi_align_mean,
+    sorted_by_level,
+)
 from scnet.ops.roi_align import pool
 from scnet.types import RoIs
 
@@ -49,8 +55,7 @@ def roi_align(x: Tensor, rois: RoIs, side: int, stride: int) -> Tensor:
 
 
 def pool_pyramid(pyramid: Sequence[Tensor], rois: RoIs) -> Tensor:
-    levels = assign_levels(rois.boxes, len(pyramid))
-    return pooling.pyramid_roi_align([laid_out(x) for x in pyramid], rois, levels, 7, STRIDES)
+    return make_pooler(pyramid, STRIDES).pool(rois, 7)
 
 
 def maps(
@@ -68,6 +73,15 @@ def random_rois(number: int, batch: int = 2) -> RoIs:
     points = torch.rand(number, 2, 2, generator=random) * 1.6 - 0.3
     boxes = (points * torch.tensor([WIDTH, HEIGHT])).sort(dim=1).values.flatten(1)
     return RoIs(boxes, torch.randint(batch, (number,), generator=random))
+
+
+def inside(rois: RoIs) -> RoIs:
+    """Cut RoIs at the border, as those of a detector are."""
+    return RoIs(rois.boxes.clamp(min=0).minimum(torch.tensor([WIDTH, HEIGHT] * 2)), rois.image)
+
+
+def inside_rois(number: int) -> RoIs:
+    return inside(random_rois(number))
 
 
 def placed(place: str) -> RoIs:
@@ -122,9 +136,11 @@ def test_mean_equals_pooling_then_averaging(fine: int) -> None:
     assert_same(roi_align_mean(laid_out(x), rois, fine, 7, 8), composed, [x])
 
 
-def test_each_roi_is_pooled_from_its_level() -> None:
-    pyramid, rois = [maps(stride) for stride in STRIDES], random_rois(200)
-    rois.boxes[:40] *= 8
+def test_each_roi_is_pooled_from_its_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooling, "FINEST_SIDE", 8)  # small images have RoIs of all levels then
+    pyramid, rois = [maps(stride) for stride in STRIDES], inside_rois(200)
+    rois.boxes[:40] /= 8
+    rois.boxes[40] = torch.tensor([0, 0, WIDTH, HEIGHT])
     assert len(pyramid_level(rois.boxes, 4).unique()) == 4
     ours = pool_pyramid(pyramid, rois)
     assert_same(ours, plain_pyramid(pyramid, rois, 7), pyramid)
@@ -133,7 +149,7 @@ def test_each_roi_is_pooled_from_its_level() -> None:
 @pytest.mark.parametrize("limit", [1, 3000])
 def test_chunks_do_not_change_the_result(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_ENTRIES", limit)
-    pyramid, rois = [maps(stride) for stride in STRIDES], random_rois(40)
+    pyramid, rois = [maps(stride) for stride in STRIDES], inside_rois(40)
     ours = pool_pyramid(pyramid, rois)
     assert_same(ours, plain_pyramid(pyramid, rois, 7), pyramid)
     x = pyramid[1]
@@ -147,7 +163,7 @@ def test_gradient_is_the_derivative() -> None:
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_every_level_has_a_gradient(number: int) -> None:
-    pyramid, rois = [maps(stride) for stride in STRIDES], random_rois(number)
+    pyramid, rois = [maps(stride) for stride in STRIDES], inside_rois(number)
     pooled = pool_pyramid(pyramid, rois)
     assert pooled.shape == (number, 6, 7, 7)
     pooled.sum().backward()
@@ -164,7 +180,7 @@ def test_no_rois_give_a_gradient_of_zero() -> None:
 
 
 def test_a_frozen_level_gets_no_gradient() -> None:
-    pyramid, rois = [maps(stride) for stride in STRIDES], random_rois(50)
+    pyramid, rois = [maps(stride) for stride in STRIDES], inside_rois(50)
     pyramid[0].requires_grad_(False)
     pool_pyramid(pyramid, rois).sum().backward()
     assert pyramid[0].grad is None
@@ -197,11 +213,20 @@ def test_half_precision_is_pooled_in_float32() -> None:
 
 
 def test_rois_are_sorted_by_level_in_order() -> None:
-    levels = assign_levels(random_rois(200).boxes, 4)
+    levels = sorted_by_level(inside(random_rois(200)).boxes, 4)
     assert sum(levels.counts) == 200
     for level, rows in enumerate(torch.split(levels.order, list(levels.counts))):
         assert (levels.level[rows] == level).all()
         assert rows.tolist() == sorted(rows.tolist())
+
+
+@pytest.mark.parametrize("sizes", [[(8, 12), (4, 6), (2, 3), (1, 2)], [(1, 1)] * 6, [(5, 3)]])
+def test_levels_on_a_canvas_do_not_touch(sizes: list[tuple[int, int]]) -> None:
+    corners, size = pooling._packed(sizes)
+    taken = torch.zeros(size)
+    for (y, x), (height, width) in zip(corners, sizes, strict=True):
+        taken[y : y + height + 2, x : x + width + 2] += 1
+    assert taken.max() == 1
 
 
 def test_a_box_that_is_not_a_number_pools_to_zero() -> None:

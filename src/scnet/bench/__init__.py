@@ -197,6 +197,7 @@ def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
     """Yield what is timed: an object or module, the name of its function, and the part's name."""
     from scnet.model import detector as chooser
     from scnet.model import features
+    from scnet.ops import pooling
 
     detector = model.fast
     yield model, "read", "decode, resize"
@@ -209,7 +210,8 @@ def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
         yield detector.head.branches.semantic, "forward", "semantic branch"
     if detector.head.branches.context:
         yield detector.head.branches.context, "forward", "context branch"
-    yield features, "pyramid_roi_align", "RoIAlign, pyramid"
+    yield pooling.SparsePooler, "pool", "RoIAlign, pyramid"
+    yield pooling.CanvasPooler, "pool", "RoIAlign, pyramid"
     yield features, "roi_align_mean", "RoIAlign, semantic"
     for i, stage in enumerate(detector.head.roi_heads.stages):
         yield stage, "forward", f"box stage {i + 1}"

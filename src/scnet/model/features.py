@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from scnet.config import ContextConfig, ModelConfig, SemanticConfig
 from scnet.model.backbone import STRIDES
 from scnet.model.layers import ConvReLU, init_classifier, stack
-from scnet.ops.pooling import assign_levels, laid_out, pyramid_roi_align, roi_align_mean
-from scnet.ops.roi_align import Levels
+from scnet.ops.pooling import laid_out, make_pooler, roi_align_mean
 from scnet.types import IGNORE, Losses, RoIs, Scene, Targets
 
 SEMANTIC_STRIDE = 8  # of P3, the level that the others are resized to
@@ -134,24 +133,17 @@ class RoIFeatures:
 
     def __init__(self, scene: Scene, semantic_side: int) -> None:
         self.context, self.dtype = scene.context, scene.pyramid[0].dtype
-        self.pyramid = [laid_out(level) for level in scene.pyramid]
+        self.pyramid = make_pooler(scene.pyramid, STRIDES)
         self.semantic = None if scene.semantic is None else laid_out(scene.semantic)
         # The semantic map is always pooled to the mask's size, and averaged for boxes.
         self.semantic_side = semantic_side
-        self._last: tuple[Tensor, Levels] | None = None
 
     def __call__(self, rois: RoIs, side: int) -> Float[Tensor, "R D {side} {side}"]:
         """Return pyramid + semantic + global context for each RoI."""
-        x = pyramid_roi_align(self.pyramid, rois, self._levels(rois.boxes), side, STRIDES)
+        x = self.pyramid.pool(rois, side)
         if self.semantic is not None:
             fine = self.semantic_side
             x = x + roi_align_mean(self.semantic, rois, fine, side, SEMANTIC_STRIDE)
         if self.context is not None:
             x = x + self.context[rois.image, :, None, None]
         return x.to(self.dtype)
-
-    def _levels(self, boxes: Float[Tensor, "R 4"]) -> Levels:
-        """Return the levels of boxes, which the box and the mask head may both ask for."""
-        if self._last is None or self._last[0] is not boxes:
-            self._last = boxes, assign_levels(boxes, len(self.pyramid))
-        return self._last[1]
