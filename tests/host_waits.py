@@ -30,6 +30,7 @@ from torch.utils._pytree import tree_leaves
 import scnet
 from scnet.inference.model import Model
 from scnet.model.sampling import RandomChoice
+from scnet.ops import nms
 
 SOURCE = str(Path(scnet.__file__).parent)
 
@@ -56,6 +57,7 @@ MAKERS |= {torch.ones, torch.zeros, torch.rand, torch.randn, torch.randint}
 # What decides between CPU and GPU in the model, and what it decides on a GPU.
 CHOICES = {
     "scnet.ops.pooling._is_sparse_faster": lambda features: False,
+    "scnet.ops.nms._group_by_group": nms._all_groups,
     "scnet.model.sparse_head.pays": lambda x: False,
     "scnet.model.conv._pays": lambda layer, x: False,
     "scnet.model.layers.has_avx512": lambda: False,
@@ -65,15 +67,9 @@ CHOICES = {
 @contextmanager
 def gpu_path() -> Iterator[None]:
     """Let the model compute as it would on a GPU, but on the CPU."""
-    from torchvision.ops import boxes
-
     with ExitStack() as stack:
         for name, choice in CHOICES.items():
             stack.enter_context(patch(name, choice))
-        # From fewer boxes on than on a GPU, torchvision goes group by group on a CPU.
-        stack.enter_context(
-            patch.object(boxes, "_batched_nms_vanilla", boxes._batched_nms_coordinate_trick)
-        )
         yield
 
 

@@ -10,8 +10,8 @@ from tests.host_waits import HostWaits, in_prediction, in_training_step
 from torch import Tensor
 
 # Of scnet with two images, the most of all recipes but htc.
-IN_TRAINING_STEP = 51
-IN_PREDICTION = 86
+IN_TRAINING_STEP = 4
+IN_PREDICTION = 11
 
 
 def test_a_training_step_waits_no_more_often_than_its_limit() -> None:
