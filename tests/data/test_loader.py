@@ -103,6 +103,25 @@ def test_order_depends_on_seed_and_epoch_alone(dataset: CocoDataset) -> None:
     assert list(sampler) not in (first, second)
 
 
+@pytest.mark.parametrize(
+    ("seed", "epoch", "order"),
+    [
+        (0, 0, [6, 3, 8, 1, 4, 5, 9, 2, 7, 0]),
+        (0, 1, [5, 3, 8, 6, 1, 4, 7, 2, 0, 9]),
+        (7, 3, [8, 9, 7, 1, 2, 0, 5, 4, 6, 3]),
+        (2**63, 0, [3, 8, 1, 9, 7, 4, 5, 0, 6, 2]),
+    ],
+)
+def test_order_is_the_same_on_every_machine(
+    dataset: CocoDataset, seed: int, epoch: int, order: list[int]
+) -> None:
+    of_shapes(dataset, [True] * 10)
+    dataset.seed = seed
+    dataset.set_epoch(epoch)
+    drawn = [index for batch in StepSampler(dataset, 5).batches() for index in batch]
+    assert drawn == order
+
+
 @pytest.mark.parametrize(("processes", "pieces"), [(1, 1), (2, 1), (1, 4), (2, 2), (4, 2)])
 def test_processes_and_pieces_share_each_batch(
     dataset: CocoDataset, processes: int, pieces: int

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -102,10 +103,7 @@ class StepSampler(Sampler[list[Request]]):
     def batches(self) -> Iterator[list[int]]:
         """Yield the images of each step of the epoch."""
         wide = [ratio >= 1 for ratio in self.dataset.aspect_ratios]
-        random = torch.Generator().manual_seed(
-            hash((self.dataset.seed, self.dataset.epoch)) % 2**63
-        )
-        order: list[int] = torch.randperm(len(wide), generator=random).tolist()
+        order = _shuffled(len(wide), self.dataset.seed, self.dataset.epoch)
         waiting: dict[bool, list[int]] = {True: [], False: []}
         for index in order:
             batch = waiting[wide[index]]
@@ -117,6 +115,18 @@ class StepSampler(Sampler[list[Request]]):
         missing = -len(rest) % self.batch_size
         rest += itertools.islice(itertools.cycle(order), missing)
         yield from (rest[i : i + self.batch_size] for i in range(0, len(rest), self.batch_size))
+
+
+def _shuffled(number: int, seed: int, epoch: int) -> list[int]:
+    """Return the numbers below `number` in an order that is the same on every machine.
+
+    NumPy promises that these random words stay what they are, which it and PyTorch do not of their
+    shuffling.
+    """
+    state = np.random.SeedSequence((seed, epoch), spawn_key=(0,))
+    words = np.random.PCG64(state).random_raw(number)
+    order: list[int] = np.argsort(words, kind="stable").tolist()
+    return order
 
 
 def train_loader(
