@@ -7,7 +7,8 @@ from pathlib import Path
 
 from scnet.config import Config
 from scnet.data.coco import CocoDataset, load_dataset
-from scnet.data.images import DataError, read_image
+from scnet.data.images import read_image
+from scnet.data.layout import NoSplitError
 from scnet.evaluation.run import truth_as_detections
 from scnet.inference.detections import Detections
 from scnet.training.log import Log
@@ -16,12 +17,16 @@ SHOWN = 0.5  # lowest score in the pictures
 
 
 def load_val_set(config: Config, log: Log) -> CocoDataset | None:
-    """Return the images to validate on; None, saying why, where there are none."""
+    """Return the images to validate on; None, saying so, where the data set has none.
+
+    Raises:
+        DataError: something wrong with them.
+    """
     try:
         return load_dataset(
             config.data.path, "val", config.data, train=False, classes=config.classes
         )
-    except DataError as error:
+    except NoSplitError as error:
         log.say(f"no evaluation during training: {error}")
         return None
 
