@@ -65,7 +65,7 @@ def test_batch_without_objects_has_empty_targets(dataset: CocoDataset) -> None:
 
 def test_batch_of_inference_has_no_targets(coco_folder: Path) -> None:
     evaluation = load_dataset(coco_folder, "val", CONFIG, train=False)
-    batches: list[Batch] = list(eval_loader(evaluation, 3, CONFIG))
+    batches: list[Batch] = [batch for batch, _ in eval_loader(evaluation, 3, CONFIG)]
     assert [info.id for batch in batches for info in batch.info] == [1, 2, 3, 4]
     assert all(batch.targets is None and batch.semantic is None for batch in batches)
 

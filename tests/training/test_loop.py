@@ -45,7 +45,7 @@ def test_a_run_folder_holds_what_it_should(
     model = scnet.load(folder, device="cpu")
     assert model.classes == ("disc", "other")
     result = scnet.evaluate(model, shapes)
-    assert set(result) == {"bbox", "segm", "per_class", "images", "seconds"}
+    assert set(result) == {"bbox", "segm", "per_class", "images", "skipped", "seconds"}
     last = records(folder, "eval")[-1]
     best = max(r["segm"]["AP"] for r in records(folder, "eval"))
     assert result["segm"]["AP"] == pytest.approx(best)
@@ -173,6 +173,18 @@ def test_broken_validation_data_stop_a_training_before_its_first_step(
     with pytest.raises(DataError, match=rf"instances_val.json: .*{reason[fault]}"):
         train("mask_rcnn", data, output=tmp_path / "run", settings=quick, quiet=True)
     assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_a_validation_image_that_may_be_skipped_does_not_end_a_training(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(shapes, tmp_path / "shapes"))
+    sorted((data / "val").iterdir())[0].write_bytes(b"broken")
+    settings = merge(quick, {"optim": {"max_steps": 1}, "data": {"unreadable": "skip"}})
+    with pytest.warns(UserWarning, match=r"1 of 3 images left out of the evaluation: "):
+        folder = train("mask_rcnn", data, output=tmp_path / "run", settings=settings, quiet=True)
+    assert [r["skipped"] for r in records(folder, "eval")] == [1]
+    assert len(list((folder / "samples").iterdir())) == 1
 
 
 def test_a_data_set_without_a_validation_split_trains_and_says_so(
