@@ -29,6 +29,7 @@ BROKEN_ANNOTATIONS: list[tuple[dict[str, Any], str]] = [
     ({"bbox": [1, 1, "5", 5]}, "not a number"),
     ({"bbox": {"x": 1}}, "bbox is missing"),
     ({"segmentation": [[1, 1, 9, 1]]}, "polygon has 4 numbers"),
+    ({"segmentation": [[1, 1, "9", 1, 9, 9]]}, "holds something that is not a number"),
     ({"segmentation": [[60, 1, 70, 1, 70, 9]]}, "mask lies outside the image"),
     ({"segmentation": [[1, 1, 9, 1, 1e12, 9]]}, "far outside the image"),
     ({"segmentation": {"size": [30, 40], "counts": [7]}}, "cover 7 pixels"),
@@ -47,6 +48,7 @@ ODD_ANNOTATIONS: list[tuple[dict[str, Any], str]] = [
     ({"id": 0}, "evaluators built like pycocotools count it as unmatched"),
     ({"id": 1}, "another annotation has the same id"),
     ({"id": None}, "id is missing"),
+    ({"area": "large"}, "area is not a finite number; evaluation takes that of the mask"),
     ({"bbox": [-9, 1, 20, 5]}, "box sticks out of the image"),
     ({"segmentation": [[1, 1, 60, 1, 60, 9, 1, 9]], "bbox": [1, 1, 39, 8]}, "mask sticks out"),
     ({"bbox": [30, 20, 5, 5]}, "box and mask lie in different places"),
@@ -99,7 +101,9 @@ def test_everything_broken_is_named_at_once(broken: Path) -> None:
     for number, (changes, reason) in enumerate(BROKEN_ANNOTATIONS, start=100):
         where = f"annotation {changes.get('id', number)} (image "
         assert found(report, "error", where, reason), reason
-    for number, (changes, reason) in enumerate(ODD_ANNOTATIONS, start=121):
+    for number, (changes, reason) in enumerate(
+        ODD_ANNOTATIONS, start=100 + len(BROKEN_ANNOTATIONS)
+    ):
         where = f"annotation {changes.get('id', number)} (image "
         assert found(report, "warning", where, reason), reason
     for number, (changes, reason) in enumerate(BROKEN_IMAGES, start=100):
@@ -119,8 +123,8 @@ def test_report_writes_out_what_it_found(broken: Path) -> None:
     text = check(broken).render()
     line = "annotation 100 (image 1, 1.png): box has zero width; remove it or run with"
     assert line in text
-    assert text.splitlines()[-1].endswith("33 errors, 9 warnings, 1 note")
-    assert "... and 23 more errors" in check(broken).render(limit=10)
+    assert text.splitlines()[-1].endswith("34 errors, 10 warnings, 1 note")
+    assert "... and 24 more errors" in check(broken).render(limit=10)
 
 
 def test_a_sound_data_set_has_no_errors_and_is_counted(coco_folder: Path) -> None:

@@ -191,6 +191,14 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "no box": (set_annotation(bbox=None), "bbox is missing"),
     "no mask": (set_annotation(segmentation=[]), "has no segmentation"),
     "two points": (set_annotation(segmentation=[[1, 1, 2, 2]]), "polygon has 4 numbers"),
+    "text in a polygon": (
+        set_annotation(segmentation=[[1, 1, "9", 1, 9, 9]]),
+        r"\[1, 1, '9', 1, 9, 9\] holds something that is not a number",
+    ),
+    "text in run lengths": (
+        set_annotation(segmentation={"size": [30, 40], "counts": [600, "300", 300]}),
+        "holds something that is not a number",
+    ),
     "line": (set_annotation(segmentation=[[1, 1, 2, 1, 9, 1]]), "mask is empty"),
     "sliver": (
         set_annotation(segmentation=[[1.1, 1.1, 1.2, 1.1, 1.2, 1.2]]),
@@ -291,6 +299,21 @@ def test_ground_truth_is_what_evaluators_need(coco_folder: Path) -> None:
     assert [a["id"] for a in found] == [1, 2, 3, 4, 5]
     assert [a["area"] for a in found] == [200, 48, 1200, 144, 300]
     assert [a["iscrowd"] for a in found] == [0] * 5
+
+
+def test_ground_truth_takes_from_the_mask_what_is_broken_and_does_not_matter(
+    coco_folder: Path,
+) -> None:
+    file = coco_folder / "annotations/instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["area"] = "large"
+    content["annotations"][1]["id"] = {}
+    content["annotations"][4] |= {"bbox": None, "iscrowd": "yes"}
+    file.write_text(json.dumps(content))
+    found = load(coco_folder).ground_truth["annotations"]
+    assert found[0]["area"] == 200
+    assert [a["id"] for a in found] == [1, 2, 3, 4, 5]
+    assert (found[4]["bbox"], found[4]["iscrowd"]) == ([20, 0, 10, 30], 1)
 
 
 def test_real_masks_keep_their_area(data_dir: Path) -> None:

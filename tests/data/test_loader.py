@@ -67,7 +67,7 @@ def test_batch_without_objects_has_empty_targets(dataset: CocoDataset) -> None:
 
 def test_batch_of_inference_has_no_targets(coco_folder: Path) -> None:
     evaluation = load_dataset(coco_folder, "val", CONFIG, train=False)
-    batches: list[Batch] = list(eval_loader(evaluation, 3, CONFIG))
+    batches: list[Batch] = [batch for batch, _ in eval_loader(evaluation, 3, CONFIG)]
     assert [info.id for batch in batches for info in batch.info] == [1, 2, 3, 4]
     assert all(batch.targets is None and batch.semantic is None for batch in batches)
 
@@ -103,6 +103,25 @@ def test_order_depends_on_seed_and_epoch_alone(dataset: CocoDataset) -> None:
     assert list(sampler) == first
     dataset.seed = 1
     assert list(sampler) not in (first, second)
+
+
+@pytest.mark.parametrize(
+    ("seed", "epoch", "order"),
+    [
+        (0, 0, [6, 3, 8, 1, 4, 5, 9, 2, 7, 0]),
+        (0, 1, [5, 3, 8, 6, 1, 4, 7, 2, 0, 9]),
+        (7, 3, [8, 9, 7, 1, 2, 0, 5, 4, 6, 3]),
+        (2**63, 0, [3, 8, 1, 9, 7, 4, 5, 0, 6, 2]),
+    ],
+)
+def test_order_is_the_same_on_every_machine(
+    dataset: CocoDataset, seed: int, epoch: int, order: list[int]
+) -> None:
+    of_shapes(dataset, [True] * 10)
+    dataset.seed = seed
+    dataset.set_epoch(epoch)
+    drawn = [index for batch in StepSampler(dataset, 5).batches() for index in batch]
+    assert drawn == order
 
 
 @pytest.mark.parametrize(("processes", "pieces"), [(1, 1), (2, 1), (1, 4), (2, 2), (4, 2)])

@@ -14,7 +14,7 @@ from tests.model_cases import make_detector
 import scnet
 from scnet.data.images import DataError
 from scnet.inference.model import Model
-from scnet.inference.sources import image_files
+from scnet.inference.sources import image_files, to_image
 from scnet.runtime.device import pick_device
 
 
@@ -73,11 +73,35 @@ def test_score_keeps_what_scores_at_least_that(model: Model, photo: Image.Image)
 
 def test_grey_arrays_are_images_and_others_are_refused(model: Model) -> None:
     assert model.predict(np.zeros((40, 50), np.uint8)).size == (40, 50)
-    for wrong in (np.zeros((40, 50, 3), np.float32), np.zeros((3, 40, 50), np.uint8)):
-        with pytest.raises(DataError, match="must be"):
-            model.predict(wrong)
+    with pytest.raises(DataError, match=r"must be \(H, W, 3\) or \(H, W\), not \(3, 40, 50\)"):
+        model.predict(np.zeros((3, 40, 50), np.uint8))
     with pytest.raises(DataError, match=r"must be \(3, H, W\)"):
         model.predict(torch.zeros(40, 50))
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_values_of_0_to_1_are_refused_for_they_would_be_black(low: float) -> None:
+    image = torch.linspace(low, 1, 3 * 40 * 50).reshape(3, 40, 50)
+    with pytest.raises(DataError, match=rf"from {low:g} to 1; expected 0..255: .* by 255"):
+        to_image(image)
+    for dtype in (np.float32, np.float64, np.uint16):
+        with pytest.raises(DataError, match=r"must be uint8, .* 0..255: .* by 255"):
+            to_image(np.ones((40, 50, 3), dtype))
+    with pytest.raises(DataError, match="not finite"):
+        to_image(torch.full((3, 4, 5), float("nan")))
+
+
+def test_dark_images_are_images() -> None:
+    black, dark = torch.zeros(3, 4, 5), torch.ones(3, 4, 5, dtype=torch.uint8)
+    assert to_image(black).getextrema() == ((0, 0),) * 3
+    assert to_image(dark).getextrema() == ((1, 1),) * 3
+    assert to_image(dark * 1.6).getextrema() == ((2, 2),) * 3
+
+
+@pytest.mark.parametrize("shape", [(3, 0, 5), (4, 5), (1, 4, 5)])
+def test_tensors_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match=r"must be \(3, H, W\)"):
+        to_image(torch.zeros(shape))
 
 
 def test_plot_is_a_picture(model: Model, photo: Image.Image) -> None:
@@ -87,6 +111,7 @@ def test_plot_is_a_picture(model: Model, photo: Image.Image) -> None:
 def test_sources_are_files_folders_and_patterns(tmp_path: Path) -> None:
     for name in ("a.png", "b.JPG", "c.txt"):
         (tmp_path / name).write_bytes(b"")
+    (tmp_path / "folder.png").mkdir()
     files = image_files([str(tmp_path), str(tmp_path / "*.png"), str(tmp_path / "b.JPG")])
     assert [f.name for f in files] == ["a.png", "b.JPG", "a.png", "b.JPG"]
     with pytest.raises(DataError, match="no image found"):
@@ -156,3 +181,16 @@ def test_a_weight_file_fills_the_backbone_and_a_wrong_one_is_refused(tmp_path: P
     torch.save(timm.create_model("resnet34").layer1.state_dict(), tmp_path / "w.pth")
     with pytest.raises(ValueError, match="does not fit"):
         scnet.build(config)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_no_images_is_refused(model: Model, photo: Image.Image, batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"batch_size is {batch_size}"):
+        model.predict([photo], batch_size=batch_size)
+
+
+def test_no_objects_are_wanted_and_none_are_given(model: Model, photo: Image.Image) -> None:
+    assert len(model.predict(photo, score=0.0, max_detections=3)) == 3
+    assert len(model.predict(photo, score=0.0, max_detections=0)) == 0
+    with pytest.raises(ValueError, match="max_detections is -1"):
+        model.predict(photo, max_detections=-1)

@@ -12,7 +12,15 @@ from scnet.inference.place import place
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import MaskHead
 from scnet.model.rpn import anchor_shapes, make_anchors
-from scnet.model.sampling import BACKGROUND, IGNORED, RandomChoice, match, sample_rois
+from scnet.model.sampling import (
+    BACKGROUND,
+    IGNORED,
+    PAIRS_AT_ONCE,
+    RandomChoice,
+    match,
+    overlaps,
+    sample_rois,
+)
 from scnet.ops import boxes as box_ops
 from scnet.types import Batch, Found, Proposals, RoIs, Targets, View
 
@@ -329,3 +337,12 @@ def test_no_detections_are_wanted_and_none_are_given() -> None:
     batch = make_batch((1, 1))
     assert len(detector.detect(batch).boxes) > 0
     assert len(detector.detect(batch, max_detections=0).boxes) == 0
+
+
+def test_matching_holds_few_pairs_of_boxes_and_objects_at_a_time() -> None:
+    targets = make_batch((60, 3)).targets
+    boxes = random_boxes(1, PAIRS_AT_ONCE // 4)
+    valid = torch.ones(2, boxes.shape[1], dtype=torch.bool)
+    sizes = [part.shape for part in overlaps(boxes, valid, targets)]
+    assert all(size == (2, PAIRS_AT_ONCE // 4, 4) for size in sizes)
+    assert len(sizes) == 15

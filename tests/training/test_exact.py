@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -142,7 +143,12 @@ def test_bf16_trains_on_the_cpu(shapes: Path, quick: dict[str, Any], tmp_path: P
         runs.append(train("scnet", shapes, output=folder, settings=settings, quiet=True))
     full, half = map(losses, runs)
     assert full[0] != half[0]
-    assert half[0] == pytest.approx(full[0], rel=0.05, abs=0.02)
+    # Rounding changes which proposals are kept, and so what the stages learn from.
+    everywhere = [name for name in full[0] if not name.startswith(("stage", "mask"))]
+    assert {"rpn.cls", "rpn.box"} < set(everywhere)
+    for name in everywhere:
+        assert half[0][name] == pytest.approx(full[0][name], rel=0.05, abs=0.02)
+    assert all(math.isfinite(value) for value in half[-1].values())
     assert weights(runs[1])["rpn.conv.weight"].dtype == torch.float32
 
 

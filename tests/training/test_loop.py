@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import scnet
+from scnet.data.images import DataError
 from scnet.model.detector import Detector
 from scnet.settings import merge
 from scnet.training.loop import Trainer
@@ -43,7 +45,7 @@ def test_a_run_folder_holds_what_it_should(
     model = scnet.load(folder, device="cpu")
     assert model.classes == ("disc", "other")
     result = scnet.evaluate(model, shapes)
-    assert set(result) == {"bbox", "segm", "per_class", "images", "seconds"}
+    assert set(result) == {"bbox", "segm", "per_class", "images", "skipped", "seconds"}
     last = records(folder, "eval")[-1]
     best = max(r["segm"]["AP"] for r in records(folder, "eval"))
     assert result["segm"]["AP"] == pytest.approx(best)
@@ -153,6 +155,48 @@ def test_a_folder_that_holds_something_is_not_written_to(
     with pytest.raises(FileExistsError, match="exists and is not empty"):
         train("scnet", shapes, output=tmp_path, settings=quick, quiet=True)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("fault", ["box", "json", "images"])
+def test_broken_validation_data_stop_a_training_before_its_first_step(
+    fault: str, shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(shapes, tmp_path / "shapes"))
+    file = data / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["bbox"][2] = 0
+    if fault == "images":
+        shutil.rmtree(data / "val")
+    else:
+        file.write_text(json.dumps(content) if fault == "box" else "{")
+    reason = {"box": "box has zero width", "json": "not JSON", "images": "none of its images found"}
+    with pytest.raises(DataError, match=rf"instances_val.json: .*{reason[fault]}"):
+        train("mask_rcnn", data, output=tmp_path / "run", settings=quick, quiet=True)
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_a_validation_image_that_may_be_skipped_does_not_end_a_training(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(shapes, tmp_path / "shapes"))
+    sorted((data / "val").iterdir())[0].write_bytes(b"broken")
+    settings = merge(quick, {"optim": {"max_steps": 1}, "data": {"unreadable": "skip"}})
+    with pytest.warns(UserWarning, match=r"1 of 3 images left out of the evaluation: "):
+        folder = train("mask_rcnn", data, output=tmp_path / "run", settings=settings, quiet=True)
+    assert [r["skipped"] for r in records(folder, "eval")] == [1]
+    assert len(list((folder / "samples").iterdir())) == 1
+
+
+def test_a_data_set_without_a_validation_split_trains_and_says_so(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(shutil.copytree(shapes, tmp_path / "shapes"))
+    (data / "annotations" / "instances_val.json").unlink()
+    settings = merge(quick, {"optim": {"max_steps": 1}})
+    folder = train("mask_rcnn", data, output=tmp_path / "run", settings=settings)
+    assert "no evaluation during training: " in (said := capsys.readouterr().err)
+    assert "no val split" in said
+    assert records(folder, "eval") == []
 
 
 def test_time_bounds_a_training(shapes: Path, quick: dict[str, Any], tmp_path: Path) -> None:

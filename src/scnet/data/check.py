@@ -16,6 +16,7 @@ from typing import Any, Literal
 from scnet.data.faults import (
     annotation_fault,
     annotation_name,
+    area_warning,
     by_id,
     category_fault,
     image_fault,
@@ -160,7 +161,10 @@ class _FileCheck:
             fault = annotation_fault(entry, size, known)
             if fault or image is None or size is None:
                 self.add("error", where, fault or "", REMOVE)
-            elif self._mask_is_sound(entry, where, size):
+                continue
+            if warning := area_warning(entry):
+                self.add("warning", where, warning, "correct it, or leave it out")
+            if self._mask_is_sound(entry, where, size):
                 sound[image["id"]].append(entry)
         return sound
 

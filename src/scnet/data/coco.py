@@ -24,6 +24,7 @@ from scnet.data.annotations import (
     read_json,
 )
 from scnet.data.copy_paste import paste_objects
+from scnet.data.faults import box_fault, is_finite
 from scnet.data.images import DataError, read_image, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, pick_image_root
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
@@ -41,7 +42,7 @@ from scnet.data.transforms import (
     view_map,
     view_mask,
 )
-from scnet.ops.masks import area, to_rle
+from scnet.ops.rle import area, box, to_rle
 from scnet.types import ImageInfo, Size, View
 
 __all__ = ["CocoDataset", "DataError", "Split", "find_split", "load_dataset", "read_image"]
@@ -93,20 +94,17 @@ class CocoDataset(Dataset[Sample]):
         """Return the content of the annotation file as an evaluator takes it.
 
         Read again when first asked for, since training needs no second copy of it in every
-        process. Annotations dropped as broken are left out. Where ids are missing, zero or double,
-        which evaluators count as unmatched, all annotations are numbered anew.
+        process. Annotations dropped as broken are left out. An area that is missing or no number,
+        and the box of a crowd region if it is broken, are those of the mask. Where ids are missing,
+        zero or double, which evaluators count as unmatched, all annotations are numbered anew.
         """
         content = read_json(self.annotation_file)
         kept = [a for i, a in enumerate(content["annotations"]) if i not in self.dropped]
         sizes = {record.id: record.size for record in self.images}
         for annotation in kept:
-            annotation.setdefault("iscrowd", 0)
-            if "area" not in annotation:
-                annotation["area"] = area(
-                    to_rle(annotation["segmentation"], sizes[annotation["image_id"]])
-                )
-        ids = {a.get("id") for a in kept}
-        if len(ids) < len(kept) or not all(isinstance(i, int) and i > 0 for i in ids):
+            _complete(annotation, sizes[annotation["image_id"]])
+        ids = {i for a in kept if isinstance(i := a.get("id"), int) and i > 0}
+        if len(ids) < len(kept):
             for number, annotation in enumerate(kept, start=1):
                 annotation["id"] = number
         return {**content, "annotations": kept}
@@ -228,6 +226,16 @@ def _objects(annotations: Sequence[Annotation], view: View, visible: bool) -> Ob
     drawn = [draw_mask(a.segmentation, view) for a in single]
     objects = Objects(boxes, labels, tuple(view_crop(crop, view) for crop in drawn), crowds)
     return keep_visible(objects, [mask_area(crop) for crop in drawn]) if visible else objects
+
+
+def _complete(annotation: dict[str, Any], size: Size) -> None:
+    """Let an annotation that was read as sound have all that an evaluator asks for."""
+    annotation["iscrowd"] = int(bool(annotation.get("iscrowd")))
+    if not is_finite(annotation.get("area")):
+        annotation["area"] = area(to_rle(annotation["segmentation"], size))
+    if annotation["iscrowd"] and box_fault(annotation, size):
+        left, top, right, bottom = box(to_rle(annotation["segmentation"], size))
+        annotation["bbox"] = [left, top, right - left, bottom - top]
 
 
 def _size_message(path: Path, found: tuple[int, int], expected: Size, file: Path) -> str:

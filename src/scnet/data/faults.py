@@ -6,6 +6,7 @@ Loading a data set stops at the first fault; `scnet check-data` collects them al
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -156,6 +157,13 @@ def placement_warnings(annotation: Entry, size: Size, mask_box: Box) -> Iterator
         yield "box and mask lie in different places"
 
 
+def area_warning(annotation: Entry) -> str | None:
+    """Return what is wrong with the area that an annotation gives, if it does."""
+    if "area" in annotation and not is_finite(annotation["area"]):
+        return "area is not a finite number; evaluation takes that of the mask"
+    return None
+
+
 def _sticks_out(box: Box, size: Size) -> bool:
     return min(box[:2]) < -STRAY or box[2] > size[1] + STRAY or box[3] > size[0] + STRAY
 
@@ -182,6 +190,12 @@ def _extent_fault(polygons: list[list[Number]], size: Size) -> str | None:
         if small and not runs(polygons, size)[1::2].any()
         else None
     )
+
+
+def is_finite(value: Any) -> bool:
+    """Return whether a value is a number that a float can hold."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) <= sys.float_info.max
 
 
 def _is_whole(value: Any) -> bool:

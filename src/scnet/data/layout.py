@@ -1,8 +1,8 @@
 """Where a data set keeps its annotations and images: the usual layouts, found by looking.
 
-COCO      annotations/instances_train.json, instances_train2017.json; images in train/,
-train2017/... Roboflow  train/_annotations.coco.json, valid/_annotations.coco.json; images beside
-the file one file  any COCO JSON, given directly; images near it
+- COCO: annotations/instances_train.json, instances_train2017.json; images in train/, train2017/
+- Roboflow: train/_annotations.coco.json, valid/_annotations.coco.json; images beside the file
+- one file: any COCO JSON, given directly; images near it
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ _IN_SPLIT_FOLDER = ("_annotations.coco.json", "annotations.json", "labels.json",
 _UNSPLIT = re.compile(r"(instances|annotations|labels|result|coco|_annotations)([._-].*)?", re.I)
 
 
+class NoSplitError(DataError):
+    """A data set without the split that is asked for."""
+
+
 @dataclass(frozen=True)
 class Split:
     """One part of a data set, as found on disk."""
@@ -44,7 +48,8 @@ def find_split(path: str | Path, split: SplitName) -> Split:
     the file with the split's own name beside it is taken. Training takes the file itself always.
 
     Raises:
-        DataError: nothing found, or several files and no telling which; says what was looked for.
+        NoSplitError: the data set has no such split; says what was looked for.
+        DataError: no data set there, or several files and no telling which.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -105,7 +110,7 @@ def _sibling(file: Path, split: SplitName) -> Path:
         for name in names:
             if (folder / name).is_file():
                 return folder / name
-    raise DataError(
+    raise NoSplitError(
         f"{file}: no {split} split beside it; looked for {' or '.join(names)} in {folders[0]}; "
         f"add one or give a folder that has it"
     )
@@ -116,7 +121,7 @@ def _in_folder(path: Path, split: SplitName) -> Path:
     if not found and split == "train":
         found = list(_unsplit(path))
     if not found:
-        raise DataError(
+        raise NoSplitError(
             f"{path}: no {split} split; expected annotations/instances_{split}.json or "
             f"{WORDS[split][-1] if split == 'train' else WORDS[split][0]}/_annotations.coco.json; "
             "give a JSON file directly if it has another name"

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -101,10 +102,7 @@ class StepSampler(Sampler[list[Request]]):
     def batches(self) -> Iterator[list[int]]:
         """Yield the images of each step of the epoch."""
         wide = [ratio >= 1 for ratio in self.dataset.aspect_ratios]
-        random = torch.Generator().manual_seed(
-            hash((self.dataset.seed, self.dataset.epoch)) % 2**63
-        )
-        order: list[int] = torch.randperm(len(wide), generator=random).tolist()
+        order = _shuffled(len(wide), self.dataset.seed, self.dataset.epoch)
         waiting: dict[bool, list[int]] = {True: [], False: []}
         for index in order:
             batch = waiting[wide[index]]
@@ -116,6 +114,18 @@ class StepSampler(Sampler[list[Request]]):
         missing = -len(rest) % self.batch_size
         rest += itertools.islice(itertools.cycle(order), missing)
         yield from (rest[i : i + self.batch_size] for i in range(0, len(rest), self.batch_size))
+
+
+def _shuffled(number: int, seed: int, epoch: int) -> list[int]:
+    """Return the numbers below `number` in an order that is the same on every machine.
+
+    NumPy promises that these random words stay what they are, which it and PyTorch do not of their
+    shuffling.
+    """
+    state = np.random.SeedSequence((seed, epoch), spawn_key=(0,))
+    words = np.random.PCG64(state).random_raw(number)
+    order: list[int] = np.argsort(words, kind="stable").tolist()
+    return order
 
 
 def train_loader(
@@ -144,19 +154,52 @@ def _collate_requested(samples: Sequence[tuple[Sample, Size]]) -> Batch:
     return collate([sample for sample, _ in samples], samples[0][1])
 
 
+class EvalBatch(NamedTuple):
+    """Images that pass through the network together, without those that cannot be used."""
+
+    batch: Batch | None  # None where none can be used
+    faults: tuple[str | None, ...]  # why an image cannot be used, for each that was asked for
+
+
 def eval_loader(
     dataset: CocoDataset, batch_size: int, data: DataConfig, images: Sequence[int] | None = None
 ) -> Loader:
-    """Return batches of all images, or of those given, in order."""
+    """Return an `EvalBatch` for so many images each, of all or of those given, in order.
+
+    An image that cannot be used stops with a DataError unless `data.unreadable` says to skip it.
+    """
     order = list(range(len(dataset)) if images is None else images)
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    return _loader(dataset, batches, data, collate)
+    usable = _Usable(dataset, skip=data.unreadable == "skip")
+    return _loader(usable, batches, data, _collate_usable)
+
+
+class _Usable(Dataset[Any]):
+    """A data set that gives, for an image that cannot be used, the reason."""
+
+    def __init__(self, dataset: CocoDataset, *, skip: bool) -> None:
+        self.dataset = dataset
+        self.skip = skip
+
+    def __getitem__(self, index: int) -> Sample | str:
+        try:
+            return self.dataset[index]
+        except DataError as error:
+            if not self.skip:
+                raise
+            return str(error)
+
+
+def _collate_usable(samples: Sequence[Sample | str]) -> EvalBatch:
+    usable = [sample for sample in samples if isinstance(sample, Sample)]
+    faults = tuple(sample if isinstance(sample, str) else None for sample in samples)
+    return EvalBatch(collate(usable) if usable else None, faults)
 
 
 class Loader(DataLoader[Any]):
     """A data loader whose processes report what went wrong as if they were none."""
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
             yield from super().__iter__()
         except DataError as error:  # PyTorch puts the trace of the process before the text
@@ -181,7 +224,7 @@ def _loader(
     dataset: Dataset[Any],
     batches: Sampler[list[Request]] | list[list[int]],
     data: DataConfig,
-    collate: Callable[[Any], Batch],
+    collate: Callable[[Any], Any],
 ) -> Loader:
     # Workers start anew each epoch, which is how they learn its number.
     return Loader(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,6 +15,7 @@ from rich.progress import track
 
 from scnet.config import Config
 from scnet.data.coco import CocoDataset, load_dataset
+from scnet.data.images import DataError
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.evaluation.scoring import score
@@ -25,6 +27,7 @@ from scnet.runtime.distributed import gather, rank, world_size
 from scnet.types import Batch, Found
 
 Result = dict[str, Any]
+Outcome = Detections | str  # what was found in an image, or why it cannot be used
 
 
 @runtime_checkable
@@ -59,8 +62,9 @@ def evaluate(
         quiet: False shows how far it is.
 
     Returns:
-        `{"bbox": {"AP": .., ...}, "segm": {...}, "per_class": {...}, "images": n, "seconds": s}`,
-        AP as fractions.
+        `{"bbox": {"AP": .., ...}, "segm": {...}, "per_class": {...}, "images": n, "skipped": n,
+        "seconds": s}`, AP as fractions. With `data.unreadable` "skip" in the model's config, images
+        that cannot be used are left out and counted as skipped.
 
     Raises:
         DataError: something wrong with the data, or its classes are not the model's.
@@ -82,33 +86,41 @@ def evaluate_dataset(
     batch_size: int = 1,
     max_detections: int | None = None,
     quiet: bool = True,
-) -> tuple[Result, list[Detections]]:
+) -> tuple[Result, list[Detections | None]]:
     """Return the figures and what was found in each image, in the order of the data set.
 
-    The processes of a training share the images; each returns the whole.
+    An image that cannot be used stops the evaluation. With `data.unreadable` "skip" it is left out
+    with its objects, counted and warned of; None stands in its place. The processes of a training
+    share the images; each returns the whole.
+
+    Raises:
+        DataError: an image cannot be used, or none can.
     """
     start = time.perf_counter()
     mine = range(rank(), len(dataset), world_size())
     images = track(
-        detect_dataset(finder, dataset, batch_size, max_detections, mine),
+        _outcomes(finder, dataset, batch_size, max_detections, mine),
         "evaluating",
         len(mine),
         console=Console(stderr=True),
         transient=True,
         disable=quiet or rank() > 0,
     )
-    by_image: dict[int, Detections] = {}
+    by_image: dict[int, Outcome] = {}
     for of_process in gather(dict(zip(mine, images, strict=True))):
         by_image |= of_process
-    found = [by_image[i] for i in range(len(dataset))]
-    results = [
-        entry
-        for record, detections in zip(dataset.images, found, strict=True)
-        for entry in detections.to_coco(record.id)
-    ]
-    most = max_detections or finder.config.model.box.max_detections
-    result = score(dataset.ground_truth, results, max_detections=most) if rank() == 0 else {}
-    return gather(result)[0] | {"seconds": round(time.perf_counter() - start, 3)}, found
+    outcomes = [by_image[i] for i in range(len(dataset))]
+    found = [None if isinstance(outcome, str) else outcome for outcome in outcomes]
+    faults = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    if faults and len(faults) == len(outcomes):
+        raise DataError(f"none of the {len(faults)} images can be used; {faults[0]}")
+    result: Result = {}
+    if rank() == 0:
+        _warn_of(faults, len(outcomes))
+        most = max_detections or finder.config.model.box.max_detections
+        result = _figures(dataset, found, most)
+    seconds = round(time.perf_counter() - start, 3)
+    return gather(result)[0] | {"skipped": len(faults), "seconds": seconds}, found
 
 
 def detect_dataset(
@@ -121,11 +133,54 @@ def detect_dataset(
     """Yield what is found in all images, or in those given, in order.
 
     Labels get the category ids of the data set.
+
+    Raises:
+        DataError: an image cannot be used.
     """
-    for batch in eval_loader(dataset, batch_size, dataset.config, images):
-        batch = batch.to(finder.device)
-        found = finder.detect(batch, max_detections=max_detections)
-        yield from place(found, batch, dataset.classes, dataset.category_ids)
+    for outcome in _outcomes(finder, dataset, batch_size, max_detections, images):
+        if isinstance(outcome, str):
+            raise DataError(outcome)
+        yield outcome
+
+
+def _outcomes(
+    finder: Finder,
+    dataset: CocoDataset,
+    batch_size: int,
+    max_detections: int | None,
+    images: Sequence[int] | None,
+) -> Iterator[Outcome]:
+    for batch, faults in eval_loader(dataset, batch_size, dataset.config, images):
+        placed: Iterator[Detections] = iter(())
+        if batch is not None:
+            batch = batch.to(finder.device)
+            found = finder.detect(batch, max_detections=max_detections)
+            placed = iter(place(found, batch, dataset.classes, dataset.category_ids))
+        for fault in faults:
+            yield fault or next(placed)
+
+
+def _figures(
+    dataset: CocoDataset, found: Sequence[Detections | None], max_detections: int
+) -> Result:
+    """Return the figures over the images that were looked at."""
+    looked = [(r.id, f) for r, f in zip(dataset.images, found, strict=True) if f is not None]
+    ids = {image for image, _ in looked}
+    truth = dataset.ground_truth
+    images = [image for image in truth["images"] if image["id"] in ids]
+    annotations = [a for a in truth["annotations"] if a["image_id"] in ids]
+    results = [entry for image, detections in looked for entry in detections.to_coco(image)]
+    truth = {**truth, "images": images, "annotations": annotations}
+    return score(truth, results, max_detections=max_detections)
+
+
+def _warn_of(faults: Sequence[str], images: int) -> None:
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        warnings.warn(
+            f"{len(faults)} of {images} images left out of the evaluation: {faults[0]}{more}",
+            stacklevel=3,
+        )
 
 
 def truth_as_detections(dataset: CocoDataset, index: int) -> Detections:

@@ -254,7 +254,8 @@ def _unique_names(categories: Sequence[Json]) -> Iterator[str]:
 
 
 def _title(result: Result) -> str:
-    return f"{result['images']} images, percent"
+    skipped = f", {result['skipped']} left out" if result.get("skipped") else ""
+    return f"{result['images']} images{skipped}, percent"
 
 
 def _percent(value: float) -> str:

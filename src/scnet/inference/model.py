@@ -110,10 +110,15 @@ class Model:
 
         Raises:
             DataError: an image cannot be read or has another form.
+            ValueError: no batch can have that size, or so many objects cannot be asked for.
 
         Example:
             >>> found = scnet.load("runs/cells").predict("cells.png")  # doctest: +SKIP
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; at least one image passes at a time")
+        if max_detections is not None and max_detections < 0:
+            raise ValueError(f"max_detections is {max_detections}; give 0 or more")
         sources = source if isinstance(source, list) else [source]
         found: list[Detections] = []
         for start in range(0, len(sources), batch_size):

@@ -16,7 +16,7 @@ from scnet.config import BoxConfig
 from scnet.ops import boxes as box_ops
 from scnet.types import Proposals, RoIs, Samples, Targets
 
-PAIRS_AT_ONCE = 2**21  # of boxes and objects in an image: 8 MB for each number of a pair
+PAIRS_AT_ONCE = 2**20  # of boxes and objects in an image: 4 MB for each number of a pair
 BACKGROUND = -1
 IGNORED = -2
 

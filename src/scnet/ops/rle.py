@@ -275,6 +275,9 @@ def _values(
 
 def _numbers(values: Any) -> Any:
     try:
+        # NumPy would read text as a number.
+        if isinstance(values, Sequence) and any(isinstance(value, str | bytes) for value in values):
+            raise TypeError("text")
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{_short(values)} holds something that is not a number") from None

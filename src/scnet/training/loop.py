@@ -295,9 +295,8 @@ class Trainer:
         )
         epoch = round(self.step / self.sampler.steps, 4)
         figures = {kind: result[kind] for kind in ("bbox", "segm")}
-        self.log.evaluation(
-            {"step": self.step, "epoch": epoch, **figures, "seconds": result["seconds"]}
-        )
+        others = {name: result[name] for name in ("skipped", "seconds")}
+        self.log.evaluation({"step": self.step, "epoch": epoch, **figures, **others})
         flat = {f"{k}/{n}": v for k, of_kind in figures.items() for n, v in of_kind.items()}
         self.accelerator.log(flat, step=self.step)
         if self.accelerator.is_main_process:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from scnet.config import Config
 from scnet.data.coco import CocoDataset, load_dataset
-from scnet.data.images import DataError, read_image
+from scnet.data.images import read_image
+from scnet.data.layout import NoSplitError
 from scnet.evaluation.run import truth_as_detections
 from scnet.inference.detections import Detections
 from scnet.training.log import Log
@@ -16,29 +17,38 @@ SHOWN = 0.5  # lowest score in the pictures
 
 
 def load_val_set(config: Config, log: Log) -> CocoDataset | None:
-    """Return the images to validate on; None, saying why, where there are none."""
+    """Return the images to validate on; None, saying so, where the data set has none.
+
+    Raises:
+        DataError: something wrong with them.
+    """
     try:
         return load_dataset(
             config.data.path, "val", config.data, train=False, classes=config.classes
         )
-    except DataError as error:
+    except NoSplitError as error:
         log.say(f"no evaluation during training: {error}")
         return None
 
 
 def draw_samples(
-    val_set: CocoDataset, found: Sequence[Detections], number: int, file: Path
+    val_set: CocoDataset, found: Sequence[Detections | None], number: int, file: Path
 ) -> None:
-    """Draw so many images, spread evenly, twice: ground truth, and what was found."""
+    """Draw so many images, spread evenly, twice: ground truth, and what was found.
+
+    None stands for images that cannot be used.
+    """
     from scnet.pictures.overlay import grid, overlay
 
-    count = min(number, len(found))
+    usable = [(i, detections) for i, detections in enumerate(found) if detections is not None]
+    count = min(number, len(usable))
     if not count:
         return
     images, captions = [], []
-    for i in (round(k * (len(found) - 1) / max(1, count - 1)) for k in range(count)):
+    for k in range(count):
+        i, detections = usable[round(k * (len(usable) - 1) / max(1, count - 1))]
         truth = truth_as_detections(val_set, i)
-        images += [overlay(read_image(truth.path), truth.rle), found[i].plot(SHOWN)]
+        images += [overlay(read_image(truth.path), truth.rle), detections.plot(SHOWN)]
         captions += [f"ground truth: {len(truth)} objects", f"found, score from {SHOWN:g}"]
     file.parent.mkdir(exist_ok=True)
     grid(images, captions, columns=2).save(file)
