@@ -67,8 +67,8 @@ def test_score_keeps_what_scores_at_least_that(model: Model, photo: Image.Image)
     middle = float(everything.scores.median())
     some = model.predict(photo, score=middle)
     assert 0 < len(some) < len(everything)
-    torch.testing.assert_close(some.boxes, everything[everything.scores > middle].boxes)
-    assert list(some.rle) == everything[everything.scores > middle].rle
+    torch.testing.assert_close(some.boxes, everything[everything.scores >= middle].boxes)
+    assert list(some.rle) == everything[everything.scores >= middle].rle
 
 
 def test_grey_arrays_are_images_and_others_are_refused(model: Model) -> None:
