@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +28,9 @@ from torch import Tensor
 
 from scnet.bench import Ours, Setting, batch_of, contender, prepare
 from scnet.bench.machine import describe, timed
+from scnet.model.box_stage import BoxStage
 from scnet.model.features import RoIFeatures
-from scnet.model.roi_heads import RoIHeads
+from scnet.model.mask_branch import MaskBranches
 from scnet.runtime.device import pick_device
 from scnet.types import RoIs
 
@@ -56,7 +58,7 @@ def main() -> None:
             for (name, released), taken in seconds.items():
                 run = runs[name]
                 assert isinstance(run, Ours)
-                _switch(run.model.fast.head.roi_heads, released)
+                _switch(run.model.fast.head.roi_heads.masks, released)
                 once, _ = timed(partial(run, batch_of(files, turn, 1)), device)
                 if turn >= 0:
                     taken.append(once)
@@ -71,29 +73,32 @@ WAYS = {False: "ours", True: "as released"}
 
 
 def as_released(
-    heads: RoIHeads, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]
+    branches: MaskBranches,
+    features: RoIFeatures,
+    rois: RoIs,
+    labels: Int[Tensor, "R"],
+    boxes: Sequence[BoxStage],
 ) -> Float[Tensor, "R S S"]:
-    """Return what `RoIHeads.mask_probabilities` does, by the steps of the release."""
+    """Return what `MaskBranches.probabilities` does, by the steps of the release."""
     hidden = {}
-    if heads.masks.relays is not None:
-        for stage in set(heads.config.mask.fed_by):
-            box = heads.stages[stage]
-            hidden[stage] = box.hidden(features(rois, box.side))
+    if branches.relays is not None:
+        for stage in set(branches.config.fed_by):
+            hidden[stage] = boxes[stage].hidden(features(rois, boxes[stage].side))
     masks = []
-    for branch, stage in enumerate(heads.config.mask.fed_by):
-        pooled = features(rois, heads.masks.side)
-        masks.append(heads.masks(branch, pooled, hidden.get(stage), None).sigmoid())
+    for branch, stage in enumerate(branches.config.fed_by):
+        pooled = features(rois, branches.side)
+        masks.append(branches(branch, pooled, hidden.get(stage), None).sigmoid())
     if len(masks) > 1:
         mean = np.mean([mask.cpu().numpy() for mask in masks], axis=0)
         masks = [rois.boxes.new_tensor(mean)]
     return masks[0][torch.arange(len(labels), device=labels.device), labels]
 
 
-def _switch(heads: RoIHeads, released: bool) -> None:
+def _switch(branches: MaskBranches, released: bool) -> None:
     """Let a model make its masks in the one way or the other."""
-    heads.__dict__.pop("mask_probabilities", None)
+    branches.__dict__.pop("probabilities", None)
     if released:
-        heads.__dict__["mask_probabilities"] = partial(as_released, heads)
+        branches.__dict__["probabilities"] = partial(as_released, branches)
 
 
 def _times(seconds: dict[tuple[str, bool], list[float]]) -> Table:

@@ -86,7 +86,7 @@ def test_torchvision_has_our_weights(photos: tuple[Path, ...]) -> None:
         assert torch.allclose(out.logits, logits.roll(-1, 1), atol=1e-4)
         assert torch.allclose(out.deltas, boxes.view(5, -1, 4)[:, 1:], atol=1e-4)
         theirs = model.roi_heads.mask_predictor(model.roi_heads.mask_head(maps))
-        assert torch.allclose(mask.logits(mask(maps, None)), theirs[:, 1:], atol=1e-4)
+        assert torch.allclose(mask.logits(mask(maps, None).own), theirs[:, 1:], atol=1e-4)
 
 
 def test_the_command_line_writes_figures_and_a_picture(

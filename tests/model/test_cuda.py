@@ -34,7 +34,7 @@ def found_in(detector: Detector, scene: Scene, proposals: Proposals, batch: Batc
     features = heads.features(scene)
     candidates = heads.find(features, proposals, batch.sizes)
     rois, scores, labels = detector.choose(candidates, len(batch.info))
-    masks = heads.mask_probabilities(features, rois, labels)
+    masks = detector.head.masks(features, rois, labels)
     return Found(rois.boxes, scores, labels, rois.image, masks)
 
 

@@ -216,7 +216,7 @@ def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
     for i, stage in enumerate(detector.head.roi_heads.stages):
         yield stage, "forward", f"box stage {i + 1}"
     yield chooser, "class_nms", "class NMS"
-    yield detector.head.roi_heads, "mask_probabilities", "mask branch"
+    yield detector.head.roi_heads.masks, "probabilities", "mask branch"
     yield model, "place", "run lengths"
 
 

@@ -63,9 +63,13 @@ class BoxStage(nn.Module):
         cls = F.cross_entropy(out.logits, labels, reduction="sum", ignore_index=-100)
         positive = samples.gt >= 0
         deltas = self._of_class(out.deltas, samples.labels)
+        # Background moves nowhere: some box onto itself.
+        boxes = torch.where(positive[:, None], samples.rois.boxes, self.unit)
+        goals = targets.boxes.flatten(0, 1)[samples.gt.clamp(min=0)]
+        goals = torch.where(positive[:, None], goals, self.unit)
         reg = F.smooth_l1_loss(
             deltas,
-            self._goals(samples, positive, targets),
+            box_ops.encode(boxes, goals, self.std),
             reduction="none",
             beta=self.box.box_loss_beta,
         )
@@ -100,13 +104,6 @@ class BoxStage(nn.Module):
         # Background has no box; its rows are masked out.
         labels = labels.clamp(max=self.num_classes - 1)
         return deltas[torch.arange(labels.shape[0], device=labels.device), labels]
-
-    def _goals(self, samples: Samples, positive: Tensor, targets: Targets) -> Float[Tensor, "R 4"]:
-        """Return the deltas that move positives onto their objects; 0 elsewhere."""
-        boxes = torch.where(positive[:, None], samples.rois.boxes, self.unit)
-        goals = targets.boxes.flatten(0, 1)[samples.gt.clamp(min=0)]
-        goals = torch.where(positive[:, None], goals, self.unit)
-        return box_ops.encode(boxes, goals, self.std)
 
 
 def _initialise(stage: BoxStage) -> None:

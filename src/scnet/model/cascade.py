@@ -72,4 +72,5 @@ class Cascade(NamedTuple):
         self, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]
     ) -> Float[Tensor, "R S S"]:
         """Return the mask of each RoI's class, as probabilities on a grid over its box."""
-        return self.roi_heads.mask_probabilities(features, rois, labels)
+        heads = self.roi_heads
+        return heads.masks.probabilities(features, rois, labels, tuple(heads.stages))

@@ -6,7 +6,7 @@ boxes and their probabilities are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -15,14 +15,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from scnet.config import MaskConfig, ModelConfig
+from scnet.model.box_stage import BoxStage
 from scnet.model.features import RoIFeatures
 from scnet.model.layers import ConvReLU, init_classifier, kaiming_normal, stack
 from scnet.ops.masks import crop_targets
 from scnet.runtime.distributed import mean_count
 from scnet.types import Losses, RoIs, Samples, Targets
-
-# Shared feature of the box stage at hand, for RoIs that are these rows of its samples.
-Hidden = Callable[[RoIs, Int[Tensor, "R"]], Float[Tensor, "R hidden"]]
 
 
 class MaskFeatures(NamedTuple):
@@ -118,40 +116,46 @@ class MaskBranches(nn.Module):
         features: RoIFeatures,
         samples: Samples,
         targets: Targets,
-        hidden_of: Hidden,
+        box: BoxStage,
+        hidden: Float[Tensor, "R hidden"] | None,
     ) -> Losses:
         """Return the losses of the branches fed by a stage, on its positive samples.
 
         Args:
-            hidden_of: gives the shared feature of the box stage for the positives, whose rows of
-                the samples it is told too; only a relay asks.
+            box: the box stage, whose shared feature a relay reads.
+            hidden: that feature of the samples, where it is known already.
         """
         positive = (samples.gt >= 0).nonzero().squeeze(1)
         rois = RoIs(samples.rois.boxes[positive], samples.rois.image[positive])
         labels = samples.labels[positive]
-        hidden = None if self.relays is None else hidden_of(rois, positive)
+        if hidden is not None:
+            hidden = hidden[positive]
+        elif self.relays is not None:
+            hidden = box.hidden(features(rois, box.side))
         rows = targets.rows.flatten()[samples.gt[positive]]
         goals = crop_targets(targets.masks, rows, rois.boxes, self.config.size)
-        pooled = features(rois, self.side)
-        return {
-            self._loss_name(branch): self._loss(branch, self(branch, pooled, hidden, labels), goals)
-            for branch in self.of_stage(stage)
-        }
+        pooled, losses = features(rois, self.side), {}
+        for branch in self.of_stage(stage):
+            name = f"mask{branch + 1}" if len(self.heads) > 1 else "mask"
+            losses[name] = self._loss(branch, self(branch, pooled, hidden, labels), goals)
+        return losses
 
     def probabilities(
         self,
         features: RoIFeatures,
         rois: RoIs,
         labels: Int[Tensor, "R"],
-        hidden_of: Callable[[int], Float[Tensor, "R hidden"]],
+        boxes: Sequence[BoxStage],
     ) -> Float[Tensor, "R S S"]:
         """Return the mask of each RoI's class, averaged over the branches.
 
         Args:
-            hidden_of: gives the shared feature of a box stage for the RoIs; only a relay asks.
+            boxes: the box stages, whose shared features a relay reads.
         """
-        stages = set(self.config.fed_by) if self.relays is not None else ()
-        hidden = {stage: hidden_of(stage) for stage in stages}
+        hidden = {}
+        if self.relays is not None:
+            fed_by = set(self.config.fed_by)
+            hidden = {s: boxes[s].hidden(features(rois, boxes[s].side)) for s in fed_by}
         logits = self.all_logits(features(rois, self.side), hidden, labels)
         return torch.stack([x.sigmoid() for x in logits]).mean(0)[:, 0].float()
 
@@ -199,10 +203,6 @@ class MaskBranches(nn.Module):
             own, shared = head(features, shared)
             logits.append(head.logits(own, labels))
         return logits
-
-    def _loss_name(self, branch: int) -> str:
-        """Return a branch's loss name: `mask`, or `mask1`, `mask2` ... where there are several."""
-        return f"mask{branch + 1}" if len(self.heads) > 1 else "mask"
 
     def _loss(
         self, branch: int, logits: Float[Tensor, "R 1 S S"], goals: Float[Tensor, "R S S"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from scnet.config import ModelConfig
@@ -55,7 +55,15 @@ class RoIHeads(nn.Module):
             named = self.stages[step.stage].loss(step.out, step.samples, targets)
             losses |= {f"stage{step.stage + 1}.{name}": value for name, value in named.items()}
             if step.for_masks is not None:
-                losses |= self._mask_loss(step, features, step.for_masks, targets)
+                hidden = step.out.hidden if step.for_masks is step.samples else None
+                losses |= self.masks.loss(
+                    step.stage,
+                    features,
+                    step.for_masks,
+                    targets,
+                    self.stages[step.stage],
+                    hidden,
+                )
         return losses
 
     def steps(
@@ -67,15 +75,19 @@ class RoIHeads(nn.Module):
         choose: Choose,
     ) -> Iterator[Step]:
         """Yield what each stage samples and says; its boxes go on to the next."""
+        classes, box = self.config.num_classes, self.config.box
         for i, stage in enumerate(self.stages):
-            samples = self._sample(proposals, targets, i, choose)
+            iou = stage.stage.iou
+            samples = sample_rois(proposals, targets, classes, iou, box, choose)
             out = stage(features(samples.rois, stage.side))
             refined = stage.refine(out, samples.rois, sizes, samples.labels)
             # Ground truth joins the next stage anew, so it is not kept here.
-            proposals = _by_image(refined, samples.valid & ~samples.is_gt, sizes.shape[0])
+            by_image = sizes.shape[0], -1
+            valid = samples.valid & ~samples.is_gt
+            proposals = Proposals(refined.boxes.view(*by_image, 4), valid.view(by_image))
             for_masks = samples if self.masks.of_stage(i) else None
             if for_masks is not None and self.config.mask.trained_on == "leaving":
-                for_masks = self._sample(proposals, targets, i, choose)
+                for_masks = sample_rois(proposals, targets, classes, iou, box, choose)
             yield Step(i, samples, out, for_masks)
 
     def find(
@@ -98,40 +110,6 @@ class RoIHeads(nn.Module):
         nowhere = ~proposals.valid.flatten()[:, None]
         return Candidates(boxes, scores.masked_fill(nowhere, -1), rois.image)
 
-    def mask_probabilities(
-        self, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]
-    ) -> Float[Tensor, "R S S"]:
-        """Return the mask of each RoI's class."""
-
-        def hidden_of(stage: int) -> Tensor:
-            head = self.stages[stage]
-            return head.hidden(features(rois, head.side))
-
-        return self.masks.probabilities(features, rois, labels, hidden_of)
-
     def features(self, scene: Scene) -> RoIFeatures:
         """Return the pooling of a scene."""
         return RoIFeatures(scene, self.masks.side)
-
-    def _mask_loss(
-        self, step: Step, features: RoIFeatures, samples: Samples, targets: Targets
-    ) -> Losses:
-        def hidden_of(rois: RoIs, rows: Tensor) -> Tensor:
-            if samples is step.samples:  # already read by the box head
-                return step.out.hidden[rows]
-            head = self.stages[step.stage]
-            return head.hidden(features(rois, head.side))
-
-        return self.masks.loss(step.stage, features, samples, targets, hidden_of)
-
-    def _sample(
-        self, proposals: Proposals, targets: Targets, stage: int, choose: Choose
-    ) -> Samples:
-        box = self.config.box
-        return sample_rois(
-            proposals, targets, self.config.num_classes, box.stages[stage].iou, box, choose
-        )
-
-
-def _by_image(rois: RoIs, valid: Tensor, images: int) -> Proposals:
-    return Proposals(rois.boxes.view(images, -1, 4), valid.view(images, -1))

@@ -56,14 +56,15 @@ def seen_back(boxes: Float[Tensor, "N 4"], inverse: Float[Tensor, "N 4 2"]) -> F
 
 def iou(a: Float[Tensor, "*#b n 4"], b: Float[Tensor, "*#b m 4"]) -> Float[Tensor, "*b n m"]:
     """Return the overlap of every box of `a` with every box of `b`; 0 where both are empty."""
-    a, b = a.unsqueeze(-2), b.unsqueeze(-3)
+    left, top, right, bottom = a.unsqueeze(-2).unbind(-1)
+    left_b, top_b, right_b, bottom_b = b.unsqueeze(-3).unbind(-1)
     # In place, as matching all anchors with all objects is what takes the most memory.
-    width = torch.minimum(a[..., 2], b[..., 2]).sub_(torch.maximum(a[..., 0], b[..., 0]))
-    height = torch.minimum(a[..., 3], b[..., 3]).sub_(torch.maximum(a[..., 1], b[..., 1]))
-    shared = width.clamp_(min=0).mul_(height.clamp_(min=0))
+    width = torch.minimum(right, right_b).sub_(torch.maximum(left, left_b)).clamp_(min=0)
+    height = torch.minimum(bottom, bottom_b).sub_(torch.maximum(top, top_b)).clamp_(min=0)
+    shared = width.mul_(height)
     del height
-    union = (area(a) + area(b)).sub_(shared).clamp_(min=1e-6)
-    return shared.div_(union)
+    areas = (right - left) * (bottom - top) + (right_b - left_b) * (bottom_b - top_b)
+    return shared.div_(areas.sub_(shared).clamp_(min=1e-6))
 
 
 def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:

@@ -34,8 +34,7 @@ def top_proposals(
     real = (flat[:, 2:] > flat[:, :2]).all(1)
     # A box without area overlaps no other, so it needs not go before.
     kept = group_nms(flat, score, group.expand(images, number).flatten() * images + image, iou)
-    place = _places(image[kept], real[kept], images, min(keep, number))
-    best, valid = _laid_out(place, images, min(keep, number), flat[kept], real[kept])
+    best, valid = _laid_out(image[kept], real[kept], images, min(keep, number), flat[kept])
     return best, valid
 
 
@@ -64,9 +63,8 @@ def class_nms(
     score, of = scores[row, label], image[row]
     kept = group_nms(box, score, label * images + of, iou)
     there = torch.ones_like(kept, dtype=torch.bool)
-    place = _places(of[kept], there, images, keep)
     best, found, labels, valid = _laid_out(
-        place, images, keep, box[kept], score[kept], label[kept], there
+        of[kept], there, images, keep, box[kept], score[kept], label[kept]
     )
     return best, found, labels, valid
 
@@ -100,22 +98,19 @@ def _all_groups(boxes: Tensor, scores: Tensor, group: Tensor, iou: float) -> Ten
     return kept
 
 
-def _places(
-    image: Int[Tensor, "n"], wanted: Bool[Tensor, "n"], images: int, keep: int
-) -> Int[Tensor, "n"]:
-    """Return the place of each box among `images * keep`, the first of an image first.
+def _laid_out(
+    image: Int[Tensor, "n"], wanted: Bool[Tensor, "n"], images: int, keep: int, *values: Tensor
+) -> list[Tensor]:
+    """Return the first `keep` wanted values of each image, 0 where there are no more.
 
-    What is not wanted, or one too many, gets the place behind the last.
+    The last of what is returned says which places hold one.
     """
     of = (image[:, None] == torch.arange(images, device=image.device)) & wanted[:, None]
     rank = of.cumsum(0).gather(1, image[:, None])[:, 0] - 1
-    return torch.where(wanted & (rank < keep), image * keep + rank, images * keep)
-
-
-def _laid_out(place: Tensor, images: int, keep: int, *values: Tensor) -> list[Tensor]:
-    """Return values at their places, 0 where there is none."""
+    # What is not wanted, or one too many, goes behind the last place.
+    place = torch.where(wanted & (rank < keep), image * keep + rank, images * keep)
     out = []
-    for value in values:
+    for value in (*values, wanted):
         room = value.new_zeros(images * keep + 1, *value.shape[1:])
         room[place] = value
         out.append(room[:-1].view(images, keep, *value.shape[1:]))

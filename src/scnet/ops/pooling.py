@@ -38,7 +38,7 @@ def roi_align_mean(
     assert fine % side == 0
     if _is_sparse_faster(features):
         return pool([features], None, rois, (side, fine), [stride])
-    pooled = _plain(features, _indexed(rois, features), fine, stride)
+    pooled = _plain(features, rois, fine, stride)
     return pooled if fine == side else F.avg_pool2d(pooled, fine // side)
 
 
@@ -106,7 +106,7 @@ class CanvasPooler:
         level = pyramid_level(rois.boxes, self.scale.shape[0])
         corner = torch.stack([self.x[level], self.y[level]], dim=1).repeat(1, 2)
         boxes = rois.boxes * self.scale[level, None] + corner
-        return _plain(self.canvas, _indexed(RoIs(boxes, rois.image), self.canvas), side, 1)
+        return _plain(self.canvas, RoIs(boxes, rois.image), side, 1)
 
 
 def _packed(sizes: Sequence[Size]) -> tuple[list[tuple[int, int]], Size]:
@@ -140,16 +140,13 @@ def pyramid_level(boxes: Float[Tensor, "R 4"], levels: int) -> Int[Tensor, "R"]:
 
 
 def _plain(
-    features: Float[Tensor, "B D h w"], indexed: Float[Tensor, "R 5"], side: int, stride: int
+    features: Float[Tensor, "B D h w"], rois: RoIs, side: int, stride: int
 ) -> Float[Tensor, "R D {side} {side}"]:
+    indexed = torch.cat([rois.image[:, None].to(features), rois.boxes.to(features)], 1)
     pooled: Tensor = _torchvision_roi_align(
         features, indexed, side, spatial_scale=1 / stride, sampling_ratio=0, aligned=True
     )
     return pooled
-
-
-def _indexed(rois: RoIs, like: Tensor) -> Float[Tensor, "R 5"]:
-    return torch.cat([rois.image[:, None].to(like.dtype), rois.boxes.to(like.dtype)], 1)
 
 
 def _is_sparse_faster(features: Float[Tensor, "*shape"]) -> bool:
