@@ -4,14 +4,46 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
+import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, cast
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 
 class ConfigError(ValueError):
     """A setting that does not exist, has the wrong type or cannot be combined with another."""
+
+
+class Range(NamedTuple):
+    """Numbers that a setting may have, beside its type: `Annotated[float, Range(0, 1)]`."""
+
+    low: int | float = -math.inf
+    high: int | float = math.inf
+    ends: str = "[]"  # a round bracket leaves the bound itself out
+
+    def fault(self, value: int | float) -> str | None:
+        """Return what the value has to be, if it is not."""
+        above = self.low < value or (self.ends[0] == "[" and self.low == value)
+        below = value < self.high or (self.ends[1] == "]" and self.high == value)
+        return None if math.isfinite(value) and above and below else f"must be {self}"
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{'at least' if self.ends[0] == '[' else 'above'} {self.low}"
+        low = f", above {self.low}" if self.ends[0] == "(" else ""
+        return f"in {self.low}..{self.high}{low}" + (
+            f", below {self.high}" if self.ends[1] == ")" else ""
+        )
+
+
+class NotEmpty(NamedTuple):
+    """A list that holds something, beside its type."""
+
+    def fault(self, value: tuple[Any, ...]) -> str | None:
+        """Return what the value has to be, if it is not."""
+        return None if value else "must hold at least one value"
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
@@ -42,6 +74,39 @@ def suggest(name: str, known: Iterable[str]) -> str:
     if near:
         return "; did you mean " + " or ".join(f'"{n}"' for n in near) + "?"
     return "; known: " + ", ".join(known)
+
+
+def check(config: Any, path: str) -> None:
+    """Hold every field of a dataclass to the ranges that its type names; `path` is its own.
+
+    Raises:
+        ConfigError: a number out of range, or an empty list; gives the path and what is allowed.
+    """
+    for name, kind in _ranges(cast(Hashable, type(config))).items():
+        _check(kind, getattr(config, name), f"{path}.{name}" if path else name)
+
+
+@functools.cache
+def _ranges(kind: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(cast(Any, kind), include_extras=True)
+
+
+def _check(kind: Any, value: Any, path: str) -> None:
+    if value is None:
+        return
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        for rule in args[1:]:
+            if fault := rule.fault(value):
+                raise ConfigError(f"{path}: {value!r}; {fault}")
+        _check(args[0], value, path)
+    elif origin in (types.UnionType, typing.Union):
+        for member in args:
+            _check(member, value, path)
+    elif origin is tuple:
+        kinds = [args[0]] * len(value) if args[1:] == (Ellipsis,) else args
+        for i, (inner, item) in enumerate(zip(kinds, value, strict=True)):
+            _check(inner, item, f"{path}[{i}]")
 
 
 def lay_over(kind: Any, base: Any, value: Any, path: str = "") -> Any:
