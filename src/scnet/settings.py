@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -117,9 +118,9 @@ def lay_over(kind: Any, base: Any, value: Any, path: str = "") -> Any:
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return _merge_optional(args, base, value, path)
+        return _union(args, base, value, path)
     if dataclasses.is_dataclass(kind):
-        return _merge_dataclass(cast(type, kind), base, value, path)
+        return _part((cast(type, kind),), base, value, path)
     if origin is Literal:
         if value not in args:
             raise ConfigError(f"{path}: {value!r} is not one of {', '.join(map(repr, args))}")
@@ -129,27 +130,81 @@ def lay_over(kind: Any, base: Any, value: Any, path: str = "") -> Any:
     return _scalar(kind, value, path)
 
 
-def _merge_optional(args: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:
-    inner = next(a for a in args if a is not type(None))
-    if value is None or (value is False and dataclasses.is_dataclass(inner)):
+def _union(args: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:
+    """Lay over `A | B | None`; several dataclasses are told apart by their field `kind`."""
+    members = tuple(a for a in args if a is not type(None))
+    parts = tuple(a for a in members if dataclasses.is_dataclass(a))
+    assert parts in ((), members), f"{path}: dataclasses and scalars in one union"
+    if type(None) in args and (value is None or (value is False and parts)):
         return None
-    if value is True and dataclasses.is_dataclass(inner):
-        return cast(Any, inner)() if base is None else base
-    return lay_over(inner, base, value, path)
+    if parts and value is True:
+        return cast(Any, parts[0])() if base is None else base
+    return _part(parts, base, value, path) if parts else _first(members, value, path)
 
 
-def _merge_dataclass(kind: type, base: Any, value: Any, path: str) -> Any:
+def _first(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
+    """Return the value as the first kind that takes it."""
+    if len(kinds) == 1:
+        return lay_over(kinds[0], None, value, path)
+    for kind in kinds:
+        with contextlib.suppress(ConfigError):
+            return lay_over(kind, None, value, path)
+    names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+    raise ConfigError(f"{path}: expected {names}, got {value!r}")
+
+
+def _part(members: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:
+    """Lay settings over the member of a union that they name, else over the base's own.
+
+    A member that was not the base's starts from its defaults. A text alone names the member.
+    """
+    kinds = _kinds(members)
+    if isinstance(value, str) and kinds:
+        value = {"kind": value}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{path}: expected a group of settings, got {value!r}")
+    member = members[0] if base is None else type(base)
+    if kinds and "kind" in value:
+        name = value["kind"]
+        if name not in list(kinds):
+            raise ConfigError(f"{path}.kind: there is no {name!r}{suggest(str(name), kinds)}")
+        member = kinds[name]
+    others = {k: m for k, m in kinds.items() if m is not member}
+    return _merge_dataclass(member, base if type(base) is member else None, value, path, others)
+
+
+def _kinds(members: tuple[Any, ...]) -> dict[str, Any]:
+    """Return dataclasses by their `kind: Literal[...]`; one alone may have none."""
+    kinds: dict[str, Any] = {}
+    for member in members:
+        hint = typing.get_type_hints(member).get("kind")
+        names = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+        assert len(names) == 1 or members[1:] == (), f"{member.__name__}: no kind of its own"
+        kinds |= dict.fromkeys(names, member)
+    assert not kinds or set(map(id, kinds.values())) == set(map(id, members)), "two of one kind"
+    return kinds
+
+
+def _merge_dataclass(
+    kind: type, base: Any, value: Mapping[str, Any], path: str, others: Mapping[str, Any]
+) -> Any:
     hints = typing.get_type_hints(kind)
     base = kind() if base is None else base
     changes = {}
     for key, new in value.items():
         where = f"{path}.{key}" if path else str(key)
         if key not in hints:
-            raise ConfigError(f"{where}: unknown setting{suggest(str(key), hints)}")
+            raise ConfigError(f"{where}: {_unknown(str(key), hints, base, others)}")
         changes[key] = lay_over(hints[key], getattr(base, key), new, where)
     return dataclasses.replace(base, **changes)
+
+
+def _unknown(key: str, hints: Iterable[str], base: Any, others: Mapping[str, Any]) -> str:
+    """Return what is wrong with a key: of another kind, or of none."""
+    owners = [name for name, other in others.items() if key in typing.get_type_hints(other)]
+    if owners:
+        return f"a setting of kind {' and '.join(owners)}, but the kind here is {base.kind}"
+    return f"unknown setting{suggest(key, hints)}"
 
 
 def _tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
