@@ -42,7 +42,7 @@ from scnet.data.transforms import (
     view_map,
     view_mask,
 )
-from scnet.ops.masks import area, to_rle
+from scnet.ops.rle import area, to_rle
 from scnet.types import ImageInfo, Size
 
 __all__ = ["CocoDataset", "DataError", "Split", "find_split", "load_dataset", "read_image"]
