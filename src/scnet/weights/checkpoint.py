@@ -4,7 +4,7 @@ A checkpoint is a folder:
 
     model.safetensors  weights; its header repeats the config, so the file alone can be loaded too
     config.json        architecture, data settings, class names
-    state.pt           optimiser, position and random numbers; only in a run's own checkpoints
+    state.pt           optimiser, position and random numbers; only in the last checkpoint of a run
 """
 
 from __future__ import annotations
