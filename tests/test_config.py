@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import pytest
 import yaml
@@ -17,7 +20,7 @@ from scnet.config import (
     replace_at,
     to_dict,
 )
-from scnet.settings import ConfigError, merge, nested
+from scnet.settings import ConfigError, NotEmpty, Range, merge, nested
 
 
 @pytest.mark.parametrize(
@@ -122,3 +125,173 @@ def test_recipes_are_the_rows_of_the_table() -> None:
 def test_an_unknown_recipe_names_near_ones() -> None:
     with pytest.raises(ConfigError, match=r'no recipe is named "scent".*"scnet"'):
         recipes.find("scent")
+
+
+# For each number: values that are refused. Lists are marked [], parts that may be off are on.
+REFUSED: dict[str, tuple[float, ...]] = {
+    "model.num_classes": (0, -1),
+    "model.channels": (0,),
+    "model.backbone.frozen_stages": (-1, 5),
+    "model.backbone.widths[]": (0,),
+    "model.backbone.mean[]": (-0.1, 1.1),
+    "model.backbone.std[]": (0.0, -1.0),
+    "model.rpn.anchor_scale": (0.0, -8.0),
+    "model.rpn.anchor_ratios[]": (0.0, -1.0),
+    "model.rpn.positive_iou": (-0.1, 1.1),
+    "model.rpn.negative_iou": (-0.1, 1.1),
+    "model.rpn.samples": (0,),
+    "model.rpn.box_loss_beta": (-0.1,),
+    "model.rpn.nms_iou": (-0.1, 7.0),
+    "model.rpn.before_nms": (0,),
+    "model.rpn.before_nms_train": (0,),
+    "model.rpn.after_nms": (0,),
+    "model.rpn.after_nms_train": (0,),
+    "model.semantic.num_classes": (0,),
+    "model.semantic.loss_weight": (-0.1,),
+    "model.context.loss_weight": (-0.1,),
+    "model.box.stages[].iou": (-0.1, 1.1),
+    "model.box.stages[].delta_std[]": (0.0,),
+    "model.box.stages[].loss_weight": (-0.1,),
+    "model.box.hidden": (0,),
+    "model.box.box_loss_beta": (-0.1,),
+    "model.box.samples": (0,),
+    "model.box.positive_fraction": (-0.1, 1.1),
+    "model.box.score_threshold": (-0.1, 1.1),
+    "model.box.nms_iou": (-0.1, 7.0),
+    "model.box.max_detections": (0,),
+    "model.mask.fed_by[]": (-1,),
+    "model.mask.convs": (-2,),
+    "model.mask.loss_weights[]": (-0.1,),
+    "model.mask.size": (0, -28),
+    "data.size[]": (0, -800),
+    "data.scales[]": (0, -5),
+    "data.flip": (-0.1, 3.0),
+    "data.vertical_flip": (-0.1, 1.1),
+    "data.jitter[]": (0.0, -1.0),
+    "data.copy_paste": (-0.1, 1.1),
+    "data.color_jitter[]": (-0.1, 1.1),
+    "data.workers": (-2,),
+    "optim.epochs": (0,),
+    "optim.batch_size": (0,),
+    "optim.accumulate": (0,),
+    "optim.lr": (0.0, -1.0, float("nan"), float("inf")),
+    "optim.lr_batch": (0,),
+    "optim.momentum": (-0.1, 1.0),
+    "optim.weight_decay": (-0.1,),
+    "optim.warmup_steps": (-1,),
+    "optim.warmup_factor": (-0.1, 1.1),
+    "optim.milestones[]": (0,),
+    "optim.gamma": (-0.1, 1.1),
+    "optim.clip_norm": (-0.1,),
+    "optim.ema": (-0.1, 1.0),
+    "optim.max_steps": (-3,),
+    "optim.max_minutes": (-0.1,),
+    "optim.log_every": (0,),
+    "optim.seed": (-1, 2**31),
+    "eval.every": (-1,),
+    "eval.batch_size": (0,),
+    "eval.pictures": (-1,),
+    "run.checkpoint_minutes": (-0.1,),
+    "run.checkpoint_steps": (-1,),
+    "run.keep_epochs": (-1,),
+    "category_ids[]": (),  # whatever the annotation file says
+}
+FILLED = (
+    "model.backbone.widths",
+    "model.backbone.mean",
+    "model.backbone.std",
+    "model.rpn.anchor_ratios",
+    "model.box.stages",
+    "model.mask.fed_by",
+)
+
+
+def leaves(kind: Any, path: str = "", rules: tuple[Any, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield the path of every number in the config with its range, and of lists with theirs."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        for name, inner in typing.get_type_hints(kind, include_extras=True).items():
+            yield from leaves(inner, f"{path}.{name}".lstrip("."))
+    elif origin is Annotated:
+        yield from leaves(args[0], path, args[1:])
+    elif origin is tuple:
+        yield path, [rule for rule in rules if isinstance(rule, NotEmpty)]
+        for inner in dict.fromkeys(args):
+            if inner is not Ellipsis:
+                yield from leaves(inner, f"{path}[]")
+    elif kind in (int, float):
+        yield path, next((rule for rule in rules if isinstance(rule, Range)), None)
+    elif args and origin is not typing.Literal:
+        for inner in args:
+            yield from leaves(inner, path, rules)
+
+
+def with_value(config: Any, path: str, value: Any) -> Any:
+    """Return the config with `value` at a path, in every place of a list, built in Python."""
+    head, _, rest = path.partition(".")
+    name, is_list = head.removesuffix("[]"), head.endswith("[]")
+    now = getattr(config, name)
+    if is_list:
+        new = tuple(with_value(item, rest, value) if rest else value for item in now)
+    else:
+        new = with_value(now, rest, value) if rest else value
+    return dataclasses.replace(config, **{name: new})
+
+
+def everything_on() -> Config:
+    config = override(recipes.scnet(), {"data": {"jitter": [0.5, 2.0]}})
+    given = {"widths": (64, 256, 512, 1024), "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    return override(config, {"model": {"backbone": given}})
+
+
+def test_every_number_has_a_range_and_a_row() -> None:
+    numbers = {path: rule for path, rule in leaves(Config) if not isinstance(rule, list)}
+    assert [path for path, rule in numbers.items() if rule is None] == []
+    assert set(numbers) == set(REFUSED)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [(path, value) for path, values in REFUSED.items() for value in values]
+)
+def test_a_number_out_of_its_range_is_refused_however_it_comes(path: str, value: float) -> None:
+    config = everything_on()
+    if path == "data.scales[]":
+        config = override(config, {"data": {"jitter": None, "scales": [640, 800]}})
+    where = path.replace("[]", r"(\[0\])?")
+    message = rf"^{where}: {value}; must be (at least|above|in) "
+    with pytest.raises(ConfigError, match=message):
+        with_value(config, path, value)
+    broken = to_dict(config)
+    with pytest.raises(ConfigError, match=message):
+        override(config, put(broken, path.split("."), value))
+
+
+def put(values: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+    """Return nested settings with `value` at a path, in every place of a list."""
+    head, rest = path[0], path[1:]
+    name = head.removesuffix("[]")
+    now = values[name]
+    if head.endswith("[]"):
+        new: Any = [put(item, rest, value) if rest else value for item in now]
+    else:
+        new = put(now, rest, value) if rest else value
+    return {**values, name: new}
+
+
+@pytest.mark.parametrize("path", FILLED)
+def test_a_list_that_must_hold_something_is_not_empty(path: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^{path}: \(\); must hold at least one value"):
+        override(everything_on(), nested(path, []))
+    assert {p for p, rule in leaves(Config) if isinstance(rule, list) and rule} == set(FILLED)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_is_allowed(name: str) -> None:
+    assert from_dict(to_dict(recipes.find(name))) == recipes.find(name)
+
+
+def test_a_semantic_branch_needs_a_mask_side_that_boxes_divide() -> None:
+    with pytest.raises(ConfigError, match=r"model\.mask\.size: 32; .* multiple of 28"):
+        override(recipes.scnet(), {"model": {"mask": {"size": 32}}})
+    override(recipes.scnet(), {"model": {"mask": {"size": 56}}})
+    override(recipes.mask_rcnn(), {"model": {"mask": {"size": 32}}})

@@ -2,7 +2,8 @@
 
 A recipe (`recipes.py`) is a `Config`; a variant is the same with a field replaced. YAML files,
 checkpoints and the command line all come in through `from_dict` and `override`, so a mistake reads
-the same everywhere: the path of the field, what was expected, and the nearest known name.
+the same everywhere: the path of the field, what was expected, and the nearest known name. A number
+has its range in its type; what is built in Python is checked against it too.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
-from scnet.settings import ConfigError, lay_over
+from scnet.settings import ConfigError, NotEmpty, Range, check, lay_over
 
-Deltas = tuple[float, float, float, float]
+Count = Annotated[int, Range(1)]
+CountOrNone = Annotated[int, Range(0)]  # what 0 means stands beside the field
+Share = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(0, ends="()")]
+Weight = Annotated[float, Range(0)]
+Deltas = tuple[Positive, Positive, Positive, Positive]
 T = TypeVar("T")
 
 
@@ -25,17 +31,20 @@ class BackboneConfig:
     name: str = "resnet50.tv_in1k"
     # "imagenet" (timm's own), a file, or "none" to start from random numbers
     weights: str = "imagenet"
-    frozen_stages: int = 1  # stem and this many stages keep their weights; 0 = train all
+    # stem and this many stages keep their weights; 0 = train all
+    frozen_stages: Annotated[int, Range(0, 4)] = 1
     # batch norm uses its stored statistics; its scale and shift still learn
     frozen_norm: bool = True
     # with frozen_norm off: statistics are taken over the images of all processes
     sync_norm: bool = False
-    widths: tuple[int, ...] | None = None  # channels of a ResNet's stages; None = the model's own
+    # channels of a ResNet's stages; None = the model's own
+    widths: Annotated[tuple[Count, ...], NotEmpty()] | None = None
     # of the images, scaled to 0..1; None = as the network was trained on ImageNet
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: Annotated[tuple[Share, ...], NotEmpty()] | None = None
+    std: Annotated[tuple[Positive, ...], NotEmpty()] | None = None
 
     def __post_init__(self) -> None:
+        check(self, "model.backbone")
         if self.sync_norm and self.frozen_norm:
             raise ConfigError(
                 "model.backbone.sync_norm: a frozen norm takes no statistics; set frozen_norm off"
@@ -51,80 +60,99 @@ class FPNConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RPNConfig:
-    anchor_scale: float = 8.0  # side of a square anchor in strides: 8 gives 32 to 512 px on P2..P6
-    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width
-    positive_iou: float = 0.7
-    negative_iou: float = 0.3
+    # side of a square anchor in strides: 8 gives 32 to 512 px on P2..P6
+    anchor_scale: Positive = 8.0
+    # height / width
+    anchor_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (0.5, 1.0, 2.0)
+    positive_iou: Share = 0.7
+    negative_iou: Share = 0.3
     # anchors per image in the loss, half of them positive where there are enough
-    samples: int = 256
+    samples: Count = 256
     border: bool = False  # train on anchors across the image border (Mask R-CNN's release: yes)
-    box_loss_beta: float = 1 / 9  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
-    nms_iou: float = 0.7
-    before_nms: int = 1000  # proposals per level; 2000 in training
-    before_nms_train: int = 2000
-    after_nms: int = 1000  # proposals per image
-    after_nms_train: int = 2000
+    # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
+    box_loss_beta: Weight = 1 / 9
+    nms_iou: Share = 0.7
+    before_nms: Count = 1000  # proposals per level; 2000 in training
+    before_nms_train: Count = 2000
+    after_nms: Count = 1000  # proposals per image
+    after_nms_train: Count = 2000
+
+    def __post_init__(self) -> None:
+        check(self, "model.rpn")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SemanticConfig:
     """Semantic branch (HTC, SCNet), learning from stuff maps if given, else from instance masks."""
 
-    num_classes: int | None = None  # None = things and background, learnt from the instance masks
+    num_classes: Count | None = None  # None = things and background, learnt from the instance masks
     residual: bool = False  # two residual blocks (SCNet) instead of four convolutions (HTC)
-    loss_weight: float = 0.2
+    loss_weight: Weight = 0.2
+
+    def __post_init__(self) -> None:
+        check(self, "model.semantic")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContextConfig:
     """Global-context branch of SCNet: which classes are in the image."""
 
-    loss_weight: float = 3.0  # lambda of the paper; Table 5 varies it
+    loss_weight: Weight = 3.0  # lambda of the paper; Table 5 varies it
+
+    def __post_init__(self) -> None:
+        check(self, "model.context")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoxStageConfig:
-    iou: float = 0.5  # a box is foreground from this overlap on
+    iou: Share = 0.5  # a box is foreground from this overlap on
     delta_std: Deltas = (0.1, 0.1, 0.2, 0.2)  # scale of dx dy dw dh (Cascade R-CNN, table 1)
-    side: int = 7  # of the RoI feature that the stage reads
-    loss_weight: float = 1.0
+    side: Count = 7  # of the RoI feature that the stage reads
+    loss_weight: Weight = 1.0
+
+    def __post_init__(self) -> None:
+        check(self, "model.box.stages")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoxConfig:
-    stages: tuple[BoxStageConfig, ...] = (
+    stages: Annotated[tuple[BoxStageConfig, ...], NotEmpty()] = (
         BoxStageConfig(),
         BoxStageConfig(iou=0.6, delta_std=(0.05, 0.05, 0.1, 0.1), loss_weight=0.5),
         BoxStageConfig(iou=0.7, delta_std=(0.033, 0.033, 0.067, 0.067), loss_weight=0.25),
     )
-    hidden: int = 1024  # width of the two shared layers
+    hidden: Count = 1024  # width of the two shared layers
     # one box for all classes (cascades) instead of one per class (Mask R-CNN)
     class_agnostic: bool = True
     # each object takes its best box even where that box overlaps another object more
     low_quality: bool = True
-    box_loss_beta: float = 1.0  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
-    samples: int = 512  # RoIs per image and stage
-    positive_fraction: float = 0.25
+    box_loss_beta: Weight = 1.0  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
+    samples: Count = 512  # RoIs per image and stage
+    positive_fraction: Share = 0.25
     # lowest score of a detection; the release has 0.05 for Mask and Cascade R-CNN
-    score_threshold: float = 0.001
-    nms_iou: float = 0.5
-    max_detections: int = 100  # per image; reaches the evaluator too
+    score_threshold: Share = 0.001
+    nms_iou: Share = 0.5
+    max_detections: Count = 100  # per image; reaches the evaluator too
+
+    def __post_init__(self) -> None:
+        check(self, "model.box")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskConfig:
     # one mask branch for each entry, fed by that box stage (0 = first)
-    fed_by: tuple[int, ...] = (2,)
+    fed_by: Annotated[tuple[CountOrNone, ...], NotEmpty()] = (2,)
     # boxes that enter the stage, or leave it (HTC)
     trained_on: Literal["entering", "leaving"] = "entering"
-    convs: int = 12
+    convs: CountOrNone = 12
     residual: bool = True  # a skip over every two convolutions
     flow: bool = False  # each branch receives the features of the one before (HTC)
     relay: bool = False  # box features join the mask features (SCNet, sec. 4.2)
-    loss_weights: tuple[float, ...] = (1.75,)  # one for each branch
-    size: int = 28  # side of the predicted mask
+    loss_weights: tuple[Weight, ...] = (1.75,)  # one for each branch
+    size: Count = 28  # side of the predicted mask
 
     def __post_init__(self) -> None:
+        check(self, "model.mask")
         if len(self.fed_by) != len(self.loss_weights):
             raise ConfigError(
                 f"model.mask: {len(self.fed_by)} branches (fed_by) but {len(self.loss_weights)} "
@@ -140,10 +168,10 @@ class MaskConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    num_classes: int = 80  # without background; taken from the data when training
+    num_classes: Count = 80  # without background; taken from the data when training
     backbone: BackboneConfig = BackboneConfig()
     pyramid: FPNConfig = FPNConfig()
-    channels: int = 256  # of the feature pyramid and of every head
+    channels: Count = 256  # of the feature pyramid and of every head
     # behind the convolutions of the pyramid and the 3x3 ones of masks, semantics and context: none,
     # as in the release; group norm of 32 groups, for any batch; or batch norm over all processes
     norm: Literal["none", "group", "sync"] = "none"
@@ -154,15 +182,19 @@ class ModelConfig:
     mask: MaskConfig = MaskConfig()
 
     def __post_init__(self) -> None:
+        check(self, "model")
         stages = len(self.box.stages)
         if any(not 0 <= stage < stages for stage in self.mask.fed_by):
             raise ConfigError(
                 f"model.mask.fed_by: {self.mask.fed_by} names a box stage that is not there; "
                 f"stages are 0..{stages - 1}"
             )
-        if self.num_classes < 1:
+
+        if self.semantic and self.mask.size % 28:
             raise ConfigError(
-                f"model.num_classes: {self.num_classes}; at least one class is needed"
+                f"model.mask.size: {self.mask.size}; with a semantic branch it must be a multiple "
+                "of 28, as half of it is averaged to the 7 x 7 cells of boxes; or set "
+                "model.semantic off"
             )
 
     @property
@@ -176,94 +208,97 @@ class ModelConfig:
 class DataConfig:
     path: str = ""  # folder in a usual COCO layout, or an annotation file
     # shorter side, and the most the longer side may have; aspect ratio is kept
-    size: tuple[int, int] = (800, 1333)
+    size: tuple[Count, Count] = (800, 1333)
     # shorter sides to choose from at random in training; empty = only `size`
-    scales: tuple[int, ...] = ()
-    flip: float = 0.5  # chance that a training image is mirrored
-    vertical_flip: float = 0.0  # likewise upside down; for cells and aerial images
+    scales: tuple[Count, ...] = ()
+    flip: Share = 0.5  # chance that a training image is mirrored
+    vertical_flip: Share = 0.0  # likewise upside down; for cells and aerial images
     # large-scale jitter: a training image is scaled by a random factor of this range, 1 being
     # `size`, and what is larger than `size` is cut at random to it; such as 0.1, 2.0
-    jitter: tuple[float, float] | None = None
+    jitter: tuple[Positive, Positive] | None = None
     # chance that objects of another image are pasted into a training image
-    copy_paste: float = 0.0
+    copy_paste: Share = 0.0
     # largest change of brightness, contrast and saturation in training; 0.4 = times 0.6 to 1.4
-    color_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    color_jitter: tuple[Share, Share, Share] = (0.0, 0.0, 0.0)
     # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
     stuff_maps: str = "auto"
     drop_invalid: bool = False  # leave out broken annotations instead of stopping at them
     keep_empty: bool = True  # train on images without objects too
     # an image that cannot be used stops the training, or another takes its place and is counted
     unreadable: Literal["stop", "skip"] = "stop"
-    workers: int = -1  # processes that read images; -1 = one for each core, at most 8
+    # processes that read images; -1 = one for each core, at most 8
+    workers: Annotated[int, Range(-1)] = -1
 
     def __post_init__(self) -> None:
-        if self.jitter and not 0 < self.jitter[0] <= self.jitter[1]:
+        check(self, "data")
+        if self.jitter and self.jitter[0] > self.jitter[1]:
             raise ConfigError(
                 f"data.jitter: {self.jitter}; expected a smallest and a largest scale"
             )
         if self.jitter and self.scales:
             raise ConfigError("data.jitter and data.scales both choose the size; set only one")
-        if not 0 <= self.copy_paste <= 1:
-            raise ConfigError(f"data.copy_paste: {self.copy_paste}; must be in 0..1")
-        if not all(0 <= most <= 1 for most in self.color_jitter):
-            raise ConfigError(f"data.color_jitter: {self.color_jitter}; each must be in 0..1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    epochs: int = 20
-    batch_size: int = 16  # images in one step, over all processes
+    epochs: Count = 20
+    batch_size: Count = 16  # images in one step, over all processes
     # pieces of a step's images that pass one after the other, to save memory
-    accumulate: int = 1
+    accumulate: Count = 1
     # numbers of the forward pass: bf16 and fp16 save memory and time on GPUs that have them
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.02  # for `lr_batch` images a step; sgd scales it linearly, adamw by square root
-    lr_batch: int = 16
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup_steps: int = 500  # linear rise from warmup_factor * lr
-    warmup_factor: float = 0.001
+    # for `lr_batch` images a step; sgd scales it linearly, adamw by square root
+    lr: Positive = 0.02
+    lr_batch: Count = 16
+    momentum: Annotated[float, Range(0, 1, ends="[)")] = 0.9
+    weight_decay: Weight = 1e-4
+    warmup_steps: CountOrNone = 500  # linear rise from warmup_factor * lr
+    warmup_factor: Share = 0.001
     schedule: Literal["step", "cosine"] = "step"
-    milestones: tuple[int, ...] = (16, 19)  # epochs after which the rate is multiplied by gamma
-    gamma: float = 0.1
-    clip_norm: float = 0.0  # largest norm of the gradient; 0 = no clipping
+    # epochs after which the rate is multiplied by gamma
+    milestones: tuple[Count, ...] = (16, 19)
+    gamma: Share = 0.1
+    clip_norm: Weight = 0.0  # largest norm of the gradient; 0 = no clipping
     # decay of the averaged weights, which are then evaluated and kept; 0 = none. 0.999 averages
     # about a thousand steps
-    ema: float = 0.0
+    ema: Annotated[float, Range(0, 1, ends="[)")] = 0.0
     # a loss or gradient that is not finite stops the training, or leaves the step out
     nonfinite: Literal["stop", "skip"] = "stop"
     compile: bool = False  # torch.compile backbone and pyramid
-    max_steps: int = 0  # length of the training in steps instead of epochs; 0 = epochs count
+    # length of the training in steps instead of epochs; 0 = epochs count
+    max_steps: CountOrNone = 0
     # end after so many minutes of steps, with the whole schedule in them; 0 = no limit
-    max_minutes: float = 0.0
-    log_every: int = 20  # steps between lines of the log
-    seed: int = 0
+    max_minutes: Weight = 0.0
+    log_every: Count = 20  # steps between lines of the log
+    seed: Annotated[int, Range(0, 2**31 - 1)] = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"optim.ema: {self.ema}; must be in 0..1, below 1")
-        for name in ("epochs", "batch_size", "accumulate", "lr_batch", "log_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"optim.{name}: {getattr(self, name)}; must be at least 1")
+        check(self, "optim")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    every: int = 1  # epochs between evaluations; 0 = only at the end
-    batch_size: int = 1
-    pictures: int = 4  # validation images drawn at each evaluation
+    every: CountOrNone = 1  # epochs between evaluations; 0 = only at the end
+    batch_size: Count = 1
+    pictures: CountOrNone = 4  # validation images drawn at each evaluation
+
+    def __post_init__(self) -> None:
+        check(self, "eval")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """What a training writes, beside the checkpoint at the end of each epoch."""
 
-    checkpoint_minutes: float = 15.0  # time between checkpoints inside an epoch; 0 = none
-    checkpoint_steps: int = 0  # likewise, steps; 0 = none
-    keep_epochs: int = 0  # checkpoints of every so many epochs stay, as epoch012; 0 = none
+    checkpoint_minutes: Weight = 15.0  # time between checkpoints inside an epoch; 0 = none
+    checkpoint_steps: CountOrNone = 0  # likewise, steps; 0 = none
+    keep_epochs: CountOrNone = 0  # checkpoints of every so many epochs stay, as epoch012; 0 = none
     # by the names that accelerate knows: tensorboard, wandb, mlflow, ...
     trackers: tuple[str, ...] = ("tensorboard",)
+
+    def __post_init__(self) -> None:
+        check(self, "run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -275,7 +310,10 @@ class Config:
     eval: EvalConfig = EvalConfig()
     run: RunConfig = RunConfig()
     classes: tuple[str, ...] = ()  # class names, from the annotation file
-    category_ids: tuple[int, ...] = ()  # their ids in the annotation file
+    category_ids: tuple[Annotated[int, Range()], ...] = ()  # their ids in the annotation file
+
+    def __post_init__(self) -> None:
+        check(self, "")
 
 
 def replace_at(config: T, path: str, value: Any) -> T:

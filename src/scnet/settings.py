@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import functools
+import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, cast
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 
 class ConfigError(ValueError):
     """A setting that does not exist, has the wrong type or cannot be combined with another."""
+
+
+class Range(NamedTuple):
+    """Numbers that a setting may have, beside its type: `Annotated[float, Range(0, 1)]`."""
+
+    low: int | float = -math.inf
+    high: int | float = math.inf
+    ends: str = "[]"  # a round bracket leaves the bound itself out
+
+    def fault(self, value: int | float) -> str | None:
+        """Return what the value has to be, if it is not."""
+        above = self.low < value or (self.ends[0] == "[" and self.low == value)
+        below = value < self.high or (self.ends[1] == "]" and self.high == value)
+        return None if math.isfinite(value) and above and below else f"must be {self}"
+
+    def __str__(self) -> str:
+        if self.high == math.inf:
+            return f"{'at least' if self.ends[0] == '[' else 'above'} {self.low}"
+        low = f", above {self.low}" if self.ends[0] == "(" else ""
+        return f"in {self.low}..{self.high}{low}" + (
+            f", below {self.high}" if self.ends[1] == ")" else ""
+        )
+
+
+class NotEmpty(NamedTuple):
+    """A list that holds something, beside its type."""
+
+    def fault(self, value: tuple[Any, ...]) -> str | None:
+        """Return what the value has to be, if it is not."""
+        return None if value else "must hold at least one value"
 
 
 def nested(path: str, value: Any) -> dict[str, Any]:
@@ -44,6 +77,39 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return "; known: " + ", ".join(known)
 
 
+def check(config: Any, path: str) -> None:
+    """Hold every field of a dataclass to the ranges that its type names; `path` is its own.
+
+    Raises:
+        ConfigError: a number out of range, or an empty list; gives the path and what is allowed.
+    """
+    for name, kind in _ranges(cast(Hashable, type(config))).items():
+        _check(kind, getattr(config, name), f"{path}.{name}" if path else name)
+
+
+@functools.cache
+def _ranges(kind: Hashable) -> dict[str, Any]:
+    return typing.get_type_hints(cast(Any, kind), include_extras=True)
+
+
+def _check(kind: Any, value: Any, path: str) -> None:
+    if value is None:
+        return
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        for rule in args[1:]:
+            if fault := rule.fault(value):
+                raise ConfigError(f"{path}: {value!r}; {fault}")
+        _check(args[0], value, path)
+    elif origin in (types.UnionType, typing.Union):
+        for member in args:
+            _check(member, value, path)
+    elif origin is tuple:
+        kinds = [args[0]] * len(value) if args[1:] == (Ellipsis,) else args
+        for i, (inner, item) in enumerate(zip(kinds, value, strict=True)):
+            _check(inner, item, f"{path}[{i}]")
+
+
 def lay_over(kind: Any, base: Any, value: Any, path: str = "") -> Any:
     """Check `value` against the annotation `kind`; dataclasses take what is missing from `base`.
 
@@ -52,9 +118,9 @@ def lay_over(kind: Any, base: Any, value: Any, path: str = "") -> Any:
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return _merge_optional(args, base, value, path)
+        return _union(args, base, value, path)
     if dataclasses.is_dataclass(kind):
-        return _merge_dataclass(cast(type, kind), base, value, path)
+        return _part((cast(type, kind),), base, value, path)
     if origin is Literal:
         if value not in args:
             raise ConfigError(f"{path}: {value!r} is not one of {', '.join(map(repr, args))}")
@@ -64,27 +130,81 @@ def lay_over(kind: Any, base: Any, value: Any, path: str = "") -> Any:
     return _scalar(kind, value, path)
 
 
-def _merge_optional(args: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:
-    inner = next(a for a in args if a is not type(None))
-    if value is None or (value is False and dataclasses.is_dataclass(inner)):
+def _union(args: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:
+    """Lay over `A | B | None`; several dataclasses are told apart by their field `kind`."""
+    members = tuple(a for a in args if a is not type(None))
+    parts = tuple(a for a in members if dataclasses.is_dataclass(a))
+    assert parts in ((), members), f"{path}: dataclasses and scalars in one union"
+    if type(None) in args and (value is None or (value is False and parts)):
         return None
-    if value is True and dataclasses.is_dataclass(inner):
-        return cast(Any, inner)() if base is None else base
-    return lay_over(inner, base, value, path)
+    if parts and value is True:
+        return cast(Any, parts[0])() if base is None else base
+    return _part(parts, base, value, path) if parts else _first(members, value, path)
 
 
-def _merge_dataclass(kind: type, base: Any, value: Any, path: str) -> Any:
+def _first(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
+    """Return the value as the first kind that takes it."""
+    if len(kinds) == 1:
+        return lay_over(kinds[0], None, value, path)
+    for kind in kinds:
+        with contextlib.suppress(ConfigError):
+            return lay_over(kind, None, value, path)
+    names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+    raise ConfigError(f"{path}: expected {names}, got {value!r}")
+
+
+def _part(members: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:
+    """Lay settings over the member of a union that they name, else over the base's own.
+
+    A member that was not the base's starts from its defaults. A text alone names the member.
+    """
+    kinds = _kinds(members)
+    if isinstance(value, str) and kinds:
+        value = {"kind": value}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{path}: expected a group of settings, got {value!r}")
+    member = members[0] if base is None else type(base)
+    if kinds and "kind" in value:
+        name = value["kind"]
+        if name not in list(kinds):
+            raise ConfigError(f"{path}.kind: there is no {name!r}{suggest(str(name), kinds)}")
+        member = kinds[name]
+    others = {k: m for k, m in kinds.items() if m is not member}
+    return _merge_dataclass(member, base if type(base) is member else None, value, path, others)
+
+
+def _kinds(members: tuple[Any, ...]) -> dict[str, Any]:
+    """Return dataclasses by their `kind: Literal[...]`; one alone may have none."""
+    kinds: dict[str, Any] = {}
+    for member in members:
+        hint = typing.get_type_hints(member).get("kind")
+        names = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+        assert len(names) == 1 or members[1:] == (), f"{member.__name__}: no kind of its own"
+        kinds |= dict.fromkeys(names, member)
+    assert not kinds or set(map(id, kinds.values())) == set(map(id, members)), "two of one kind"
+    return kinds
+
+
+def _merge_dataclass(
+    kind: type, base: Any, value: Mapping[str, Any], path: str, others: Mapping[str, Any]
+) -> Any:
     hints = typing.get_type_hints(kind)
     base = kind() if base is None else base
     changes = {}
     for key, new in value.items():
         where = f"{path}.{key}" if path else str(key)
         if key not in hints:
-            raise ConfigError(f"{where}: unknown setting{suggest(str(key), hints)}")
+            raise ConfigError(f"{where}: {_unknown(str(key), hints, base, others)}")
         changes[key] = lay_over(hints[key], getattr(base, key), new, where)
     return dataclasses.replace(base, **changes)
+
+
+def _unknown(key: str, hints: Iterable[str], base: Any, others: Mapping[str, Any]) -> str:
+    """Return what is wrong with a key: of another kind, or of none."""
+    owners = [name for name, other in others.items() if key in typing.get_type_hints(other)]
+    if owners:
+        return f"a setting of kind {' and '.join(owners)}, but the kind here is {base.kind}"
+    return f"unknown setting{suggest(key, hints)}"
 
 
 def _tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:

@@ -122,6 +122,21 @@ def test_predict_writes_a_picture_and_coco_results(
     assert str(out) in capsys.readouterr().out
 
 
+def test_images_of_a_run_have_results_of_different_ids(
+    weights: Path, photo: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "zebra.png"
+    other.write_bytes(photo.read_bytes())
+    out = tmp_path / "out"
+    arguments = ["predict", str(weights), str(photo), str(other), "-o", str(out), "--score", "0"]
+    assert main(arguments) == 0
+    ids = [
+        {one["image_id"] for one in json.loads((out / f"{name}.json").read_text())}
+        for name in ("photo", "zebra")
+    ]
+    assert ids == [{1}, {2}]
+
+
 def test_max_detections_caps_and_widens(weights: Path, photo: Path, tmp_path: Path) -> None:
     def count(most: int) -> int:
         out = tmp_path / f"out{most}"

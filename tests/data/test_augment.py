@@ -28,7 +28,8 @@ from scnet.data.transforms import (
     view_image,
     view_mask,
 )
-from scnet.ops.masks import Crop, crop, cut_crop, decode, hide_crop
+from scnet.ops.masks import Crop, crop, cut_crop, hide_crop
+from scnet.ops.rle import decode
 from scnet.settings import ConfigError
 from scnet.types import IGNORE, Batch, ImageInfo, Size, View
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from scnet.config import DataConfig
 from scnet.data.coco import CocoDataset, DataError, load_dataset
 from scnet.data.transforms import Sample
-from scnet.ops.masks import Crop, area
+from scnet.ops.masks import Crop
+from scnet.ops.rle import area
 from scnet.types import IGNORE
 
 PLAIN = DataConfig(size=(30, 40), flip=0.0, workers=0)

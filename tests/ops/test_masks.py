@@ -13,11 +13,10 @@ from scnet.ops.masks import (
     crop,
     crop_segmentation,
     crop_targets,
-    decode,
-    encode,
     flip_crop,
     join_crops,
 )
+from scnet.ops.rle import decode, encode
 from scnet.types import Size
 
 SIZE = (40, 56)

@@ -23,6 +23,7 @@ from tests.model_cases import make_detector
 import scnet
 from scnet.data.synthetic.scene import generate
 from scnet.model.detector import Detector
+from scnet.runtime.files import recover
 from scnet.settings import ConfigError, merge
 from scnet.training import loop
 from scnet.training.average import averaged
@@ -258,7 +259,7 @@ def test_a_kill_while_a_checkpoint_is_replaced_loses_none(tmp_path: Path, moment
         (tmp_path / "last").rename(tmp_path / ".last-old")
     else:
         checkpoint.save(tmp_path / ".last-old", detector, {"step": 0})
-    checkpoint.recover(tmp_path / "last")
+    recover(tmp_path / "last")
     assert checkpoint.load_state(tmp_path / "last")["step"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
@@ -324,6 +325,32 @@ def test_checkpoints_of_some_epochs_stay(
     folder = train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
     assert sorted(p.name for p in folder.glob("epoch*")) == ["epoch002", "epoch004"]
     assert scnet.load(folder / "epoch002", device="cpu").classes == ("disc", "other")
+    # Only `last` is resumed from, so it alone carries the optimiser.
+    assert [file.parent.name for file in folder.rglob("state.pt")] == ["last"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"num_classes": 7}, r"model\.num_classes: 7, but .* has 2"),
+        ({"semantic": {"num_classes": 50}}, r"model\.semantic\.num_classes: 50, but .* has 3"),
+    ],
+)
+def test_a_number_of_classes_that_the_data_do_not_have_is_refused(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, model: dict[str, Any], message: str
+) -> None:
+    settings = merge(quick, {"model": model})
+    with pytest.raises(ConfigError, match=message):
+        train("scnet", shapes, output=tmp_path / "run", settings=settings, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_number_of_classes_of_the_data_may_be_given(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    given = {"model": {"num_classes": 2, "semantic": {"num_classes": 3}}}
+    settings = merge(merge(quick, given), {"optim": {"max_steps": 1}})
+    train("scnet", shapes, output=tmp_path / "run", settings=settings, quiet=True)
 
 
 def test_an_unknown_tracker_is_explained(

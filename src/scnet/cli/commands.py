@@ -88,9 +88,9 @@ def predict(options: argparse.Namespace) -> int:
             batch_size=options.batch,
         )
         for path, one in zip(paths, found, strict=True):
-            picture, _ = write(replace(one, path=str(path)), folder)
+            done += 1
+            picture, _ = write(replace(one, path=str(path)), folder, image_id=done)
             _say(options, f"{path}: {len(one)} objects -> {picture}")
-        done += len(paths)
     print(f"wrote {done} pictures (*_masks.png) and COCO results (*.json) to {folder}")
     return 0 if done == len(files) else 1
 

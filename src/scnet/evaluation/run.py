@@ -22,7 +22,7 @@ from scnet.evaluation.scoring import score
 from scnet.inference.detections import Detections
 from scnet.inference.model import Model, load
 from scnet.inference.place import place
-from scnet.ops.masks import to_rle
+from scnet.ops.rle import to_rle
 from scnet.runtime.distributed import gather, rank, world_size
 from scnet.types import Batch, Found
 

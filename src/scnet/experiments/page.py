@@ -11,6 +11,7 @@ from typing import Any
 
 from scnet.experiments.plan import VARIABLE, Plan
 from scnet.experiments.statistics import Spread
+from scnet.runtime.files import whole_file
 from scnet.training.log import duration
 
 
@@ -59,9 +60,8 @@ def with_spread(value: Spread | None, digits: int = 1, sign: str = "") -> str:
 
 def write_whole(file: Path, text: str) -> None:
     """Write a file that appears whole or not at all."""
-    new = file.with_name(f".{file.name}")
-    new.write_text(text)
-    os.replace(new, file)
+    with whole_file(file) as new:
+        new.write_text(text)
 
 
 def portable(text: str) -> str:

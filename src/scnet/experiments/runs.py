@@ -21,6 +21,7 @@ from scnet.experiments.page import write_whole
 from scnet.experiments.plan import Run
 from scnet.model.detector import Detector
 from scnet.runtime.device import pick_device
+from scnet.runtime.files import recover
 from scnet.training.log import Log, duration
 from scnet.weights import checkpoint
 
@@ -121,7 +122,7 @@ def parameters(config: Config) -> int:
 
 def _carry_out(run: Run, launch: Launch, gpus: int, quiet: bool) -> None:
     """Start a training or go on with one, and record what came of it."""
-    checkpoint.recover(run.folder / "last")
+    recover(run.folder / "last")
     arguments = run.resuming()
     if not (run.folder / "last").is_dir():
         shutil.rmtree(run.folder, ignore_errors=True)  # it ended before its first checkpoint

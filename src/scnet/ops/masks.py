@@ -14,26 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from scnet.ops.rle import RLE, area, box, decode, encode, foreground, runs, to_rle
+from scnet.ops.rle import foreground, runs
 from scnet.types import MaskCrops, Size
-
-__all__ = [
-    "RLE",
-    "Crop",
-    "area",
-    "box",
-    "crop",
-    "crop_segmentation",
-    "crop_targets",
-    "cut_crop",
-    "decode",
-    "encode",
-    "flip_crop",
-    "hide_crop",
-    "inside",
-    "join_crops",
-    "to_rle",
-]
 
 POOLED_AT_ONCE = 2**25  # mask pixels that `crop_targets` holds as float: 128 MB
 

@@ -1,9 +1,88 @@
-"""Files and folders that a command makes."""
+"""Files and folders that a command makes: whole or not at all, even where the power fails."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """Give a place beside `file` to write to; at the end it becomes `file`, whole and on the disk.
+
+    Where the block raises, what was there before stays.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    os.close(handle)
+    new = Path(name)
+    try:
+        yield new
+        new.chmod(0o644)
+        _to_disk(new)
+        os.replace(new, file)
+        _to_disk(file.parent)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder beside `folder`; at the end it becomes `folder`, as in `whole_file`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield new
+        new.chmod(0o755)
+        for path in (*new.rglob("*"), new):
+            _to_disk(path)
+        _swap(new, folder)
+        _to_disk(folder.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Bring back a folder that was being replaced when its process was killed.
+
+    Also removes what killed processes left half written.
+    """
+    old = _old(folder)
+    if old.is_dir() and not folder.is_dir():
+        old.rename(folder)
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the list of files in a folder, is on the disk."""
+    # Windows and some network file systems cannot do so with a folder.
+    with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`; at every moment one of the two is whole on disk."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    old = _old(folder)
+    shutil.rmtree(old, ignore_errors=True)
+    folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old)
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}-old")
 
 
 def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "runs") -> Path:

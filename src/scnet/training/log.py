@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from scnet.config import Config
+from scnet.runtime.files import whole_file
 from scnet.runtime.memory import peak_memory
 from scnet.training.optim import base_rate
 from scnet.types import Losses
@@ -155,9 +156,8 @@ class Log:
         """Remove what was logged after a step, as it is done again."""
         kept = [r for r in self.records() if r.get("step", 0) <= step]
         if self.main and self.file.is_file():
-            new = self.file.with_name(f".{self.file.name}")
-            new.write_text("".join(json.dumps(record) + "\n" for record in kept))
-            new.replace(self.file)
+            with whole_file(self.file) as new:
+                new.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
     def close(self) -> None:
         """Take the progress bar off the screen."""

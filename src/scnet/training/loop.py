@@ -187,7 +187,7 @@ class Trainer:
         return values.isfinite().all() & norm.isfinite()
 
     def save(self, name: str) -> None:
-        """Write a checkpoint of the run."""
+        """Write a checkpoint of the run; only `last` can be resumed, so the others are smaller."""
         self.saved = time.perf_counter()
         random = gather(torch.get_rng_state())
         if not self.accelerator.is_main_process:
@@ -205,7 +205,7 @@ class Trainer:
             "updates": int(self.average.n_averaged) if self.average else 0,
             "random": random,
         }
-        checkpoint.save(self.folder / name, self.result, state)
+        checkpoint.save(self.folder / name, self.result, state if name == "last" else None)
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where a saved state was, the detector having its weights already."""

@@ -21,7 +21,7 @@ from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
 from scnet.model.detector import Detector
 from scnet.runtime.distributed import gather, rank
-from scnet.runtime.files import new_folder
+from scnet.runtime.files import new_folder, recover
 from scnet.settings import ConfigError, nested
 from scnet.training.log import Log, counted_classes, duration
 from scnet.training.loop import Trainer
@@ -63,6 +63,7 @@ def train(
     accelerator = make_accelerator(config)
     dataset = load_train_set(config)
     config = fit_to_data(config, dataset)
+    _require_classes_of_data(settings or {}, config)
     torch.manual_seed(config.optim.seed)
     detector = Detector(config)
     with accelerator.main_process_first():  # the others find a download in the cache
@@ -81,7 +82,7 @@ def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
     """
     folder = Path(folder)
     if rank() == 0:
-        checkpoint.recover(folder / "last")
+        recover(folder / "last")
     if folder.is_dir() and not (folder / "last").is_dir():
         raise CheckpointError(
             f"{folder}: no checkpoint yet; the first comes after an epoch, or after "
@@ -143,6 +144,30 @@ def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
         semantic = replace(model.semantic, num_classes=dataset.semantic_classes)
         model = replace(model, semantic=semantic)
     return replace(config, model=model, classes=dataset.classes, category_ids=dataset.category_ids)
+
+
+def _require_classes_of_data(settings: Mapping[str, Any], fitted: Config) -> None:
+    """Refuse a number of classes that was asked for where the data have another."""
+    model = _group(settings, "model")
+    counts = {
+        "model.num_classes": (model.get("num_classes"), fitted.model.num_classes),
+        "model.semantic.num_classes": (
+            _group(model, "semantic").get("num_classes"),
+            fitted.model.semantic_classes,
+        ),
+    }
+    for path, (asked, there) in counts.items():
+        if asked is not None and asked != there:
+            raise ConfigError(
+                f"{path}: {asked}, but {fitted.data.path} has {there}; leave the setting out, as "
+                "it is taken from the data"
+            )
+
+
+def _group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a group of settings; a switch, or none at all, holds nothing."""
+    group = settings.get(name)
+    return group if isinstance(group, Mapping) else {}
 
 
 def _finish(trainer: Trainer) -> Path:

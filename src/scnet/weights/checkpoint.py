@@ -4,15 +4,14 @@ A checkpoint is a folder:
 
     model.safetensors  weights; its header repeats the config, so the file alone can be loaded too
     config.json        architecture, data settings, class names
-    state.pt           optimiser, position and random numbers; only in a run's own checkpoints
+    state.pt           optimiser, position and random numbers; only in the last checkpoint of a run
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from scnet.config import Config, from_dict, to_dict
 from scnet.model.detector import Detector
+from scnet.runtime.files import whole_file, whole_folder
 
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.pt"
 _COUNTER = "num_batches_tracked"  # of batch norm
@@ -39,38 +39,41 @@ def save(folder: Path, detector: Detector, state: dict[str, Any] | None = None) 
     Raises:
         CheckpointError: it cannot be written; the one before is still there.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     config = json.dumps(to_dict(detector.config), indent=1)
-    new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        write_weights(new / WEIGHTS, detector)
-        (new / CONFIG).write_text(config + "\n")
-        if state is not None:
-            torch.save(state, new / STATE)
-        new.chmod(0o755)
-        _swap(new, folder)
-    except (OSError, SafetensorError, RuntimeError) as error:  # PyTorch's writer has no own error
+        with whole_folder(folder) as new:
+            _write_weights(new / WEIGHTS, detector)
+            (new / CONFIG).write_text(config + "\n")
+            if state is not None:
+                torch.save(state, new / STATE)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if not _is_of_writing(error):
+            raise
         raise CheckpointError(
             f"{folder}: the checkpoint cannot be written ({error}); is the disk full? "
             + ("The one before it is whole" if folder.is_dir() else "There is none before it")
         ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
 
 
 def write_weights(file: Path, detector: Detector) -> None:
     """Write weights and config to a safetensors file, which appears whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(file) as new:
+        _write_weights(new, detector)
+
+
+def _write_weights(file: Path, detector: Detector) -> None:
     config = json.dumps(to_dict(detector.config), indent=1)
     tensors = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
-    handle, new = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-    os.close(handle)
-    try:
-        save_file(tensors, new, metadata={"format": "pt", "scnet": config})
-        Path(new).chmod(0o644)
-        os.replace(new, file)
-    finally:
-        Path(new).unlink(missing_ok=True)
+    save_file(tensors, file, metadata={"format": "pt", "scnet": config})
+
+
+def _is_of_writing(error: Exception) -> bool:
+    """Whether an error is that of a full disk; PyTorch's writer has no own kind of error."""
+    if isinstance(error, OSError):
+        return error.errno in (None, errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, RuntimeError):
+        return any(word in str(error) for word in ("PytorchStreamWriter", "inline_container"))
+    return any(word in str(error).lower() for word in ("i/o", "os error", "ioerror"))
 
 
 def load(path: str | os.PathLike[str], **changes: Any) -> Detector:
@@ -96,18 +99,6 @@ def load(path: str | os.PathLike[str], **changes: Any) -> Detector:
         return assemble(override(_config(file, header), changes), tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{file}: {error}") from error
-
-
-def recover(folder: Path) -> None:
-    """Bring back a checkpoint that was being replaced when its process was killed.
-
-    Also removes what killed processes left half written.
-    """
-    old = _old(folder)
-    if old.is_dir() and not folder.is_dir():
-        old.rename(folder)
-    for left in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def load_state(folder: Path) -> dict[str, Any]:
@@ -160,7 +151,8 @@ def assemble(
         names: what to call a tensor in messages, where it came under another name.
 
     Raises:
-        CheckpointError: tensors are missing, unknown or of another shape.
+        CheckpointError: tensors are missing, unknown, of another shape, or whole numbers in the
+            place of others.
     """
     with torch.device("meta"):  # no time and no memory for numbers that are replaced at once
         detector = Detector(config)
@@ -170,7 +162,11 @@ def assemble(
     _require_fit(own, given, names or {})
     # Tensors lie in a mapped file at any address, and matrix products round by their alignment:
     # in memory of its own a resumed training goes on to the last bit as one that never stopped.
-    given = {k: v.clone(memory_format=torch.contiguous_format) for k, v in given.items()}
+    # Files of half or double precision become what the detector computes in.
+    given = {
+        k: v.to(own[k].dtype, copy=True, memory_format=torch.contiguous_format)
+        for k, v in given.items()
+    }
     detector.load_state_dict(given, assign=True)
     if any(x.is_meta for x in (*detector.parameters(), *detector.buffers())):
         detector = Detector(config)  # a backbone with buffers that no file holds
@@ -186,27 +182,17 @@ def _require_fit(
         for k in own
         if k in given and own[k].shape != given[k].shape
     ]
+    kinds = [
+        f"{names.get(k, k)} {given[k].dtype} instead of {own[k].dtype}"
+        for k in own
+        if k in given and own[k].is_floating_point() != given[k].is_floating_point()
+    ]
     parts = {
         "missing": [names.get(k, k) for k in own if k not in given],
         "unknown": [names.get(k, k) for k in given if k not in own],
         "of another shape": wrong,
+        "of another kind": kinds,
     }
     text = "; ".join(f"{len(v)} {k}: {', '.join(v[:20])}" for k, v in parts.items() if v)
     if text:
         raise CheckpointError(f"weights do not fit their config: {text}")
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`; at every moment one of the two is whole on disk."""
-    if not folder.exists():
-        new.rename(folder)
-        return
-    old = _old(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    folder.rename(old)
-    new.rename(folder)
-    shutil.rmtree(old)
-
-
-def _old(folder: Path) -> Path:
-    return folder.with_name(f".{folder.name}-old")

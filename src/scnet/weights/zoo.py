@@ -10,13 +10,13 @@ import csv
 import hashlib
 import http.client
 import os
-import tempfile
 import urllib.request
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
+from scnet.runtime.files import whole_file
 from scnet.settings import suggest
 
 # The publisher, then the mirror of MMDetection's maintained fork (onedl-mmdetection). Whoever
@@ -148,24 +148,30 @@ def _download(published: Published, target: Path, timeout: float, quiet: bool) -
 
     torch.hub.download_url_to_file does not serve: it waits for ever for a server that hangs.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     causes = []
     for url in published.urls:
-        with tempfile.TemporaryDirectory(prefix=".zoo-", dir=target.parent) as temporary:
-            part = Path(temporary) / target.name
-            try:
-                _receive(url, part, timeout, quiet)
-                fault = _wrong_hash(part, published)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                fault = str(error) or type(error).__name__
-            if fault is None:
-                part.replace(target)
-                return
+        fault = _attempt(published, url, target, timeout, quiet)
+        if fault is None:
+            return
         causes.append(f"{url}: {fault}")
     raise ZooError(
         f"{published.name} cannot be downloaded:\n  " + "\n  ".join(causes) + "\n"
         f"Fetch {published.urls[0]} another way and put it at {target}"
     )
+
+
+def _attempt(
+    published: Published, url: str, target: Path, timeout: float, quiet: bool
+) -> str | None:
+    """Fetch a file from one address; return what went wrong, if anything."""
+    try:
+        with whole_file(target) as part:
+            _receive(url, part, timeout, quiet)
+            if fault := _wrong_hash(part, published):
+                raise ValueError(fault)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return str(error) or type(error).__name__
+    return None
 
 
 def _receive(url: str, file: Path, timeout: float, quiet: bool) -> None:
@@ -192,7 +198,7 @@ def _receive(url: str, file: Path, timeout: float, quiet: bool) -> None:
     ):
         length = answer.headers.get("Content-Length")
         size = int(length) if length else None
-        task = bar.add_task(file.name, total=size)
+        task = bar.add_task(url.rsplit("/", 1)[-1], total=size)
         while part := answer.read(CHUNK):
             opened.write(part)
             bar.advance(task, len(part))

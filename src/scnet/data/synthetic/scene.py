@@ -8,8 +8,6 @@ light. Discs carry a relief, as coins do; half of the images are grey. Masks are
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from torch import from_numpy
 
 from scnet.data.synthetic.relief import OTHERS, Array, Light, Random, Sprite, blur, noise, sprite
 from scnet.ops.rle import area, box, encode
+from scnet.runtime.files import whole_folder
 from scnet.types import Size
 
 VERSION = 1  # of the pictures: the same settings and version give the same files
@@ -53,17 +52,9 @@ def generate(
         if _settings(folder) == made:
             return folder
         raise FileExistsError(f"{folder}: not empty and not this data set; give another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with whole_folder(folder) as part:
         for number, (split, count) in enumerate(zip(SPLITS, (train, val), strict=True)):
             _write_split(part, split, count, size, [seed, number], made)
-        if folder.is_dir():
-            folder.rmdir()
-        part.chmod(0o755)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
