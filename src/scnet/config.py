@@ -190,7 +190,8 @@ class ModelConfig:
                 f"stages are 0..{stages - 1}"
             )
 
-        if self.semantic and self.mask.size % 28:
+        sides = (stage.side for stage in self.box.stages)
+        if self.semantic and any(self.mask.size // 2 % side for side in sides):
             raise ConfigError(
                 f"model.mask.size: {self.mask.size}; with a semantic branch it must be a multiple "
                 "of 28, as half of it is averaged to the 7 x 7 cells of boxes; or set "

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -104,5 +107,28 @@ def test_too_large_images_are_refused_with_their_size(
         read_image(tmp_path / "large.png")
 
 
-def test_pillow_warns_only_above_the_limit() -> None:
-    assert Image.MAX_IMAGE_PIXELS == module.MAX_PIXELS
+def test_pillows_own_limit_stays_what_it_is_and_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "from PIL import Image; a = Image.MAX_IMAGE_PIXELS; import scnet.data.images; "
+    code += "import scnet.inference.sources; assert Image.MAX_IMAGE_PIXELS == a"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    for name, side in (("warns", 31), ("refuses", 50)):
+        Image.new("L", (side, side)).save(tmp_path / f"{name}.png")
+        assert read_image(tmp_path / f"{name}.png").size == (side, side)
+        assert upright_size(tmp_path / f"{name}.png") == (side, side)
+    with pytest.raises(DataError):
+        read_image(tmp_path / "missing.png")
+    assert Image.MAX_IMAGE_PIXELS == 900
+
+
+def test_pillows_limit_stays_when_many_threads_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 900)
+    Image.new("L", (50, 50)).save(tmp_path / "a.png")
+    with ThreadPoolExecutor(8) as pool:
+        images = list(pool.map(read_image, [tmp_path / "a.png"] * 200))
+    assert len(images) == 200
+    assert Image.MAX_IMAGE_PIXELS == 900

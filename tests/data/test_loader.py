@@ -75,7 +75,7 @@ def test_batch_of_inference_has_no_targets(coco_folder: Path) -> None:
 def of_shapes(dataset: CocoDataset, wide: list[bool]) -> CocoDataset:
     """Let a data set hold images of which only the shapes matter."""
     sizes = [(30, 40) if w else (40, 30) for w in wide]
-    dataset.images = [ImageRecord(i, "", size, ()) for i, size in enumerate(sizes)]
+    dataset.images = [ImageRecord(i, "", size) for i, size in enumerate(sizes)]
     return dataset
 
 

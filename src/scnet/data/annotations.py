@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 
+from scnet.data.columns import NOTHING, Annotation, Columns, Numbers
 from scnet.data.faults import (
     annotation_fault,
     annotation_name,
@@ -22,32 +25,34 @@ from scnet.data.faults import (
     structure_faults,
 )
 from scnet.data.images import DataError
+from scnet.data.screening import Sheet
+from scnet.ops.rle import pack, runs
+from scnet.runtime.collector import without_collector
 from scnet.types import Size
 
-
-class Annotation(NamedTuple):
-    """One object of an image, in original pixels."""
-
-    # xyxy, cut at the image's border; zeros for a crowd region
-    box: tuple[float, float, float, float]
-    label: int
-    segmentation: Any  # polygons as arrays, or run lengths
-    crowd: bool  # marks a region where nothing is learnt
+__all__ = ["Annotation", "AnnotationFile", "ImageRecord", "read_annotations", "read_json"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of an annotation file."""
 
     id: int
     file_name: str  # inside the image folder
     size: Size
-    annotations: tuple[Annotation, ...]
+    columns: Columns = NOTHING  # all annotations of the file
+    first: int = 0  # of this image's annotations
+    end: int = 0
+
+    @property
+    def annotations(self) -> list[Annotation]:
+        """Return what is annotated in the image."""
+        return [self.columns.annotation(i, self.size) for i in range(self.first, self.end)]
 
     @property
     def empty(self) -> bool:
         """Return whether the image has no object to learn from."""
-        return all(a.crowd for a in self.annotations)
+        return bool(self.columns.crowd[self.first : self.end].all())
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,13 @@ def read_annotations(
     Raises:
         DataError: something is broken; says what, where and what to do.
     """
-    content = read_json(file)
-    _stop_at(f"{file}: {fault}" for fault in structure_faults(content))
-    categories = _categories(content, file, classes)
-    _stop_at(_image_faults(content, file))
-    images, dropped = _records(content, file, list(categories), drop_invalid)
+    with without_collector():
+        content = read_json(file)
+        _stop_at(f"{file}: {fault}" for fault in structure_faults(content))
+        categories = _categories(content, file, classes)
+        _stop_at(_image_faults(content, file))
+        images, dropped = _records(content, file, list(categories), drop_invalid)
+        del content
     if skip_empty:
         images = [record for record in images if not record.empty]
     if not images:
@@ -89,7 +96,8 @@ def read_annotations(
 def read_json(file: Path) -> Any:
     """Return the content of a JSON file; DataError if there is none."""
     try:
-        return json.loads(file.read_bytes())
+        with without_collector():
+            return json.loads(file.read_bytes())
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -113,9 +121,8 @@ def _categories(
     names = tuple(found.values())
     if classes is None or names == classes:
         return found
-    if Counter(names) == Counter(classes) and len(set(names)) == len(
-        names
-    ):  # another order is no other meaning
+    # Another order is no other meaning.
+    if Counter(names) == Counter(classes) and len(set(names)) == len(names):
         return dict(sorted(found.items(), key=lambda item: classes.index(item[1])))
     raise DataError(
         f"{file}: its classes are not those of the model: {_difference(names, classes)}"
@@ -126,16 +133,9 @@ def _difference(found: Sequence[str], wanted: Sequence[str]) -> str:
     missing = [n for n in wanted if n not in found]
     extra = [n for n in found if n not in wanted]
     parts = [f"the file has {len(found)}, the model {len(wanted)}"]
-    parts += (
-        [f"missing {', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"]
-        if missing
-        else []
-    )
-    parts += (
-        [f"unknown to the model {', '.join(extra[:5])}{', ...' if len(extra) > 5 else ''}"]
-        if extra
-        else []
-    )
+    for what, names in (("missing", missing), ("unknown to the model", extra)):
+        if names:
+            parts.append(f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
     return "; ".join(parts) + "; use data with the same classes, or train a model on these"
 
 
@@ -155,34 +155,77 @@ def _records(
     content: Mapping[str, Any], file: Path, category_ids: Sequence[int], drop_invalid: bool
 ) -> tuple[list[ImageRecord], frozenset[int]]:
     """Return the images with their annotations, and the positions of broken annotations."""
-    labels = {category: label for label, category in enumerate(category_ids)}
     images = {image["id"]: image for image in content["images"]}
-    of_image: dict[int, list[Annotation]] = {image: [] for image in images}
-    dropped = set()
-    for position, entry in enumerate(content["annotations"]):
-        image = by_id(images, entry.get("image_id"))
+    entries = content["annotations"]
+    sheet = Sheet.of(
+        entries,
+        images={image: place for place, image in enumerate(images)},
+        labels={category: label for label, category in enumerate(category_ids)},
+    )
+    sizes = np.array([size_of(image) for image in images.values()], np.int64).reshape(-1, 2)
+    sound = sheet.cleared(entries, sizes)
+    for position in np.flatnonzero(~sound).tolist():
+        entry, image = entries[position], by_id(images, entries[position].get("image_id"))
         size = size_of(image) if image else None
-        fault = annotation_fault(entry, size, by_id(labels, entry.get("category_id")) is not None)
+        fault = annotation_fault(entry, size, bool(sheet.label[position] >= 0))
         if fault and not drop_invalid:
             where = f"{file}: {annotation_name(entry, image)}"
             raise DataError(f"{where}: {fault}; remove it or run with --data.drop-invalid")
-        if fault or image is None or size is None:
-            dropped.add(position)
-            continue
-        of_image[image["id"]].append(_annotation(entry, size, labels[entry["category_id"]]))
-    records = [
-        ImageRecord(i, image["file_name"], size_of(image), tuple(of_image[i]))
-        for i, image in images.items()
+        sound[position] = not fault
+    chosen = np.flatnonzero(sound)
+    chosen = chosen[np.argsort(sheet.owner[chosen], kind="stable")]
+    columns = _columns(sheet, chosen, entries, sizes)
+    bounds = np.searchsorted(sheet.owner[chosen], np.arange(len(images) + 1)).tolist()
+    dropped = frozenset(np.flatnonzero(~sound).tolist())
+    return _image_records(images.values(), columns, bounds), dropped
+
+
+def _image_records(
+    images: Iterable[Mapping[str, Any]], columns: Columns, bounds: Sequence[int]
+) -> list[ImageRecord]:
+    """Return the images; the annotations of each go from one of the bounds to the next."""
+    shared: dict[Size, Size] = {}  # most images of a data set have one of a few sizes
+    return [
+        ImageRecord(
+            image["id"],
+            image["file_name"],
+            shared.setdefault(size_of(image), size_of(image)),
+            columns,
+            first,
+            end,
+        )
+        for image, (first, end) in zip(images, itertools.pairwise(bounds), strict=True)
     ]
-    return records, frozenset(dropped)
 
 
-def _annotation(entry: Mapping[str, Any], size: Size, label: int) -> Annotation:
-    segmentation = entry["segmentation"]
-    if isinstance(segmentation, list):  # an eighth of the memory of Python's numbers
-        segmentation = [np.asarray(polygon, np.float64) for polygon in segmentation]
-    crowd = bool(entry.get("iscrowd"))
-    x, y, width, height = (0, 0, 0, 0) if crowd else entry["bbox"]
-    right, bottom = min(x + width, size[1]), min(y + height, size[0])
-    corners = (float(max(x, 0)), float(max(y, 0)), float(right), float(bottom))
-    return Annotation(corners, label, segmentation, crowd)
+def _columns(
+    sheet: Sheet,
+    chosen: Int64[np.ndarray, "n"],
+    entries: Sequence[Mapping[str, Any]],
+    sizes: Int64[np.ndarray, "i 2"],
+) -> Columns:
+    """Return the chosen annotations, which are sound, as columns in this order."""
+    parts, text = sheet.parts[chosen], bytearray()
+    packed = np.flatnonzero(parts[:, 1] == parts[:, 0])
+    for row in packed.tolist():
+        height, width = sizes[sheet.owner[chosen[row]]].tolist()
+        start = len(text)
+        text += _counts(entries[chosen[row]]["segmentation"], (height, width))
+        parts[row] = start, len(text)
+    return Columns(
+        boxes=sheet.corners(chosen, sizes).astype(np.float32),
+        labels=sheet.label[chosen].astype(np.int32),
+        crowd=sheet.crowd[chosen],
+        packed=np.isin(np.arange(len(chosen)), packed),
+        parts=parts,
+        starts=sheet.starts,
+        numbers=Numbers.of(sheet.numbers),
+        text=np.frombuffer(bytes(text), np.uint8),
+    )
+
+
+def _counts(mask: Mapping[str, Any], size: Size) -> bytes:
+    """Return run lengths packed, as they are if they were."""
+    counts = mask["counts"]
+    text: str = counts if isinstance(counts, str) else pack(runs(mask, size), size)["counts"]
+    return text.encode("ascii")

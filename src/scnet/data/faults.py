@@ -19,6 +19,7 @@ Entry = Mapping[str, Any]
 Number = int | float
 Box = tuple[Number, Number, Number, Number]
 
+DRAWN = 3  # a polygon of fewer pixels across is drawn to know whether it covers any
 STRAY = 2  # pixels that a box or mask may stick out of its image before that is worth a word
 
 
@@ -184,7 +185,7 @@ def _extent_fault(polygons: list[list[Number]], size: Size) -> str | None:
     if max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[1] or min(ys) >= size[0]:
         return f"mask lies outside the image of {size[1]} x {size[0]}"
     # Drawing every polygon takes too long when loading; small ones are those that cover no pixel.
-    small = min(max(xs) - min(xs), max(ys) - min(ys)) < 3
+    small = min(max(xs) - min(xs), max(ys) - min(ys)) < DRAWN
     return (
         "mask is empty: the polygon covers no pixel"
         if small and not runs(polygons, size)[1::2].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
@@ -15,12 +16,26 @@ from scnet.types import Size
 ImageSource = str | os.PathLike[str] | BufferedIOBase | Image.Image
 
 MAX_PIXELS = 300_000_000
-# Pillow warns above its own limit, which aerial images and slides legitimately pass.
-Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or MAX_PIXELS, MAX_PIXELS)
+_opening = threading.Lock()
 
 
 class DataError(ValueError):
     """Data that cannot be used: says what is wrong, where, and what to do."""
+
+
+def open_image(source: str | os.PathLike[str] | BufferedIOBase) -> Image.Image:
+    """Open an image of any size; its pixels are read later, so its size can be checked before.
+
+    Pillow's own limit, above which it warns and soon refuses, is one for the whole process. Aerial
+    images and slides pass it, so it is lifted for as long as a file's head is read.
+    """
+    with _opening:
+        limit = Image.MAX_IMAGE_PIXELS
+        Image.MAX_IMAGE_PIXELS = None
+        try:
+            return Image.open(cast(Any, source))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def read_image(source: ImageSource, shrink: int = 1) -> Image.Image:
@@ -36,7 +51,7 @@ def read_image(source: ImageSource, shrink: int = 1) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return _to_rgb(_upright(source))
-        with Image.open(cast(Any, source)) as image:
+        with open_image(source) as image:
             width, height = image.size
             if width * height <= MAX_PIXELS:
                 if shrink > 1:
@@ -71,7 +86,7 @@ def shrinking(size: Size, target: Size) -> int:
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return height and width of an image, EXIF orientation applied, from the head of its file."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         width, height = image.size
         turned = image.getexif().get(0x0112, 1) >= 5
     return (width, height) if turned else (height, width)
@@ -87,12 +102,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode == "F" or image.mode.startswith("I"):
         return _from_numbers(np.asarray(image).astype(np.float32), image.mode)
-    if image.mode in (
-        "P",
-        "PA",
-        "RGBa",
-        "La",
-    ):  # Pillow has no direct way, or warns about transparency
+    # Pillow has no direct way, or warns about transparency.
+    if image.mode in ("P", "PA", "RGBa", "La"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
     return image.convert("RGB")
 

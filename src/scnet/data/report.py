@@ -113,11 +113,8 @@ class Report:
     def render(self, limit: int = 100) -> str:
         """Return the report as text; of each severity at most `limit` problems are written out."""
         lines = [line for summary in self.summaries for line in (*summary.lines(), "")]
-        for severity in (
-            "note",
-            "warning",
-            "error",
-        ):  # the gravest stand last, where a terminal shows them
+        # The gravest stand last, where a terminal shows them.
+        for severity in ("note", "warning", "error"):
             found = [str(p) for p in self.problems if p.severity == severity]
             lines += found[:limit]
             if len(found) > limit:

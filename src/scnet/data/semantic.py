@@ -13,7 +13,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from scnet.data.images import DataError
+from scnet.data.images import DataError, open_image
 from scnet.ops.masks import Crop
 from scnet.types import IGNORE, Size
 
@@ -116,9 +116,8 @@ def _count_classes(folder: Path, annotations: Path) -> int:
         return COCO_STUFF
     maps = sorted(folder.glob("*.png"))
     if len(maps) > SCANNED:
-        return (
-            NOT_LABELLED  # as many as a map can hold; unused ones cost a little of the last layer
-        )
+        # As many as a map can hold; unused ones cost a little of the last layer.
+        return NOT_LABELLED
     largest = (int(m[m != NOT_LABELLED].max(initial=0)) for m in map(_read_map, maps))
     return max(largest) + 1
 
@@ -135,7 +134,7 @@ def _read_map(
     path: Path, size: Size | None = None
 ) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.mode not in ("L", "P"):
                 raise ValueError(f"mode {image.mode}; expected 8-bit grey or palette values")
             return np.array(

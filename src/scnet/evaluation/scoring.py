@@ -8,11 +8,9 @@ that; everybody who publishes mask AP removes it first).
 
 from __future__ import annotations
 
-import gc
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +18,7 @@ from jaxtyping import Float, Int
 
 from scnet.evaluation.checks import check
 from scnet.ops import rle
+from scnet.runtime.collector import without_collector
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -57,7 +56,7 @@ def score(
     """
     if max_detections < 1:
         raise ValueError(f"max_detections is {max_detections}; at least one is needed")
-    with _without_collector():
+    with without_collector():
         return _score(ground_truth, results, max_detections, kinds)
 
 
@@ -227,18 +226,6 @@ def _add_mask(row: Json, mask: rle.RLE) -> None:
     if row["bbox"] is None:
         x1, y1, x2, y2 = rle.box(mask)
         row["bbox"] = [x1, y1, x2 - x1, y2 - y1]
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Keep Python from looking for cycles, which among millions of results takes half the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _mean(values: np.ndarray) -> float:

@@ -156,7 +156,9 @@ class Detections:
         )
 
     def _picture(self) -> Any:
-        from PIL import Image, ImageOps
+        from PIL import ImageOps
+
+        from scnet.data.images import open_image
 
         if self.image is not None:
             return self.image
@@ -164,7 +166,7 @@ class Detections:
             raise ValueError(
                 "these detections carry no image and no path, so there is nothing to plot on"
             )
-        with Image.open(self.path) as image:
+        with open_image(self.path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
 
 

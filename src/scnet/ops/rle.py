@@ -28,6 +28,7 @@ _LOWEST, _HIGHEST = 48, 111  # codes of the characters of packed text
 _ONGOING = "P"  # from this character on a number goes on
 _FIRST_RUN = re.compile("[P-o]*[0-O]")
 
+TEXT = {str, bytes}
 AT_ONCE = 2_000  # masks that are checked together; more leave the caches
 
 
@@ -200,10 +201,15 @@ def check_polygons(polygons: Sequence[Any], size: Size) -> None:
             )
         points = _numbers(polygon).reshape(-1, 2)
         # Drawing a line to a vertex far away, as broken files have, takes memory without end.
-        if (np.abs(points) > 2 * max(size) + 100).any():
+        if (np.abs(points) > reach(max(size))).any():
             raise ValueError(
                 f"polygon reaches {_farthest(points)}, far outside the image of {_wh(size)}"
             )
+
+
+def reach(longer_side: Any) -> Any:
+    """Return how far from the origin a polygon may go in an image; for numbers and arrays."""
+    return 2 * longer_side + 100
 
 
 def _drawn(polygons: Sequence[Any], size: Size) -> Mapping[str, Any]:
@@ -276,7 +282,7 @@ def _values(
 def _numbers(values: Any) -> Any:
     try:
         # NumPy would read text as a number.
-        if isinstance(values, Sequence) and any(isinstance(value, str | bytes) for value in values):
+        if isinstance(values, Sequence) and not TEXT.isdisjoint(map(type, values)):
             raise TypeError("text")
         array = np.asarray(values, np.float64)
     except (TypeError, ValueError, OverflowError):
