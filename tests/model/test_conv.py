@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from tests.model_cases import make_detector
 from torch import Tensor, nn
 
 from scnet.model import conv
-from scnet.model.conv import Conv2d, with_fast_gradients
+from scnet.model.conv import Conv2d, FrozenNorm, fold_norm, with_fast_gradients
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"padding": 1},
@@ -44,7 +45,7 @@ def pair(**options: Any) -> tuple[nn.Conv2d, Conv2d]:
     return plain, fast
 
 
-def gradients(layer: nn.Conv2d, x: Tensor) -> list[Tensor]:
+def gradients(layer: nn.Module, x: Tensor) -> list[Tensor]:
     x = x.clone(memory_format=torch.preserve_format).requires_grad_()
     out = layer(x)
     (out * torch.linspace(-1, 1, out[0].numel()).view_as(out[0])).sum().backward()
@@ -98,3 +99,98 @@ def test_a_network_keeps_its_weights_and_layers_of_other_kinds() -> None:
     with_fast_gradients(net)
     assert [type(layer) for layer in net] == [Conv2d, Own, nn.ConvTranspose2d]
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def blocks() -> tuple[nn.Sequential, nn.Sequential]:
+    """Return a convolution and a frozen norm twice, apart and with the norm folded."""
+    torch.manual_seed(0)
+    apart = nn.Sequential(nn.Conv2d(8, 12, 3, padding=1, bias=False), nn.BatchNorm2d(12))
+    norm = apart[1]
+    for values, spread in ((norm.weight, 1.0), (norm.bias, 1.0), (norm.running_mean, 1.0)):
+        nn.init.normal_(values, std=spread)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    apart.to(memory_format=torch.channels_last)
+    folded = copy.deepcopy(apart)
+    with_fast_gradients(folded)
+    fold_norm(folded[0], folded[1])
+    return apart.eval(), folded.eval()
+
+
+@pytest.mark.parametrize("copying", [False, True])
+def test_a_folded_norm_has_the_results_and_gradients_of_one_apart(
+    copying: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conv, "has_avx512", lambda: not copying)
+    apart, folded = blocks()
+    x = large_map()
+    with torch.no_grad():
+        apart[1].weight[0] = folded[1].weight[0] = 0  # has a gradient all the same
+    for ours, theirs in zip(gradients(folded, x), gradients(apart, x), strict=True):
+        error = (ours - theirs).norm() / theirs.norm()
+        assert error < 1e-5
+
+
+def test_the_gradient_of_a_folded_norm_is_that_of_differences() -> None:
+    _, folded = blocks()
+    folded.double()
+    x = torch.randn(2, 8, 5, 6, dtype=torch.double, requires_grad=True)
+    parameters = dict(folded.named_parameters())
+
+    def run(x: Tensor, *values: Tensor) -> Tensor:
+        result: Tensor = torch.func.functional_call(
+            folded, dict(zip(parameters, values, strict=True)), (x,)
+        )
+        return result
+
+    assert torch.autograd.gradcheck(run, (x, *parameters.values()))
+
+
+def test_a_folded_norm_keeps_no_map_for_its_gradient() -> None:
+    kept: list[tuple[int, ...]] = []
+
+    def keep(x: Tensor) -> Tensor:
+        kept.append(tuple(x.shape))
+        return x
+
+    apart, folded = blocks()
+    for net, maps in ((apart, 2), (folded, 1)):
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            net(large_map())
+        assert len([shape for shape in kept if shape[-2:] == (40, 44)]) == maps
+
+
+def test_a_norm_whose_statistics_move_stays_apart() -> None:
+    apart, folded = blocks()
+    apart.train(), folded.train()
+    x = large_map()
+    torch.testing.assert_close(folded(x), apart(x))
+    torch.testing.assert_close(folded[1].running_mean, apart[1].running_mean)
+
+
+def test_a_folded_norm_is_that_of_its_own_copy() -> None:
+    _, folded = blocks()
+    twin = copy.deepcopy(folded)
+    with torch.no_grad():
+        twin[1].bias += 1
+    x = large_map()
+    torch.testing.assert_close(twin(x), folded(x) + 1)
+    assert twin.state_dict().keys() == blocks()[0].state_dict().keys()
+
+
+def test_a_folded_norm_computes_in_mixed_precision() -> None:
+    _, folded = blocks()
+    x = large_map()
+    exact = gradients(folded, x)
+    folded.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = gradients(folded, x)
+    assert ours[0].dtype == torch.bfloat16
+    for value, wanted in zip(ours, exact, strict=True):
+        assert (value - wanted).norm() < 1e-2 * wanted.norm()
+
+
+def test_a_backbone_folds_every_frozen_norm_of_its_blocks() -> None:
+    backbone = make_detector("mask_rcnn").backbone
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert sum(type(m) is not FrozenNorm for m in norms) == 1  # of the stem

@@ -25,13 +25,13 @@ def test_weight_gradients_from_copied_maps_are_those_of_autograd(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counted: list[int] = []
-    gradient = conv._gradient
+    gradient = conv._gradient_from_copies
 
     def count(which: int, *rest: Any) -> Tensor:
         counted.append(which)
         return gradient(which, *rest)
 
-    monkeypatch.setattr(conv, "_gradient", count)
+    monkeypatch.setattr(conv, "_gradient_from_copies", count)
     monkeypatch.setattr(conv, "LARGE", 24)
     expected = gradients(monkeypatch, copying=False)
     assert not counted

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from scnet.model.backbone import Backbone
+from scnet.model.conv import Conv2d
 from scnet.model.detector import Detector
 
 TOLERANCE = 1e-4  # of the largest value
@@ -102,5 +103,7 @@ def _fold(net: nn.Module, conv: str, norm: str) -> None:
     """Fold a batch norm into a convolution; an activation that the norm carries stays."""
     layer = net.get_submodule(norm)
     merged = fuse_conv_bn_eval(net.get_submodule(conv), layer)  # type: ignore[type-var, arg-type]
+    if isinstance(merged, Conv2d):
+        merged.before = ()
     net.set_submodule(conv, merged.to(memory_format=torch.channels_last))
     net.set_submodule(norm, getattr(layer, "act", nn.Identity()))

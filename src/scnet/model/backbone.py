@@ -10,11 +10,12 @@ from typing import Any
 import timm
 from jaxtyping import Float
 from timm.layers.norm_act import convert_sync_batchnorm
+from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from scnet.config import BackboneConfig
-from scnet.model.conv import with_fast_gradients
+from scnet.model.conv import fold_norm, with_fast_gradients
 from scnet.settings import suggest
 
 STRIDES = (4, 8, 16, 32)
@@ -28,6 +29,7 @@ class Backbone(nn.Module):
         self.frozen_norm = config.frozen_norm
         self.net = _create(config)
         with_fast_gradients(self.net)
+        _fold_norms(self.net)
         own = self.net.pretrained_cfg
         self.mean: tuple[float, ...] = config.mean or own["mean"]  # of images scaled to 0..1
         self.std: tuple[float, ...] = config.std or own["std"]
@@ -83,6 +85,18 @@ def _create(config: BackboneConfig) -> Any:
             f"but {list(STRIDES)} are needed"
         )
     return convert_sync_batchnorm(net) if config.sync_norm else net  # type: ignore[no-untyped-call]
+
+
+def _fold_norms(net: nn.Module) -> None:
+    """Let convolutions compute the frozen norm behind them, in ResNets, where most memory goes."""
+    for block in net.modules():
+        if not isinstance(block, BasicBlock | Bottleneck):
+            continue
+        for number in (1, 2, 3) if isinstance(block, Bottleneck) else (1, 2):
+            fold_norm(getattr(block, f"conv{number}"), getattr(block, f"bn{number}"))
+        shortcut: Any = block.downsample
+        if shortcut is not None:
+            fold_norm(*list(shortcut)[-2:])
 
 
 def flat_name(name: str) -> str:
