@@ -1,4 +1,4 @@
-"""Backbone: any timm model that offers `features_only`.
+"""Backbone: a timm model that offers `features_only` and takes images of any size.
 
 Its maps at strides 4, 8, 16 and 32 become C2..C5.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+import torch
 from jaxtyping import Float
 from timm.layers.norm_act import convert_sync_batchnorm
 from timm.models.resnet import BasicBlock, Bottleneck
@@ -19,6 +20,17 @@ from scnet.model.conv import fold_norm, with_fast_gradients
 from scnet.settings import suggest
 
 STRIDES = (4, 8, 16, 32)
+TRIED = (96, 160)  # an image size that no network is made for
+ANY_SIZE = (
+    "resnet50",
+    "convnext_tiny",
+    "swin_tiny_patch4_window7_224",
+    "swinv2_tiny_window8_256",
+    "pvt_v2_b1",
+    "davit_tiny",
+    "efficientnet_b0",
+    "regnety_016",
+)
 
 
 class Backbone(nn.Module):
@@ -46,12 +58,12 @@ class Backbone(nn.Module):
         return [m.permute(0, 3, 1, 2) for m in maps] if self.channels_last else maps
 
     def train(self, mode: bool = True) -> Backbone:
-        """Set the mode; frozen batch norm stays in inference mode whatever the mode."""
+        """Set the mode; in any, frozen batch norm and that of frozen stages take no statistics."""
         super().train(mode)
-        if self.frozen_norm:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for module in self.modules():
+            if isinstance(module, _BatchNorm):
+                learns = any(p.requires_grad for p in module.parameters())
+                module.train(mode and learns and not self.frozen_norm)
         return self
 
     def _freeze(self, stages: int) -> None:
@@ -73,7 +85,12 @@ def _create(config: BackboneConfig) -> Any:
         )
     widths: dict[str, Any] = {} if config.widths is None else {"channels": config.widths}
     try:
-        net: Any = timm.create_model(config.name, features_only=True, **widths)
+        try:  # transformers with windows then take images of any size; others know no such option
+            net: Any = timm.create_model(
+                config.name, features_only=True, strict_img_size=False, **widths
+            )
+        except TypeError:
+            net = timm.create_model(config.name, features_only=True, **widths)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
         raise ValueError(
             f"model.backbone.name: {config.name} cannot be built as a backbone: {error}"
@@ -84,7 +101,31 @@ def _create(config: BackboneConfig) -> Any:
             f"model.backbone.name: {config.name} has maps at strides {strides}, "
             f"but {list(STRIDES)} are needed"
         )
+    _require_any_size(net, config.name)
     return convert_sync_batchnorm(net) if config.sync_norm else net  # type: ignore[no-untyped-call]
+
+
+def _require_any_size(net: nn.Module, name: str) -> None:
+    """Refuse a network that is made for one size of images.
+
+    Convolutions and their norms take any; what has more than those is tried on a small image.
+    """
+    plain = (nn.Conv2d, _BatchNorm)
+    known = {id(p) for m in net.modules() if isinstance(m, plain) for p in m.parameters()}
+    first = next(net.parameters())
+    if first.is_meta or all(id(p) in known for p in net.parameters()):
+        return
+    mode = net.training
+    try:
+        with torch.no_grad():
+            net.eval()(first.new_zeros(1, 3, *TRIED))
+    except (AssertionError, RuntimeError, IndexError) as error:
+        raise ValueError(
+            f"model.backbone.name: {name} is made for images of one size "
+            f"({str(error).splitlines()[0]}); these take any, among others: {', '.join(ANY_SIZE)}"
+        ) from error
+    finally:
+        net.train(mode)
 
 
 def _fold_norms(net: nn.Module) -> None:

@@ -1,0 +1,68 @@
+"""Backbones of timm: which serve, at which sizes, and what of them stands still."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.model_cases import make_batch, make_detector, small
+
+from scnet.model.backbone import ANY_SIZE, STRIDES, Backbone
+from scnet.model.detector import Detector
+
+
+def backbone(name: str) -> Backbone:
+    config = replace(small("scnet").model.backbone, name=name, widths=None)
+    return Backbone(config).eval()
+
+
+FAMILIES = ("resnext50_32x4d", "resnet50_gn", "convnext_atto", "mobilenetv3_small_050")
+FAMILIES += ("swin_tiny_patch4_window7_224", "swinv2_cr_tiny_ns_224", "pvt_v2_b0", "mambaout_femto")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_maps_of_any_image_size_have_its_strides(name: str) -> None:
+    net = backbone(name)
+    for height, width in ((96, 160), (64, 224)):
+        maps = net(torch.rand(1, 3, height, width))
+        expected = zip(STRIDES, net.channels, strict=True)
+        assert [x.shape[1:] for x in maps] == [(c, height // s, width // s) for s, c in expected]
+
+
+@torch.no_grad()
+def test_maps_with_channels_last_are_those_of_the_network_turned() -> None:
+    net, x = backbone("swin_tiny_patch4_window7_224"), torch.rand(1, 3, 96, 160)
+    for ours, own in zip(net(x), net.net(x), strict=True):
+        assert torch.equal(ours, own.permute(0, 3, 1, 2))
+
+
+def test_a_detector_learns_with_a_transformer() -> None:
+    config = small("scnet", replace(small("scnet").model.backbone, name="pvt_v2_b0", widths=None))
+    detector = Detector(config)
+    sum(detector.loss(make_batch((2, 0))).values()).backward()
+    assert all(p.grad is not None for p in detector.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("name", ["maxvit_tiny_tf_224", "efficientformerv2_s0", "hiera_tiny_224"])
+def test_a_network_of_one_image_size_is_refused_with_those_of_any(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is made for images of one size .*{ANY_SIZE[1]}"):
+        backbone(name)
+
+
+def test_a_vision_transformer_is_refused_for_its_strides() -> None:
+    with pytest.raises(ValueError, match=r"has maps at strides .* but \[4, 8, 16, 32\] are needed"):
+        backbone("vit_tiny_patch16_224")
+
+
+@pytest.mark.parametrize("stages", [0, 1, 3])
+def test_statistics_of_frozen_stages_stand_still_while_others_move(stages: int) -> None:
+    changes = {"model__backbone__frozen_norm": False, "model__backbone__frozen_stages": stages}
+    detector = make_detector("mask_rcnn", **changes).train()
+    before = {n: x.clone() for n, x in detector.backbone.net.named_buffers() if "mean" in n}
+    detector.loss(make_batch((2, 1)))
+    now = dict(detector.backbone.net.named_buffers())
+    moved = {name.split(".")[0] for name, x in before.items() if not torch.equal(x, now[name])}
+    parts = ["bn1", "layer1", "layer2", "layer3", "layer4"]
+    assert moved == set(parts[stages + 1 if stages else 0 :])
