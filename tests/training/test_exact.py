@@ -26,7 +26,7 @@ from scnet.model.detector import Detector
 from scnet.runtime.files import recover
 from scnet.settings import ConfigError, merge
 from scnet.training import loop
-from scnet.training.average import averaged
+from scnet.training.average import Average
 from scnet.training.guards import TrainingError
 from scnet.training.log import Log
 from scnet.training.loop import Trainer
@@ -77,18 +77,29 @@ def test_a_batch_in_pieces_trains_like_the_whole(
 
 def test_averaged_weights_follow_their_definition() -> None:
     detector = make_detector("mask_rcnn")
-    average = averaged(detector, decay=0.6)
+    average = Average(detector, decay=0.6)
     name = "rpn.conv.weight"
     expected = None
     for update in range(12):
         with torch.no_grad():
             for parameter in detector.parameters():
                 parameter.add_(torch.randn_like(parameter))
-        average.update_parameters(detector)
+        average.update(detector, torch.tensor(True))
         now = detector.get_parameter(name).detach().clone()
         decay = min(0.6, (1 + update) / (10 + update))
         expected = now if expected is None else decay * expected + (1 - decay) * now
     torch.testing.assert_close(average.module.get_parameter(name), expected)
+
+
+def test_averaged_weights_stay_at_a_step_that_is_not_finite() -> None:
+    detector = make_detector("mask_rcnn")
+    average = Average(detector, decay=0.6)
+    before = {name: value.clone() for name, value in average.module.named_parameters()}
+    with torch.no_grad():
+        detector.rpn.conv.weight.add_(1)
+    average.update(detector, torch.tensor(False))
+    assert all(torch.equal(v, before[n]) for n, v in average.module.named_parameters())
+    assert average.updates == 0
 
 
 def test_averaged_weights_are_kept_and_the_others_for_resuming(
@@ -195,6 +206,42 @@ def test_steps_that_are_not_finite_can_be_left_out_and_are_counted(
     folder = train("scnet", shapes, output=tmp_path / "run", settings=settings, quiet=True)
     assert checkpoint.load_state(folder / "last")["skipped"] == 2  # once an epoch
     assert all(value.isfinite().all() for value in weights(folder).values())
+
+
+def test_looking_a_step_late_changes_nothing(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_loss(monkeypatch, 3)
+    settings = merge(merge(quick, FEW), {"optim": {"nonfinite": "skip", "ema": 0.9}})
+    runs = []
+    for late in (False, True):
+        monkeypatch.setattr(loop, "runs_ahead", lambda device, late=late: late)
+        folder = tmp_path / str(late)
+        runs.append(train("mask_rcnn", shapes, output=folder, settings=settings, quiet=True))
+    a, b = map(weights, runs)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert losses(runs[0]) == losses(runs[1])
+    assert [checkpoint.load_state(run / "last")["skipped"] for run in runs] == [2, 2]
+
+
+def test_an_evaluation_that_fails_loses_no_epoch(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise ValueError("broken image")
+
+    monkeypatch.setattr(loop, "evaluate_dataset", fails)
+    settings = merge(quick, {"run": {"trackers": []}})
+    with pytest.raises(ValueError, match="broken image"):
+        train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
+    assert checkpoint.load_state(tmp_path / "run" / "last")["step"] == 3
+    monkeypatch.undo()
+    resume(tmp_path / "run", quiet=True)  # makes up for it
+    lines = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    logged = [json.loads(line) for line in lines]
+    evaluated = [record["step"] for record in logged if record["kind"] == "eval"]
+    assert evaluated[0] == 3
+    assert len(evaluated) == len(set(evaluated))
 
 
 def test_leaving_out_every_step_ends(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 
 from scnet.config import OptimConfig
 from scnet.recipes import schedule_1x, schedule_20e
-from scnet.training.optim import base_rate, rate_factor
+from scnet.training.optim import base_rate, make_optimizer, rate_factor, update
 
 
 def test_warm_up_rises_in_a_line_from_its_factor_to_one() -> None:
@@ -41,3 +44,24 @@ def test_rate_follows_the_batch() -> None:
     assert base_rate(sgd, 4) == pytest.approx(0.005)
     adamw = OptimConfig(lr=0.02, lr_batch=16, optimizer="adamw")
     assert base_rate(adamw, 4) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_step_that_is_not_finite_is_none_and_the_next_goes_on(kind: str, scaled: bool) -> None:
+    Accelerator(cpu=True)
+    model = torch.nn.Linear(2, 1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0) if scaled else None
+    config = OptimConfig(optimizer=kind)  # type: ignore[arg-type]
+    optimizer = AcceleratedOptimizer(make_optimizer(model, config), scaler=scaler)
+    before = model.weight.detach().clone()
+    for good in (False, True):
+        optimizer.zero_grad()
+        loss = model(torch.ones(1, 2)).sum() * (1.0 if good else float("nan"))
+        (scaler.scale(loss) if scaler else loss).backward()
+        if scaler:
+            scaler.unscale_(optimizer.optimizer)
+        update(optimizer, torch.tensor(good))
+        assert torch.equal(model.weight, before) != good
+    assert model.weight.isfinite().all()
+    assert scaler is None or scaler.get_scale() == 4.0

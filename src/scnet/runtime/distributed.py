@@ -33,13 +33,28 @@ def mean_count(count: Shaped[Tensor, ""]) -> Float[Tensor, ""]:
     return total.clamp(min=1) / world_size()
 
 
-def largest(values: list[float], device: torch.device) -> list[float]:
+def largest(values: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
     """Return the largest of each value over all processes."""
-    if world_size() == 1:
-        return values
-    tensor = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-    return [float(v) for v in tensor.tolist()]
+    if world_size() > 1:
+        values = values.clone()
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+    return values
+
+
+class OnTheWay:
+    """Numbers on their way from a device to the host, which may go on meanwhile."""
+
+    def __init__(self, values: Float[Tensor, "n"]) -> None:
+        self._values = values.to("cpu", non_blocking=True)
+        self._sent: torch.Event | None = None
+        if values.device.type != "cpu":
+            self._sent = torch.accelerator.current_stream(values.device).record_event()
+
+    def read(self) -> list[float]:
+        """Return the numbers; waits for what the device had to do before, and no longer."""
+        if self._sent is not None:
+            self._sent.synchronize()
+        return [float(value) for value in self._values.tolist()]
 
 
 def gather(value: Any) -> list[Any]:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
+from jaxtyping import Bool
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from scnet.model.detector import Detector
 
-Tensors = tuple[Tensor, ...] | list[Tensor]
 
-
-def averaged(detector: Detector, decay: float) -> AveragedModel:
-    """Return a copy of a detector that follows its weights; call `update_parameters` each step.
+class Average:
+    """A copy of a detector that follows its weights; call `update` after each step.
 
     After n updates the copy is `d * copy + (1 - d) * weights` with d = min(decay, (1 + n) /
     (10 + n)), so that a short training is averaged over fewer steps (the rule of TensorFlow's
     ExponentialMovingAverage). The first update copies. Statistics of batch norm are copied always.
     """
 
-    def follow(copies: Tensors, weights: Tensors, updates: Tensor | int) -> None:
-        n = int(updates)
-        torch._foreach_lerp_(copies, weights, 1 - min(decay, (1 + n) / (10 + n)))
+    def __init__(self, detector: Detector, decay: float) -> None:
+        self.module = copy.deepcopy(detector).eval().requires_grad_(False)
+        self.decay = decay
+        # PyTorch's AveragedModel reads its count on the host, which then waits at each step.
+        self.updates = torch.zeros((), device=detector.device)
 
-    copy = AveragedModel(detector, multi_avg_fn=follow)
-    copy.eval().requires_grad_(False)
-    return copy
+    @torch.no_grad()
+    def update(self, detector: Detector, finite: Bool[Tensor, ""]) -> None:
+        """Follow the weights; a step that was not finite is none."""
+        n = self.updates
+        decay = ((1 + n) / (10 + n)).clamp(max=self.decay) * (n > 0)
+        decay = torch.where(finite, decay, 1.0)
+        copies: list[Tensor] = list(self.module.parameters())
+        weights: list[Tensor] = list(detector.parameters())
+        torch._foreach_mul_(copies, decay)
+        moved = list(torch._foreach_mul(weights, 1 - decay))
+        torch._foreach_add_(copies, moved)
+        for mine, theirs in zip(self.module.buffers(), detector.buffers(), strict=True):
+            mine.copy_(theirs)
+        self.updates += finite
