@@ -151,6 +151,7 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "model.context.loss_weight": (-0.1,),
     "model.box.stages[].iou": (-0.1, 1.1),
     "model.box.stages[].delta_std[]": (0.0,),
+    "model.box.stages[].side": (0,),
     "model.box.stages[].loss_weight": (-0.1,),
     "model.box.hidden": (0,),
     "model.box.box_loss_beta": (-0.1,),

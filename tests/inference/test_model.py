@@ -105,7 +105,13 @@ def test_tensors_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_plot_is_a_picture(model: Model, photo: Image.Image) -> None:
-    assert model.predict(photo, score=0.0).plot().mode == "RGB"
+    found = model.predict(photo, score=0.0)
+    drawn, nothing = np.asarray(found.plot()), np.asarray(found.plot(score=2.0))
+    assert drawn.shape == nothing.shape
+    enlarged = len(nothing) // photo.height
+    inside = found.masks()[0].numpy()
+    changed = (drawn != nothing).any(2)[::enlarged, ::enlarged]
+    assert changed[inside].mean() > 0.9
 
 
 def test_sources_are_files_folders_and_patterns(tmp_path: Path) -> None:
@@ -126,8 +132,12 @@ def test_the_public_names_exist() -> None:
         _ = scnet.nothing  # type: ignore[attr-defined]
 
 
-def test_auto_is_a_device() -> None:
-    assert pick_device("auto").type in ("cpu", "cuda")
+@pytest.mark.parametrize(("there", "auto"), [(True, "cuda"), (False, "cpu")])
+def test_auto_is_a_gpu_where_there_is_one(
+    there: bool, auto: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert pick_device("auto").type == auto
     assert pick_device("cpu").type == "cpu"
 
 

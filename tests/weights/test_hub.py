@@ -231,7 +231,11 @@ def test_what_the_hub_does_not_give_is_an_error_with_the_cause(
 @pytest.mark.parametrize(
     "text", ["cells", "a/b/c", "/a/b", "../a", "./a", "a/b.pth", "a/b.safetensors", "a/ b"]
 )
-def test_other_texts_are_no_hub_ids(text: str) -> None:
+def test_other_texts_are_no_hub_ids(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # where nothing has such a name
     assert not hub.is_id(text)
     with pytest.raises(CheckpointError, match="nor a hub id"):
         Model.from_pretrained(text)
