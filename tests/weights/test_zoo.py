@@ -6,6 +6,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from tests import mmdet_files
+from tests.model_cases import make_detector
 
 from scnet.cli.main import main
 from scnet.data.classes import coco_classes
@@ -326,3 +328,45 @@ def test_load_of_a_name_that_is_nothing_gives_near_names() -> None:
         load("htc_r50_20")
     with pytest.raises(CheckpointError, match=r"nowhere: no such file or folder.*`scnet zoo`"):
         load("nowhere")
+
+
+def test_weights_that_a_package_carries_are_loaded_where_they_lie(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "carries_weights"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    published = Published(
+        name="boxed",
+        architecture="SCNet",
+        backbone="ResNet-18",
+        epochs=1,
+        box_ap=1.0,
+        mask_ap=1.0,
+        path="boxed.safetensors",
+        form="ours",
+        package="carries_weights",
+    )
+    monkeypatch.setitem(zoo.PUBLISHED, "boxed", published)
+    assert zoo.state("boxed") == "no"
+    with pytest.raises(ZooError, match="not there; install the package carries_weights anew"):
+        zoo.fetch("boxed")
+    checkpoint.write_weights(package / "boxed.safetensors", make_detector("scnet"))
+    assert zoo.state("boxed") == "converted"
+    assert zoo.fetch("boxed") == package / "boxed.safetensors"
+    assert load("boxed", device="cpu").config.recipe == "scnet"
+    assert not names(cache)
+
+
+def test_a_published_file_of_ours_is_downloaded_and_needs_no_conversion(
+    server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.write_weights(tmp_path / "own.safetensors", make_detector("scnet"))
+    server.body = (tmp_path / "own.safetensors").read_bytes()
+    file = f"own-{hashlib.sha256(server.body).hexdigest()[:8]}.safetensors"
+    published = replace(zoo.find("scnet_r50_1x"), name="own", path=f"x/{file}", form="ours")
+    monkeypatch.setitem(zoo.PUBLISHED, "own", published)
+    assert zoo.fetch("own", quiet=True) == cache / file
+    assert names(cache) == {file}
+    assert load("own", device="cpu").config.recipe == "scnet"

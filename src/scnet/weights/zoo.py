@@ -44,7 +44,9 @@ class Published:
     epochs: int
     box_ap: float  # published, COCO val2017, in per cent
     mask_ap: float
-    path: str  # on a server
+    path: str  # on a server, or inside the package
+    form: Literal["ours", "mmdet"] = "mmdet"  # who wrote the file
+    package: str = ""  # installed package that carries the file; "" = it lies on a server
     licence: str = "Apache-2.0"
 
     @property
@@ -55,7 +57,21 @@ class Published:
     @property
     def sha256(self) -> str:
         """First 8 hex digits of the file's SHA-256, with which its name ends."""
-        return self.file.removesuffix(".pth")[-8:]
+        return Path(self.file).stem[-8:]
+
+    @property
+    def place(self) -> Path:
+        """Where the published file lies on this machine, if it does."""
+        if self.package:
+            return Path(str(resources.files(self.package).joinpath(self.path)))
+        return folder() / self.file
+
+    @property
+    def ready(self) -> Path:
+        """Where the file that can be loaded lies, if it does: a file of ours needs no other."""
+        return (
+            self.place if self.form == "ours" else folder() / f"{Path(self.file).stem}.safetensors"
+        )
 
     @property
     def urls(self) -> list[str]:
@@ -106,10 +122,10 @@ def folder() -> Path:
 
 def state(name: str) -> Literal["converted", "downloaded", "no"]:
     """Return what of these weights is on this machine."""
-    original = folder() / find(name).file
-    if original.with_suffix(".safetensors").is_file():
+    published = find(name)
+    if published.ready.is_file():
         return "converted"
-    return "downloaded" if original.is_file() else "no"
+    return "downloaded" if published.place.is_file() else "no"
 
 
 def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
@@ -127,14 +143,17 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
         >>> fetch("scnet_r50_20e")  # doctest: +SKIP
     """
     published = find(name)
-    original = folder() / published.file
-    converted = original.with_suffix(".safetensors")
+    original, converted = published.place, published.ready
     if converted.is_file():
         return converted
+    if published.package:
+        raise ZooError(f"{original}: not there; install the package {published.package} anew")
     if not original.is_file():
         _download(published, original, timeout, quiet)
     elif fault := _wrong_hash(original, published):
         raise ZooError(f"{original}: {fault}. Remove it, then it is downloaded anew")
+    if published.form == "ours":
+        return original
     from scnet.data.classes import coco_classes
     from scnet.weights.foreign.mmdet.convert import convert
 
