@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.coco import load_dataset
@@ -11,9 +12,52 @@ from scnet.data.images import DataError
 from scnet.experiments import figure1, figure6, speed, tabulate
 from scnet.experiments.plan import VARIABLE, Plan, Run
 from scnet.experiments.runs import RECORD, parameters
-from scnet.experiments.tables import TABLES
+from scnet.experiments.tables import TABLES, Table
 
 Say = Callable[[str], None]
+
+
+class Experiment(NamedTuple):
+    """What a name stands for."""
+
+    run: Callable[[Plan, Say], Path]  # carries it out and returns its page
+    runs: Callable[[Plan], list[Run]]  # all trainings that it needs
+    pictures: Callable[[Plan], list[str]]  # names of the pictures of its page
+
+
+def _each(plan: Plan, names: Iterable[str]) -> list[Run]:
+    """Return the trainings of recipes on every data set with every seed."""
+    names = list(names)
+    return [run for data in plan.data for run in plan.runs(names, data)]
+
+
+def _picture_of_each(plan: Plan) -> list[str]:
+    return [f"{plan.name}_{data.name}.png" for data in plan.data]
+
+
+def _experiment_of(table: Table) -> Experiment:
+    return Experiment(
+        run=lambda plan, say: tabulate.run(plan, table, say),
+        runs=lambda plan: _each(
+            plan, dict.fromkeys(row.recipe for row in table.measured(plan.size))
+        ),
+        pictures=_picture_of_each,
+    )
+
+
+EXPERIMENTS = {name: _experiment_of(table) for name, table in TABLES.items()} | {
+    "figure1": Experiment(figure1.run, lambda plan: _each(plan, figure1.MODELS), _picture_of_each),
+    "figure6": Experiment(
+        figure6.run,
+        lambda plan: [plan.run(name, data, 0) for data in plan.data for name in figure6.METHODS],
+        _picture_of_each,
+    ),
+    "speed": Experiment(
+        speed.run,
+        lambda plan: [],
+        lambda plan: [f"speed_{objects}.png" for objects in speed.OBJECTS],
+    ),
+}
 
 
 def run(plan: Plan, say: Say) -> Path:
@@ -23,28 +67,14 @@ def run(plan: Plan, say: Say) -> Path:
         DataError: a data set is not there or broken.
         ExperimentError: a training failed.
     """
-    if plan.name == "speed":
-        return speed.run(plan, say)
-    for data in plan.data:
+    for data in plan.data if runs(plan) else ():
         say(check_data(data))
-    if plan.name == "figure1":
-        return figure1.run(plan, say)
-    if plan.name == "figure6":
-        return figure6.run(plan, say)
-    return tabulate.run(plan, TABLES[plan.name], say)
+    return EXPERIMENTS[plan.name].run(plan, say)
 
 
 def runs(plan: Plan) -> list[Run]:
     """Return all trainings that an experiment needs."""
-    if plan.name == "speed":
-        return []
-    if plan.name == "figure6":
-        return [plan.run(name, data, 0) for data in plan.data for name in figure6.METHODS]
-    names = list(figure1.MODELS)
-    if plan.name in TABLES:
-        rows = TABLES[plan.name].measured(plan.size)
-        names = list(dict.fromkeys(row.recipe for row in rows))
-    return [run for data in plan.data for run in plan.runs(names, data)]
+    return EXPERIMENTS[plan.name].runs(plan)
 
 
 def dry_run(plan: Plan) -> None:
@@ -100,19 +130,14 @@ def _layout(data: Path) -> list[str]:
 
 
 def _disk_gb(planned: list[Run]) -> float:
-    """Return the size of all checkpoints: weights and optimiser, `last` and `best` of each run."""
+    """Return the size of all checkpoints: the weights twice, and in `last` the optimiser."""
     sizes = {}
     for run in planned:
         if run.recipe not in sizes:
-            copies = {"sgd": 2, "adamw": 3}[run.config.optim.optimizer]
-            sizes[run.recipe] = 2 * copies * 4 * parameters(run.config) / 1e9
+            copies = {"sgd": 3, "adamw": 4}[run.config.optim.optimizer]
+            sizes[run.recipe] = copies * 4 * parameters(run.config) / 1e9
     return sum(sizes[run.recipe] for run in planned)
 
 
 def _results(plan: Plan) -> list[str]:
-    names = [data.name for data in plan.data]
-    if plan.name == "speed":
-        pictures = [f"speed_{objects}.png" for objects in speed.OBJECTS]
-    else:
-        pictures = [f"{plan.name}_{name}.png" for name in names]
-    return ["README.md", "results.json", *pictures]
+    return ["README.md", "results.json", *EXPERIMENTS[plan.name].pictures(plan)]
