@@ -36,7 +36,7 @@ from scnet.settings import merge
 from scnet.training.loop import Trainer
 from scnet.training.run import train
 
-STEP = "_step_and_log"  # of Trainer: all that is done with the pieces of a step
+STEP = "_advance"  # of Trainer: all that is done with the pieces of a step
 
 
 class Trip:
