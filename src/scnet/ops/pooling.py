@@ -21,10 +21,9 @@ FINEST_SIDE = 56
 def laid_out(features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D h w"]:
     """Return features as pooling reads them, lest every call of many make a copy of its own.
 
-    That is float32 at least, as half precision places a box only to some pixels; and the order of
-    torchvision's kernel where that runs.
+    That is float32 at least, and in the order of torchvision's kernel where that runs.
     """
-    exact = features if features.dtype == torch.float64 else features.float()
+    exact = _at_least_float32(features)
     return exact if _is_sparse_faster(features) else exact.contiguous()
 
 
@@ -50,7 +49,7 @@ def make_pooler(
     RoIs are boxes inside their image.
     """
     pooler = SparsePooler if _is_sparse_faster(pyramid[0]) else CanvasPooler
-    return pooler([laid_out(level) for level in pyramid], strides)
+    return pooler([_at_least_float32(level) for level in pyramid], strides)
 
 
 class SparsePooler:
@@ -147,6 +146,11 @@ def _plain(
         features, indexed, side, spatial_scale=1 / stride, sampling_ratio=0, aligned=True
     )
     return pooled
+
+
+def _at_least_float32(features: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    # Half precision places a box only to some pixels, so that boxes and weights need float32.
+    return features if features.dtype == torch.float64 else features.float()
 
 
 def _is_sparse_faster(features: Float[Tensor, "*shape"]) -> bool:
