@@ -13,10 +13,8 @@ from torchvision.ops import roi_align as reference
 import scnet.ops.roi_align as module
 from scnet.ops import pooling
 from scnet.ops.pooling import (
-    laid_out,
     make_pooler,
     pyramid_level,
-    roi_align_mean,
     sorted_by_level,
 )
 from scnet.ops.roi_align import pool
@@ -51,7 +49,7 @@ def _path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def roi_align(x: Tensor, rois: RoIs, side: int, stride: int) -> Tensor:
-    return roi_align_mean(laid_out(x), rois, side, side, stride)
+    return make_pooler([x], [stride]).pool(rois, side)
 
 
 def pool_pyramid(pyramid: Sequence[Tensor], rois: RoIs) -> Tensor:
@@ -133,7 +131,7 @@ def test_pooling_equals_torchvision_at(place: str) -> None:
 def test_mean_equals_pooling_then_averaging(fine: int) -> None:
     x, rois = maps(8), random_rois(100)
     composed = F.adaptive_avg_pool2d(plain(x, rois, fine, 8), 7)
-    assert_same(roi_align_mean(laid_out(x), rois, fine, 7, 8), composed, [x])
+    assert_same(make_pooler([x], [8]).pool(rois, 7, fine), composed, [x])
 
 
 def test_each_roi_is_pooled_from_its_level(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +170,7 @@ def test_every_level_has_a_gradient(number: int) -> None:
 
 def test_no_rois_give_a_gradient_of_zero() -> None:
     x = maps(8)
-    pooled = roi_align_mean(laid_out(x), random_rois(0), 14, 7, 8)
+    pooled = make_pooler([x], [8]).pool(random_rois(0), 7, 14)
     assert pooled.shape == (0, 6, 7, 7)
     pooled.sum().backward()
     assert x.grad is not None
@@ -225,7 +223,7 @@ def test_levels_on_a_canvas_do_not_touch(sizes: list[tuple[int, int]]) -> None:
     corners, size = pooling._packed(sizes)
     taken = torch.zeros(size)
     for (y, x), (height, width) in zip(corners, sizes, strict=True):
-        taken[y : y + height + 2, x : x + width + 2] += 1
+        taken[y : y + height, x : x + width] += 1
     assert taken.max() == 1
 
 

@@ -18,8 +18,12 @@ class FrozenNorm(nn.BatchNorm2d):
     """Batch norm right behind a `Conv2d`; while its statistics stand still, that computes it too.
 
     Its scale and shift may learn all the same. Autograd would keep the norm's input for the
-    scale's gradient, a map beside each that the next convolution keeps.
+    scale's gradient, a map beside each that the next convolution keeps; folded, it keeps the scaled
+    weights.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def forward(self, x: Float[Tensor, "n d h w"]) -> Float[Tensor, "n d h w"]:
         return x if self.is_folded else super().forward(x)
@@ -28,13 +32,6 @@ class FrozenNorm(nn.BatchNorm2d):
     def is_folded(self) -> bool:
         """Whether the convolution before computes the norm: only where gradients are wanted."""
         return not self.training and torch.is_grad_enabled() and self.weight.requires_grad
-
-    def scale_and_shift(self) -> tuple[Float[Tensor, "d"], Float[Tensor, "d"]]:
-        """Return by what a map is multiplied, and what is added."""
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        scale = self.weight * (self.running_var + self.eps).rsqrt()
-        return scale, self.bias - self.running_mean * scale
 
 
 class Conv2d(nn.Conv2d):
@@ -48,16 +45,18 @@ class Conv2d(nn.Conv2d):
     before: tuple[FrozenNorm, ...] = ()  # at most one; as a tuple it is no submodule
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d _h _w"]:
-        norm = self.before[0] if self.before and self.before[0].is_folded else None
-        copies = _pays(self, x)
-        if norm is None and not copies:
-            return super().forward(x)
-        scale, bias = (None, self.bias) if norm is None else norm.scale_and_shift()
+        weight: Tensor = self.weight
+        bias: Tensor | None = self.bias
+        for norm in self.before:
+            if norm.is_folded:
+                scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+                weight = weight * scale[:, None, None, None]
+                bias = norm.bias - norm.running_mean * scale
+        if not _pays(self, x):
+            plain: Tensor = self._conv_forward(x, weight, bias)
+            return plain
         shape = (self.stride, self.padding, self.dilation, self.groups)
-        if scale is not None and _is_cast(x):
-            # Autograd and the compiler see to types; the scaled weights are kept, not the maps.
-            return F.conv2d(x, self.weight * _column(scale), bias, *shape)  # type: ignore[arg-type]
-        out: Tensor = _Conv2d.apply(x, self.weight, scale, bias, (shape, copies))
+        out: Tensor = _Conv2d.apply(x, weight, bias, shape)
         return out
 
 
@@ -84,10 +83,6 @@ def has_avx512() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-def _is_cast(x: Tensor) -> bool:
-    return torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling()
-
-
 def _pays(layer: nn.Conv2d, x: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
@@ -108,29 +103,23 @@ def _pays(layer: nn.Conv2d, x: Tensor) -> bool:
 
 class _Conv2d(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None, how: Any
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight, scale)
-        ctx.shape, ctx.copies = how
-        return F.conv2d(x, _scaled(weight, scale), bias, *ctx.shape)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, shape: Any) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.shape = shape
+        return F.conv2d(x, weight, bias, *shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, scale = ctx.saved_tensors
-        for_x, for_weight, for_scale, for_bias, _ = ctx.needs_input_grad
-        scaled = _scaled(weight, scale)
-        of_x = _gradient(0, ctx.shape, grad, x, scaled) if for_x else None
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
+        of_x = _gradient(0, ctx.shape, grad, x, weight) if for_x else None
         of_bias = grad.sum((0, 2, 3)) if for_bias else None
-        if not for_weight and not for_scale:
-            return of_x, None, None, of_bias, None
-        compute = _gradient_from_copies if ctx.copies else _gradient
-        of_weight = compute(1, ctx.shape, grad, x, scaled)
-        if scale is None:
-            return of_x, of_weight, None, of_bias, None
-        of_scale = (of_weight * weight).sum((1, 2, 3))
-        return of_x, of_weight.mul_(_column(scale)), of_scale, of_bias, None
+        if not for_weight:
+            return of_x, None, of_bias, None
+        copies = (maps.contiguous() for maps in (grad, x, weight))
+        of_weight = _gradient(1, ctx.shape, *copies)
+        return of_x, of_weight.contiguous(memory_format=torch.channels_last), of_bias, None
 
 
 def _gradient(which: int, shape: Any, grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
@@ -141,16 +130,3 @@ def _gradient(which: int, shape: Any, grad: Tensor, x: Tensor, weight: Tensor) -
     )
     result: Tensor = gradients[which]
     return result
-
-
-def _gradient_from_copies(which: int, shape: Any, *maps: Tensor) -> Tensor:
-    result = _gradient(which, shape, *(x.contiguous() for x in maps))
-    return result.contiguous(memory_format=torch.channels_last)
-
-
-def _scaled(weight: Tensor, scale: Tensor | None) -> Tensor:
-    return weight if scale is None else weight * _column(scale)
-
-
-def _column(scale: Float[Tensor, "d"]) -> Float[Tensor, "d 1 1 1"]:
-    return scale[:, None, None, None]

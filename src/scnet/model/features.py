@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from scnet.config import ContextConfig, ModelConfig, SemanticConfig
 from scnet.model.backbone import STRIDES
 from scnet.model.layers import ConvReLU, init_classifier, stack
-from scnet.ops.pooling import laid_out, make_pooler, roi_align_mean
+from scnet.ops.pooling import make_pooler
 from scnet.types import IGNORE, Losses, RoIs, Scene, Targets
 
 SEMANTIC_STRIDE = 8  # of P3, the level that the others are resized to
@@ -134,7 +134,9 @@ class RoIFeatures:
     def __init__(self, scene: Scene, semantic_side: int) -> None:
         self.context, self.dtype = scene.context, scene.pyramid[0].dtype
         self.pyramid = make_pooler(scene.pyramid, STRIDES)
-        self.semantic = None if scene.semantic is None else laid_out(scene.semantic)
+        self.semantic = None
+        if scene.semantic is not None:
+            self.semantic = make_pooler([scene.semantic], [SEMANTIC_STRIDE])
         # The semantic map is always pooled to the mask's size, and averaged for boxes.
         self.semantic_side = semantic_side
 
@@ -142,8 +144,7 @@ class RoIFeatures:
         """Return pyramid + semantic + global context for each RoI."""
         x = self.pyramid.pool(rois, side)
         if self.semantic is not None:
-            fine = self.semantic_side
-            x = x + roi_align_mean(self.semantic, rois, fine, side, SEMANTIC_STRIDE)
+            x = x + self.semantic.pool(rois, side, self.semantic_side)
         if self.context is not None:
             x = x + self.context[rois.image, :, None, None]
         return x.to(self.dtype)

@@ -93,6 +93,7 @@ class MaskBranches(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config: MaskConfig = config.mask
+        self.side = config.mask.size // 2  # of the RoI feature that a branch reads
         branches = range(len(config.mask.fed_by))
         self.heads = nn.ModuleList(  # type: ignore[assignment]
             MaskHead(config, config.mask.flow and i > 0) for i in branches
@@ -104,11 +105,6 @@ class MaskBranches(nn.Module):
             if config.mask.relay
             else None
         )
-
-    @property
-    def side(self) -> int:
-        """Side of the RoI feature that a mask branch reads."""
-        return self.config.size // 2
 
     def loss(
         self,
@@ -134,10 +130,15 @@ class MaskBranches(nn.Module):
             hidden = box.hidden(features(rois, box.side))
         rows = targets.rows.flatten()[samples.gt[positive]]
         goals = crop_targets(targets.masks, rows, rois.boxes, self.config.size)
+        # Each loss is the weighted mean cross-entropy over the pixels of all positive RoIs.
+        pixels = mean_count(goals.new_tensor(goals.shape[0])) * self.config.size**2
         pooled, losses = features(rois, self.side), {}
-        for branch in self.of_stage(stage):
-            name = f"mask{branch + 1}" if len(self.heads) > 1 else "mask"
-            losses[name] = self._loss(branch, self(branch, pooled, hidden, labels), goals)
+        for branch, fed_by in enumerate(self.config.fed_by):
+            if fed_by == stage:
+                logits = self(branch, pooled, hidden, labels)[:, 0]
+                total = F.binary_cross_entropy_with_logits(logits, goals, reduction="sum")
+                name = f"mask{branch + 1}" if len(self.heads) > 1 else "mask"
+                losses[name] = self.config.loss_weights[branch] * total / pixels
         return losses
 
     def probabilities(
@@ -158,10 +159,6 @@ class MaskBranches(nn.Module):
             hidden = {s: boxes[s].hidden(features(rois, boxes[s].side)) for s in fed_by}
         logits = self.all_logits(features(rois, self.side), hidden, labels)
         return torch.stack([x.sigmoid() for x in logits]).mean(0)[:, 0].float()
-
-    def of_stage(self, stage: int) -> list[int]:
-        """Return the branches that are fed by a box stage."""
-        return [i for i, s in enumerate(self.config.fed_by) if s == stage]
 
     def forward(
         self,
@@ -203,11 +200,3 @@ class MaskBranches(nn.Module):
             own, shared = head(features, shared)
             logits.append(head.logits(own, labels))
         return logits
-
-    def _loss(
-        self, branch: int, logits: Float[Tensor, "R 1 S S"], goals: Float[Tensor, "R S S"]
-    ) -> Float[Tensor, ""]:
-        """Return the weighted mean cross-entropy over the pixels of all positive RoIs."""
-        total = F.binary_cross_entropy_with_logits(logits[:, 0], goals, reduction="sum")
-        number = mean_count(torch.full_like(total, goals.shape[0]))
-        return self.config.loss_weights[branch] * total / (number * self.config.size**2)

@@ -85,7 +85,7 @@ class RoIHeads(nn.Module):
             by_image = sizes.shape[0], -1
             valid = samples.valid & ~samples.is_gt
             proposals = Proposals(refined.boxes.view(*by_image, 4), valid.view(by_image))
-            for_masks = samples if self.masks.of_stage(i) else None
+            for_masks = samples if i in self.config.mask.fed_by else None
             if for_masks is not None and self.config.mask.trained_on == "leaving":
                 for_masks = sample_rois(proposals, targets, classes, iou, box, choose)
             yield Step(i, samples, out, for_masks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple, cast
 
 import torch
@@ -69,28 +70,42 @@ class RPN(nn.Module):
         before = config.before_nms_train if training else config.before_nms
         after = config.after_nms_train if training else config.after_nms
         scores = out.logits.float().sigmoid()
-        index = _top_of_each_level(scores, out.counts, before)
+        levels = torch.split(scores, list(out.counts), dim=1)
+        starts = accumulate(out.counts, initial=0)
+        best = [
+            x.topk(min(before, x.shape[1]), dim=1).indices + start
+            for x, start in zip(levels, starts, strict=False)
+        ]
+        index = torch.cat(best, dim=1)
         deltas = out.deltas.float().gather(1, index[..., None].expand(-1, -1, 4))
         boxes = box_ops.clip(box_ops.decode(out.anchors[index], deltas), sizes[:, None])
         # Every image keeps the same number of each level, so the levels of one stand for all.
         level = out.level[index[0]]
-        best, valid = top_proposals(boxes, scores.gather(1, index), level, config.nms_iou, after)
-        return Proposals(best, valid)
+        score = scores.gather(1, index)
+        return Proposals(*top_proposals(boxes, score, level, config.nms_iou, after))
 
     def loss(
         self, out: RPNOutput, sizes: Int[Tensor, "B 2"], targets: Targets, choose: Choose
     ) -> Losses:
         """Return the losses of sampled anchors, both divided by the number of samples."""
         config = self.config
-        matched, positive, negative = self._sample(out, sizes, targets, choose)
+        with torch.no_grad():
+            inside = self._inside(out.anchors, sizes)
+            matched = match(
+                overlaps(out.anchors[None], inside, targets),
+                positive=config.positive_iou,
+                negative=config.negative_iou,
+                minimum=config.negative_iou,
+                low_quality=True,
+            )
+            positive, negative = choose_both(matched, inside, config.samples, 0.5, choose)
         number = mean_count(positive.sum() + negative.sum())
         cls = F.binary_cross_entropy_with_logits(
             out.logits, positive.to(out.logits.dtype), reduction="none"
         )
         goals = targets.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
-        goals = torch.where(
-            positive[..., None], goals, self.unit
-        )  # some box, where none is aimed at
+        # Some box, where none is aimed at.
+        goals = torch.where(positive[..., None], goals, self.unit)
         moves = box_ops.encode(out.anchors.expand_as(goals), goals)
         reg = F.smooth_l1_loss(out.deltas, moves, reduction="none", beta=config.box_loss_beta)
         return {
@@ -107,20 +122,6 @@ class RPN(nn.Module):
             return sparse_head.head(level, sparse_head.Weights(*parameters))
         hidden = F.relu(self.conv(level))
         return self.cls(hidden), self.reg(hidden)
-
-    @torch.no_grad()
-    def _sample(
-        self, out: RPNOutput, sizes: Int[Tensor, "B 2"], targets: Targets, choose: Choose
-    ) -> tuple[Int[Tensor, "B A"], Bool[Tensor, "B A"], Bool[Tensor, "B A"]]:
-        config = self.config
-        inside = self._inside(out.anchors, sizes)
-        overlap = overlaps(out.anchors[None], inside, targets)
-        minimum = config.negative_iou
-        matched = match(
-            overlap, config.positive_iou, config.negative_iou, minimum, low_quality=True
-        )
-        positive, negative = choose_both(matched, inside, config.samples, 0.5, choose)
-        return matched, positive, negative
 
     def _inside(
         self, anchors: Float[Tensor, "A 4"], sizes: Int[Tensor, "B 2"]
@@ -150,14 +151,3 @@ def make_anchors(maps: Sequence[Size], shapes: Float[Tensor, "levels n 2"]) -> F
         center = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[:, :, None]
         anchors.append(torch.cat([center - half, center + half], dim=-1).reshape(-1, 4))
     return torch.cat(anchors)
-
-
-def _top_of_each_level(
-    scores: Float[Tensor, "B A"], counts: Sequence[int], most: int
-) -> Int[Tensor, "B N"]:
-    """Return the columns of the `most` best anchors of each level."""
-    index, start = [], 0
-    for level in torch.split(scores, list(counts), dim=1):
-        index.append(level.topk(min(most, level.shape[1]), dim=1).indices + start)
-        start += level.shape[1]
-    return torch.cat(index, dim=1)

@@ -6,6 +6,8 @@ waits for a value.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -32,6 +34,7 @@ class Choose(Protocol):
         ...
 
 
+@dataclass
 class RandomChoice:
     """Chooses uniformly, for each image by a seed of its own.
 
@@ -40,9 +43,8 @@ class RandomChoice:
     of processes, and goes on as it was after an interruption.
     """
 
-    def __init__(self, seeds: Int[Tensor, "B"]) -> None:
-        self.seeds = seeds
-        self.calls = 0
+    seeds: Int[Tensor, "B"]
+    calls: int = 0
 
     def __call__(
         self, candidates: Bool[Tensor, "B N"], number: Int[Tensor, "B"], most: int
@@ -143,8 +145,8 @@ def sample_rois(
     positive, negative = choose_both(
         matched, valid, config.samples, config.positive_fraction, choose
     )
-    order, taken = _positives_first(positive, negative, config.samples)
-    return _gather(order, taken, boxes, matched, targets, num_classes)
+    chosen = _positives_first(positive, negative, config.samples)
+    return _gathered(*chosen, boxes, matched, targets, num_classes)
 
 
 def choose_both(
@@ -175,7 +177,7 @@ def _positives_first(
     return key % count, key < 2 * count
 
 
-def _gather(
+def _gathered(
     order: Int[Tensor, "B P"],
     taken: Bool[Tensor, "B P"],
     boxes: Float[Tensor, "B N 4"],

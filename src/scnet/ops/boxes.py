@@ -22,9 +22,9 @@ def encode(
     std: Float[Tensor, "4"] | None = None,
 ) -> Float[Tensor, "*n 4"]:
     """Return the deltas (dx, dy, dw, dh), in units of `std`, that move `boxes` onto their goals."""
-    center, size = _center_size(boxes)
-    goal_center, goal_size = _center_size(goals)
-    deltas = torch.cat([(goal_center - center) / size, torch.log(goal_size / size)], dim=-1)
+    size, goal_size = boxes[..., 2:] - boxes[..., :2], goals[..., 2:] - goals[..., :2]
+    shift = (goals[..., :2] + goals[..., 2:]) / 2 - (boxes[..., :2] + boxes[..., 2:]) / 2
+    deltas = torch.cat([shift / size, torch.log(goal_size / size)], dim=-1)
     return deltas if std is None else deltas / std
 
 
@@ -35,8 +35,8 @@ def decode(
 ) -> Float[Tensor, "*n 4"]:
     """Move each of `boxes` by its deltas; the inverse of `encode`."""
     deltas = deltas if std is None else deltas * std
-    center, size = _center_size(boxes)
-    center = center + deltas[..., :2] * size
+    size = boxes[..., 2:] - boxes[..., :2]
+    center = (boxes[..., :2] + boxes[..., 2:]) / 2 + deltas[..., :2] * size
     size = size * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     return torch.cat([center - size / 2, center + size / 2], dim=-1)
 
@@ -65,14 +65,3 @@ def iou(a: Float[Tensor, "*#b n 4"], b: Float[Tensor, "*#b m 4"]) -> Float[Tenso
     del height
     areas = (right - left) * (bottom - top) + (right_b - left_b) * (bottom_b - top_b)
     return shared.div_(areas.sub_(shared).clamp_(min=1e-6))
-
-
-def area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
-    """Return the area of each box in square pixels."""
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
-
-
-def _center_size(
-    boxes: Float[Tensor, "*n 4"],
-) -> tuple[Float[Tensor, "*n 2"], Float[Tensor, "*n 2"]]:
-    return (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]

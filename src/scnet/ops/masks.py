@@ -109,6 +109,9 @@ def crop_targets(
     The mask is averaged by RoIAlign with as many samples as it has pixels, as in Mask R-CNN's
     release.
     """
+    # Importing torchvision takes seconds, and reading data does without.
+    from torchvision.ops import roi_align
+
     pixels = torch.split(crops.pixels, [height * width for height, width in crops.sizes])
     boxes = boxes - crops.origin[index].repeat(1, 2).to(boxes)
     targets = boxes.new_zeros(boxes.shape[0], size, size)
@@ -122,7 +125,9 @@ def crop_targets(
             plan.to(index.device), [len(chosen), len(chosen), 2 * len(group)]
         )
         masks = _padded([pixels[i] for i in group], sizes, sides.view(-1, 2), boxes)
-        targets[rows] = _pool(masks, of, boxes[rows], size)
+        rois = torch.cat((of[:, None].to(boxes), boxes[rows]), dim=1)
+        pooled = roi_align(masks[:, None], rois, size, sampling_ratio=0, aligned=True)
+        targets[rows] = (pooled[:, 0] >= 0.5).to(boxes)
     return targets
 
 
@@ -151,17 +156,6 @@ def _padded(
     columns = torch.arange(width, device=like.device) < size[:, 1:]
     inside = rows[:, :, None] & columns[:, None]
     return like.new_zeros(inside.shape).masked_scatter_(inside, torch.cat(list(pixels)).to(like))
-
-
-def _pool(
-    masks: Float[Tensor, "G h w"], index: Int[Tensor, "R"], boxes: Float[Tensor, "R 4"], size: int
-) -> Float[Tensor, "R {size} {size}"]:
-    # Importing torchvision takes seconds, and reading data does without.
-    from torchvision.ops import roi_align
-
-    rois = torch.cat((index[:, None].to(boxes), boxes), dim=1)
-    pooled: Tensor = roi_align(masks[:, None], rois, (size, size), sampling_ratio=0, aligned=True)
-    return (pooled[:, 0] >= 0.5).to(boxes)
 
 
 def _nearest(start: int, length: int, size: int, target: int) -> tuple[Int[np.ndarray, "n"], int]:
