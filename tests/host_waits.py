@@ -59,7 +59,7 @@ CHOICES = {
     "scnet.ops.pooling._is_sparse_faster": lambda features: False,
     "scnet.ops.nms._group_by_group": nms._all_groups,
     "scnet.model.sparse_head.pays": lambda x: False,
-    "scnet.model.conv._pays": lambda layer, x: False,
+    "scnet.model.layers._pays": lambda layer, x: False,
     "scnet.model.layers.has_avx512": lambda: False,
 }
 

@@ -228,7 +228,7 @@ def run(detector: Detector, batch: Batch, goals: Sequence[Tensor]) -> tuple[Trac
     rpn, scene = detector.rpn(pyramid), detector.branches(pyramid)
     proposals = detector.rpn.proposals(rpn, batch.sizes, training=False)
     proposals, moved = settle_proposals(proposals, candidates(detector, rpn, batch), goals)
-    features = heads.features(scene.scene)
+    features = RoIFeatures(scene.scene, heads.masks.side)
     image, column = proposals.valid.nonzero(as_tuple=True)
     rois = RoIs(proposals.boxes[image, column], image)
     stages = []
@@ -252,7 +252,7 @@ class Candidates(NamedTuple):
 def candidates(detector: Detector, rpn: RPNOutput, batch: Batch) -> Candidates:
     """Return what proposals are chosen from."""
     anchors = rpn.anchors.expand_as(rpn.deltas)
-    boxes = box_ops.clip(box_ops.decode(anchors, rpn.deltas), batch.sizes[:, None])
+    boxes = box_ops.decode(anchors, rpn.deltas, sizes=batch.sizes[:, None])
     return Candidates(boxes, rpn.logits.sigmoid())
 
 
@@ -464,7 +464,8 @@ def training_losses(
     with torch.no_grad():
         among = candidates(detector, rpn, batch)
         proposals, moved = settle_proposals(proposals, among, _known_proposals(batch, theirs))
-    losses |= head.roi_heads.loss(scene.scene, proposals, batch.sizes, batch.targets, choose)
+    features = RoIFeatures(scene.scene, head.roi_heads.masks.side)
+    losses |= head.roi_heads.loss(features, proposals, batch.sizes, batch.targets, choose)
     return losses, moved
 
 

@@ -9,7 +9,7 @@ from tests.model_cases import make_batch, make_detector
 
 from scnet.experiments.figure1 import Collected, mask_samples, measure
 from scnet.experiments.figure6 import choose
-from scnet.model import roi_heads
+from scnet.model import cascade
 from scnet.model.sampling import RandomChoice
 from scnet.types import Samples
 
@@ -30,13 +30,13 @@ def test_mask_samples_are_the_positives_that_the_sampler_returned(
 ) -> None:
     detector = make_detector(recipe)
     batch = make_batch((3, 0, 2))
-    sample, seen = roi_heads.sample_rois, []
+    sample, seen = cascade.sample_rois, []
 
     def spy(*args: object) -> Samples:
         seen.append(sample(*args))
         return seen[-1]
 
-    monkeypatch.setattr(roi_heads, "sample_rois", spy)
+    monkeypatch.setattr(cascade, "sample_rois", spy)
     with torch.no_grad():
         kept = list(mask_samples(detector, batch, RandomChoice(torch.arange(3))))
         ious, moved, is_gt = zip(*kept, strict=True)

@@ -10,8 +10,8 @@ import torch
 from tests.model_cases import make_detector
 from torch import Tensor, nn
 
-from scnet.model import conv
-from scnet.model.conv import Conv2d, FrozenNorm, fold_norm, with_fast_gradients
+from scnet.model import layers
+from scnet.model.layers import Conv2d, FrozenNorm, fold_norm, with_fast_gradients
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"padding": 1},
@@ -25,14 +25,14 @@ CASES: dict[str, dict[str, Any]] = {
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """As on a CPU without AVX-512; counts the gradients that are computed in our way."""
     counted: list[int] = []
-    gradient = conv._gradient
+    gradient = layers._gradient
 
     def count(which: int, *rest: Any) -> Tensor:
         counted.append(which)
         return gradient(which, *rest)
 
-    monkeypatch.setattr(conv, "has_avx512", lambda: False)
-    monkeypatch.setattr(conv, "_gradient", count)
+    monkeypatch.setattr(layers, "has_avx512", lambda: False)
+    monkeypatch.setattr(layers, "_gradient", count)
     return counted
 
 
@@ -78,7 +78,7 @@ def test_pytorch_does_it_where_copying_would_not_pay(
     _, fast = pair(padding=1, groups=4 if reason == "grouped" else 1)
     x = large_map().requires_grad_()
     if reason == "AVX-512":
-        monkeypatch.setattr(conv, "has_avx512", lambda: True)
+        monkeypatch.setattr(layers, "has_avx512", lambda: True)
     if reason == "small":
         x = x[..., :9]
     if reason == "frozen":
@@ -120,7 +120,7 @@ def blocks() -> tuple[nn.Sequential, nn.Sequential]:
 def test_a_folded_norm_has_the_results_and_gradients_of_one_apart(
     copying: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conv, "has_avx512", lambda: not copying)
+    monkeypatch.setattr(layers, "has_avx512", lambda: not copying)
     apart, folded = blocks()
     x = large_map()
     with torch.no_grad():

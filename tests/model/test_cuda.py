@@ -8,6 +8,7 @@ from tests.model_cases import make_batch, make_detector
 
 from scnet.inference.place import place
 from scnet.model.detector import Detector
+from scnet.model.features import RoIFeatures
 from scnet.types import Batch, Found, Proposals, Scene
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -31,7 +32,7 @@ def pair(name: str) -> tuple[Detector, Detector, Batch]:
 
 def found_in(detector: Detector, scene: Scene, proposals: Proposals, batch: Batch) -> Found:
     heads = detector.head.roi_heads
-    features = heads.features(scene)
+    features = RoIFeatures(scene, heads.masks.side)
     candidates = heads.find(features, proposals, batch.sizes)
     rois, scores, labels = detector.choose(candidates, len(batch.info))
     masks = detector.head.masks(features, rois, labels)

@@ -9,12 +9,12 @@ import torch
 from tests.model_cases import make_batch, make_detector
 from torch import Tensor
 
-from scnet.model import conv
+from scnet.model import layers
 
 
 def gradients(monkeypatch: pytest.MonkeyPatch, copying: bool) -> dict[str, Tensor]:
     """Return the gradients of a training step; count how many convolutions copied their maps."""
-    monkeypatch.setattr(conv, "has_avx512", lambda: not copying)
+    monkeypatch.setattr(layers, "has_avx512", lambda: not copying)
     detector = make_detector("scnet").to(memory_format=torch.channels_last).train()
     torch.manual_seed(0)
     torch.stack(list(detector.loss(make_batch((3, 1))).values())).sum().backward()
@@ -25,14 +25,14 @@ def test_weight_gradients_from_copied_maps_are_those_of_autograd(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counted: list[int] = []
-    gradient = conv._gradient_from_copies
+    gradient = layers._gradient
 
     def count(which: int, *rest: Any) -> Tensor:
         counted.append(which)
         return gradient(which, *rest)
 
-    monkeypatch.setattr(conv, "_gradient_from_copies", count)
-    monkeypatch.setattr(conv, "LARGE", 24)
+    monkeypatch.setattr(layers, "_gradient", count)
+    monkeypatch.setattr(layers, "LARGE", 24)
     expected = gradients(monkeypatch, copying=False)
     assert not counted
     ours = gradients(monkeypatch, copying=True)

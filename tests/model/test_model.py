@@ -43,10 +43,10 @@ def test_iou_equals_torchvision() -> None:
     torch.testing.assert_close(box_ops.iou(a, b), expected)
 
 
-def test_clip_keeps_each_box_inside_its_image() -> None:
-    boxes = torch.tensor([[-5.0, -5, 500, 500], [10, 10, 20, 20]])
-    clipped = box_ops.clip(boxes, torch.tensor([[30, 40], [15, 12]]))
-    assert clipped.tolist() == [[0, 0, 40, 30], [10, 10, 12, 15]]
+def test_decode_keeps_each_box_inside_its_image() -> None:
+    boxes, sizes = torch.tensor([[-5.0, -5, 500, 500], [10, 10, 20, 20]]), [[30, 40], [15, 12]]
+    cut = box_ops.decode(boxes, torch.zeros(2, 4), sizes=torch.tensor(sizes))
+    assert cut.tolist() == [[0, 0, 40, 30], [10, 10, 12, 15]]
 
 
 def test_anchors_start_at_the_corner_and_keep_their_area() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from scnet.model.backbone import Backbone
-from scnet.model.conv import Conv2d
 from scnet.model.detector import Detector
+from scnet.model.layers import Conv2d
 
 TOLERANCE = 1e-4  # of the largest value
 

@@ -1,4 +1,4 @@
 """The detector.
 
-In reading order: detector, backbone, rpn, sampling, roi_heads, features, box_stage, mask_branch.
+In reading order: detector, backbone, rpn, sampling, cascade, features, box_stage, mask_branch.
 """

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from scnet.config import BackboneConfig
-from scnet.model.conv import fold_norm, with_fast_gradients
+from scnet.model.layers import fold_norm, with_fast_gradients
 from scnet.settings import suggest
 
 STRIDES = (4, 8, 16, 32)

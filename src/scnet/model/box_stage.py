@@ -62,7 +62,9 @@ class BoxStage(nn.Module):
         labels = samples.labels.masked_fill(~samples.valid, -100)
         cls = F.cross_entropy(out.logits, labels, reduction="sum", ignore_index=-100)
         positive = samples.gt >= 0
-        deltas = self._of_class(out.deltas, samples.labels)
+        # Background has no box; its rows are masked out.
+        own = samples.labels.clamp(max=self.num_boxes - 1)[:, None, None]
+        deltas = out.deltas.take_along_dim(own, dim=1)[:, 0]
         # Background moves nowhere: some box onto itself.
         boxes = torch.where(positive[:, None], samples.rois.boxes, self.unit)
         goals = targets.boxes.flatten(0, 1)[samples.gt.clamp(min=0)]
@@ -84,26 +86,18 @@ class BoxStage(nn.Module):
         likeliest = out.logits[:, :-1].argmax(1)
         if labels is not None:
             likeliest = torch.where(labels == self.num_classes, likeliest, labels)
-        deltas = self._of_class(out.deltas, likeliest).float()
-        boxes = box_ops.decode(rois.boxes, deltas, self.std)
-        return RoIs(box_ops.clip(boxes, sizes[rois.image]), rois.image)
+        own = likeliest.clamp(max=self.num_boxes - 1)[:, None, None]
+        deltas = out.deltas.take_along_dim(own, dim=1)[:, 0].float()
+        boxes = box_ops.decode(rois.boxes, deltas, self.std, sizes[rois.image])
+        return RoIs(boxes, rois.image)
 
     def boxes(
         self, out: BoxOutput, rois: RoIs, sizes: Int[Tensor, "B 2"]
     ) -> Float[Tensor, "R boxes 4"]:
         """Return the boxes that a RoI has for each class, or the one for all."""
         deltas = out.deltas.float()
-        boxes = box_ops.decode(rois.boxes[:, None].expand_as(deltas), deltas, self.std)
-        return box_ops.clip(boxes, sizes[rois.image][:, None])
-
-    def _of_class(
-        self, deltas: Float[Tensor, "R boxes 4"], labels: Int[Tensor, "R"]
-    ) -> Float[Tensor, "R 4"]:
-        if deltas.shape[1] == 1:
-            return deltas[:, 0]
-        # Background has no box; its rows are masked out.
-        labels = labels.clamp(max=self.num_classes - 1)
-        return deltas[torch.arange(labels.shape[0], device=labels.device), labels]
+        boxes = rois.boxes[:, None].expand_as(deltas)
+        return box_ops.decode(boxes, deltas, self.std, sizes[rois.image][:, None])
 
 
 def _initialise(stage: BoxStage) -> None:

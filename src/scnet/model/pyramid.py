@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from scnet.config import ModelConfig
-from scnet.model.conv import Conv2d
-from scnet.model.layers import Norm, make_norm
+from scnet.model.layers import Conv2d, Norm, make_norm
 
 
 def make_pyramid(config: ModelConfig, in_channels: Sequence[int]) -> FPN:

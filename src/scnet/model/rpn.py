@@ -78,7 +78,7 @@ class RPN(nn.Module):
         ]
         index = torch.cat(best, dim=1)
         deltas = out.deltas.float().gather(1, index[..., None].expand(-1, -1, 4))
-        boxes = box_ops.clip(box_ops.decode(out.anchors[index], deltas), sizes[:, None])
+        boxes = box_ops.decode(out.anchors[index], deltas, sizes=sizes[:, None])
         # Every image keeps the same number of each level, so the levels of one stand for all.
         level = out.level[index[0]]
         score = scores.gather(1, index)

@@ -145,8 +145,13 @@ def sample_rois(
     positive, negative = choose_both(
         matched, valid, config.samples, config.positive_fraction, choose
     )
-    chosen = _positives_first(positive, negative, config.samples)
-    return _gathered(*chosen, boxes, matched, targets, num_classes)
+    # The columns of the chosen, positives first; behind them padding.
+    count = matched.shape[1]
+    key = torch.arange(count, device=matched.device) + count * (
+        2 - 2 * positive.long() - negative.long()
+    )
+    key = key.topk(min(config.samples, count), dim=1, largest=False).values
+    return _gathered(key % count, key < 2 * count, boxes, matched, targets, num_classes)
 
 
 def choose_both(
@@ -163,18 +168,6 @@ def choose_both(
     wanted = samples - positive.sum(dim=1)
     negative = choose((matched == BACKGROUND) & valid, wanted, samples)
     return positive, negative
-
-
-def _positives_first(
-    positive: Bool[Tensor, "B N"], negative: Bool[Tensor, "B N"], samples: int
-) -> tuple[Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
-    """Return the columns of the chosen, positives first, and which are real rather than padding."""
-    count = positive.shape[1]
-    key = torch.arange(count, device=positive.device) + count * (
-        2 - 2 * positive.long() - negative.long()
-    )
-    key = key.topk(min(samples, count), dim=1, largest=False).values
-    return key % count, key < 2 * count
 
 
 def _gathered(

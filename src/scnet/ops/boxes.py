@@ -32,19 +32,21 @@ def decode(
     boxes: Float[Tensor, "*n 4"],
     deltas: Float[Tensor, "*n 4"],
     std: Float[Tensor, "4"] | None = None,
+    sizes: Int[Tensor, "*#n 2"] | None = None,
 ) -> Float[Tensor, "*n 4"]:
-    """Move each of `boxes` by its deltas; the inverse of `encode`."""
+    """Move each of `boxes` by its deltas; the inverse of `encode`.
+
+    Given `sizes`, (height, width) of each box's image, they are cut at its border.
+    """
     deltas = deltas if std is None else deltas * std
     size = boxes[..., 2:] - boxes[..., :2]
     center = (boxes[..., :2] + boxes[..., 2:]) / 2 + deltas[..., :2] * size
     size = size * deltas[..., 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
-    return torch.cat([center - size / 2, center + size / 2], dim=-1)
-
-
-def clip(boxes: Float[Tensor, "*n 4"], sizes: Int[Tensor, "*#n 2"]) -> Float[Tensor, "*n 4"]:
-    """Cut boxes at their image's border; `sizes`, (height, width), broadcast against the boxes."""
-    limit = sizes.flip(-1).to(boxes.dtype)
-    return boxes.clamp(min=0).minimum(torch.cat([limit, limit], dim=-1))
+    moved = torch.cat([center - size / 2, center + size / 2], dim=-1)
+    if sizes is None:
+        return moved
+    limit = sizes.flip(-1).to(moved.dtype)
+    return moved.clamp(min=0).minimum(torch.cat([limit, limit], dim=-1))
 
 
 def seen_back(boxes: Float[Tensor, "N 4"], inverse: Float[Tensor, "N 4 2"]) -> Float[Tensor, "N 4"]:
