@@ -181,16 +181,21 @@ def test_flow_reaches_the_first_mask_head_from_the_last_loss() -> None:
 @pytest.mark.parametrize(("relay", "passes"), [(False, 3), (True, 6)])
 @torch.no_grad()
 def test_prediction_runs_a_head_that_feeds_others_once(relay: bool, passes: int) -> None:
-    masks = make_detector("htc", model__mask__relay=relay).roi_heads.masks
-    features, labels = torch.randn(5, 16, 14, 14), torch.tensor([0, 2, 1, 1, 0])
-    hidden = {stage: torch.randn(5, 32) for stage in range(3)} if relay else {}
-    one_by_one = [masks(i, features, hidden.get(i), labels) for i in range(3)]
+    detector, batch = make_detector("htc", model__mask__relay=relay), make_batch((3, 2))
+    masks, stages = detector.roi_heads.masks, tuple(detector.roi_heads.stages)
+    _, scene = detector.dense(batch.images, batch.sizes)
+    features = RoIFeatures(scene.scene, masks.side)
+    rois = RoIs(random_boxes(5), torch.tensor([0, 0, 0, 1, 1]))
+    labels, logits = torch.tensor([0, 2, 1, 1, 0]), []
+    for branch, stage in enumerate(stages):
+        hidden = stage.hidden(features(rois, stage.side)) if relay else None
+        logits.append(masks(branch, features(rois, masks.side), hidden, labels)[:, 0])
     calls: list[nn.Module] = []
     for head in masks.heads:
         head.register_forward_hook(lambda module, given, out: calls.append(module))
-    together = masks.all_logits(features, hidden, labels)
+    together = masks.probabilities(features, rois, labels, stages)
     assert len(calls) == passes  # a relay makes the branches' features differ
-    torch.testing.assert_close(together, one_by_one)
+    torch.testing.assert_close(together, torch.stack(logits).sigmoid().mean(0))
 
 
 def test_mask_loss_reaches_the_box_head_through_the_relay_alone() -> None:

@@ -50,13 +50,13 @@ def read_image(source: ImageSource, shrink: int = 1) -> Image.Image:
     """
     try:
         if isinstance(source, Image.Image):
-            return _to_rgb(_upright(source))
+            return _upright_rgb(source)
         with open_image(source) as image:
             width, height = image.size
             if width * height <= MAX_PIXELS:
                 if shrink > 1:
                     image.draft(None, (width // shrink, height // shrink))
-                return _to_rgb(_upright(image))
+                return _upright_rgb(image)
     except FileNotFoundError:
         raise DataError(f"{_name(source)}: no such image file") from None
     except Image.DecompressionBombError:
@@ -92,12 +92,9 @@ def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     return (width, height) if turned else (height, width)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image) -> Image.Image:
     image.load()
-    return ImageOps.exif_transpose(image)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
     if image.mode == "RGB":
         return image
     if image.mode == "F" or image.mode.startswith("I"):

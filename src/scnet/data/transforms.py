@@ -97,7 +97,8 @@ def view_image(image: Image.Image, view: View) -> UInt8[Tensor, "3 H W"]:
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     if pixels.shape[1:] != view.resized:
         pixels = F.interpolate(pixels[None], view.resized, mode="bilinear", antialias=True)[0]
-    return _coloured(_cut_and_mirrored(pixels, view), view.colour)
+    pixels = _cut_and_mirrored(pixels, view)
+    return pixels if view.colour == PLAIN else _coloured(pixels, view.colour)
 
 
 def view_boxes(boxes: Float[Tensor, "M 4"], view: View) -> Float[Tensor, "M 4"]:
@@ -192,8 +193,6 @@ def _random_colour(
 def _coloured(
     pixels: UInt8[Tensor, "3 H W"], colour: tuple[float, float, float]
 ) -> UInt8[Tensor, "3 H W"]:
-    if colour == PLAIN:
-        return pixels
     # Importing torchvision takes seconds, and reading data does without.
     from torchvision.transforms.v2.functional import (
         adjust_brightness,

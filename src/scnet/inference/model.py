@@ -135,8 +135,8 @@ class Model:
 
     def read(self, sources: Sequence[Source]) -> tuple[list[Image.Image], Batch]:
         """Return images as they are, and resized as a batch on the device."""
-        images = [to_image(source) for source in sources]
-        views = [eval_view((image.height, image.width), self.config.data) for image in images]
+        images, data = [to_image(source) for source in sources], self.detector.config.data
+        views = [eval_view((image.height, image.width), data) for image in images]
         pixels = pad_images([view_image(i, v) for i, v in zip(images, views, strict=True)])
         info = [
             ImageInfo(0, str(s) if isinstance(s, str | os.PathLike) else "", view)
@@ -155,7 +155,7 @@ class Model:
 
     def place(self, found: Found, batch: Batch) -> list[Detections]:
         """Return detections in the pixels of the original images."""
-        return place(found, batch, self.classes, self.detector.category_ids)
+        return place(found, batch, self.detector.classes, self.detector.category_ids)
 
     def release_memory(self) -> None:
         """Give the system back what is kept for the next image, which then takes longer."""

@@ -27,7 +27,7 @@ def place(
     image = table[:, 6].long()
     # Run lengths are made where the masks are: only they travel from a GPU, not pixels.
     limits = back[:, 3].flip(1).long()
-    sizes = [batch.info[i].size for i in image.tolist()]
+    sizes = [batch.info[i].view.original for i in image.tolist()]
     rles = run_lengths_in(found.masks, placed, limits, sizes)
     counts = image.bincount(minlength=len(batch.info)).tolist()
     starts = itertools.accumulate(counts, initial=0)
@@ -38,7 +38,7 @@ def place(
             scores=of_image[:, 4].float(),
             labels=of_image[:, 5].long(),
             rle=tuple(rles[start : start + len(of_image)]),
-            size=info.size,
+            size=info.view.original,
             classes=classes,
             category_ids=category_ids,
             path=info.path,

@@ -6,7 +6,7 @@ boxes and their probabilities are averaged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -153,11 +153,18 @@ class MaskBranches(nn.Module):
         Args:
             boxes: the box stages, whose shared features a relay reads.
         """
-        hidden = {}
+        hidden: dict[int, Tensor] = {}  # by stage
         if self.relays is not None:
             fed_by = set(self.config.fed_by)
             hidden = {s: boxes[s].hidden(features(rois, boxes[s].side)) for s in fed_by}
-        logits = self.all_logits(features(rois, self.side), hidden, labels)
+        pooled = features(rois, self.side)
+        if self.config.flow and self.relays is None:
+            logits = self._flowing(pooled, labels)
+        else:
+            logits = [
+                self(branch, pooled, hidden.get(stage), labels)
+                for branch, stage in enumerate(self.config.fed_by)
+            ]
         return torch.stack([x.sigmoid() for x in logits]).mean(0)[:, 0].float()
 
     def forward(
@@ -180,21 +187,13 @@ class MaskBranches(nn.Module):
                 shared = earlier(features, shared).shared
         return head.logits(head(features, shared).own, labels)
 
-    def all_logits(
-        self,
-        features: Float[Tensor, "R D s s"],
-        hidden: Mapping[int, Float[Tensor, "R hidden"]],
-        labels: Int[Tensor, "R"],
+    def _flowing(
+        self, features: Float[Tensor, "R D s s"], labels: Int[Tensor, "R"]
     ) -> list[Float[Tensor, "R 1 S S"]]:
-        """Return what `forward` gives of every branch for the same RoIs; `hidden` is by stage.
+        """Return what `forward` gives of every branch; what flows on is computed once.
 
-        Without relay all heads read the same feature, so what flows on is computed once.
+        That needs heads that all read the same feature, so none with a relay.
         """
-        if not self.config.flow or self.relays is not None:
-            return [
-                self(branch, features, hidden.get(stage), labels)
-                for branch, stage in enumerate(self.config.fed_by)
-            ]
         logits, shared = [], None
         for head in self.heads:
             own, shared = head(features, shared)

@@ -56,7 +56,7 @@ def paste(
 ) -> Bool[Tensor, "N {size[0]} {size[1]}"]:
     """Resize each mask to its box and place it on an empty image; outside the box is False."""
     placed = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
-    for i, mask in enumerate(_bordered(masks)):
+    for i, mask in enumerate(F.pad(masks.detach().float(), (1, 1, 1, 1))):
         rows, columns = _axes(boxes[i : i + 1], masks.shape[-1], size)
         across = _between(mask[:, columns.cell], mask[:, columns.cell + 1], columns.part)
         values = _between(across[rows.cell], across[rows.cell + 1], rows.part[:, None])
@@ -96,7 +96,8 @@ def run_lengths_in(
     for start in range(0, len(sizes), MASKS_AT_ONCE):
         part = slice(start, start + MASKS_AT_ONCE)
         stride = max(height * width for height, width in sizes[part]) + 1
-        keys = list(_edges(_bordered(masks[part]), boxes[part], limits[part], stride, threshold))
+        bordered = F.pad(masks[part].detach().float(), (1, 1, 1, 1))
+        keys = list(_edges(bordered, boxes[part], limits[part], stride, threshold))
         mask, edges = np.divmod(torch.cat(keys).cpu().numpy(), stride) if keys else _NONE
         split = np.searchsorted(mask, np.arange(1, len(sizes[part])))
         by_mask = zip(np.split(edges, split), sizes[part], strict=True)
@@ -263,7 +264,3 @@ def _between(
     a: Float[Tensor, "*shape"], b: Float[Tensor, "*shape"], part: Float[Tensor, "..."]
 ) -> Float[Tensor, "*shape"]:
     return a + part * (b - a)  # rounded so, it never falls where it should rise
-
-
-def _bordered(masks: Float[Tensor, "N S S"]) -> Float[Tensor, "N s s"]:
-    return F.pad(masks.detach().float(), (1, 1, 1, 1))
