@@ -196,7 +196,6 @@ def shares(run: Ours, files: Sequence[Path], device: torch.device) -> dict[str, 
 def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
     """Yield what is timed: an object or module, the name of its function, and the part's name."""
     from scnet.model import detector as chooser
-    from scnet.model import features
     from scnet.ops import pooling
 
     detector = model.fast
@@ -210,9 +209,8 @@ def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
         yield detector.head.branches.semantic, "forward", "semantic branch"
     if detector.head.branches.context:
         yield detector.head.branches.context, "forward", "context branch"
-    yield pooling.SparsePooler, "pool", "RoIAlign, pyramid"
-    yield pooling.CanvasPooler, "pool", "RoIAlign, pyramid"
-    yield features, "roi_align_mean", "RoIAlign, semantic"
+    yield pooling.SparsePooler, "pool", "RoIAlign"
+    yield pooling.CanvasPooler, "pool", "RoIAlign"
     for i, stage in enumerate(detector.head.roi_heads.stages):
         yield stage, "forward", f"box stage {i + 1}"
     yield chooser, "class_nms", "class NMS"
