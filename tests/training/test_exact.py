@@ -25,7 +25,7 @@ from scnet.data.synthetic.scene import generate
 from scnet.model.detector import Detector
 from scnet.runtime.files import recover
 from scnet.settings import ConfigError, merge
-from scnet.training import loop
+from scnet.training import loop, progress
 from scnet.training.average import Average
 from scnet.training.guards import TrainingError
 from scnet.training.log import Log
@@ -131,7 +131,7 @@ def test_resuming_in_an_epoch_ends_bit_identical(
     step = Trainer.train_step
 
     def killed(self: Trainer, pieces: Any) -> Any:
-        if self.step == cut:
+        if self.progress.step == cut:
             raise MemoryError
         return step(self, pieces)
 
@@ -215,7 +215,7 @@ def test_looking_a_step_late_changes_nothing(
     settings = merge(merge(quick, FEW), {"optim": {"nonfinite": "skip", "ema": 0.9}})
     runs = []
     for late in (False, True):
-        monkeypatch.setattr(loop, "runs_ahead", lambda device, late=late: late)
+        monkeypatch.setattr(progress, "runs_ahead", lambda device, late=late: late)
         folder = tmp_path / str(late)
         runs.append(train("mask_rcnn", shapes, output=folder, settings=settings, quiet=True))
     a, b = map(weights, runs)
@@ -247,7 +247,7 @@ def test_an_evaluation_that_fails_loses_no_epoch(
 def test_leaving_out_every_step_ends(
     shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "HOPELESS", 3)
+    monkeypatch.setattr(progress, "HOPELESS", 3)
     break_loss(monkeypatch, *range(1, 7))
     settings = merge(merge(quick, FEW), {"optim": {"nonfinite": "skip", "epochs": 9}})
     with pytest.raises(FloatingPointError, match="not finite at step 2"):

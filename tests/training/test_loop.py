@@ -59,7 +59,7 @@ def test_resuming_ends_where_the_uninterrupted_run_ends(
     step = Trainer.train_step
 
     def interrupted(self: Trainer, batch: Any) -> Any:
-        if self.step == 4:
+        if self.progress.step == 4:
             raise KeyboardInterrupt
         return step(self, batch)
 

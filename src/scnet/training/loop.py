@@ -8,11 +8,11 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from scnet.config import to_dict
@@ -22,38 +22,17 @@ from scnet.evaluation.run import evaluate_dataset
 from scnet.inference.fused import for_inference
 from scnet.model.detector import Detector
 from scnet.model.sampling import RandomChoice
-from scnet.runtime.distributed import OnTheWay, gather, largest
+from scnet.runtime.distributed import gather
 from scnet.runtime.memory import keep_freed
 from scnet.training.average import Average
-from scnet.training.guards import Interrupted, StopSignals, disk_full, not_finite, out_of_memory
-from scnet.training.log import Log, Meter, average_records, introduction
+from scnet.training.guards import Interrupted, StopSignals, disk_full, out_of_memory
+from scnet.training.log import Log, introduction
 from scnet.training.optim import base_rate, clip, make_optimizer, rate_factor, set_rate, update
 from scnet.training.optim import restore as restore_optimizer
+from scnet.training.progress import Progress, StepResult
 from scnet.training.validation import draw_samples, load_val_set
 from scnet.types import Batch, Losses
 from scnet.weights import checkpoint
-
-HOPELESS = 50  # steps in a row that are left out: the weights themselves are broken then
-
-
-class StepResult(NamedTuple):
-    """What a step gives, on the device."""
-
-    losses: Losses  # of this process, averaged over its pieces
-    left_out: Bool[Tensor, ""]  # something was not finite, so that nothing has changed
-
-
-class Pending(NamedTuple):
-    """A step that the device may still be at."""
-
-    number: int
-    rate: float
-    losses: Losses
-    pieces: Sequence[tuple[str, ...]]  # paths of the images of each piece
-    unreadable: tuple[str, ...]  # images that could not be used, with the reason
-    waited: float  # seconds for data
-    # the most of all processes: left out, asked to stop, checkpoint is due, seconds of the step
-    flags: OnTheWay
 
 
 class Trainer:
@@ -86,30 +65,11 @@ class Trainer:
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.model, self.optimizer = accelerator.prepare(detector, make_optimizer(detector, optim))
         self.detector: Detector = accelerator.unwrap_model(self.model)
-        self.total_steps = optim.max_steps or optim.epochs * self.sampler.steps
+        self.progress = Progress(self.config, self.sampler.steps, accelerator, log)
         self.rate = base_rate(optim, optim.batch_size)
-        self.meter = Meter()
-        self.step = self.skipped = self.in_a_row = 0
-        self.unreadable = 0  # images that this process left out
-        self.seconds = 0.0  # spent in steps
-        self.pending: Pending | None = None
-        self.stopping = self.due = False  # a process was asked to stop, wants a checkpoint
-        self.behind = 0.0  # seconds spent waiting for steps, not counted yet
         self.best = -1.0
         self.evaluated = 0  # the step after which the last evaluation was
         self.saved = time.perf_counter()
-
-    @property
-    def epoch(self) -> int:
-        """Epochs that are whole."""
-        return self.step // self.sampler.steps
-
-    @property
-    def progress(self) -> float:
-        """Part of the training that is done, 0..1, by steps or by time, whichever is further."""
-        minutes = self.config.optim.max_minutes
-        by_time = self.seconds / (60 * minutes) if minutes else 0.0
-        return min(1.0, max(self.step / self.total_steps, by_time))
 
     @property
     def result(self) -> Detector:
@@ -132,9 +92,9 @@ class Trainer:
         try:
             with StopSignals() as signals:
                 # A training may have been killed between its checkpoint and the evaluation.
-                if self.step > self.evaluated and self._evaluation_is_due():
+                if self.progress.step > self.evaluated and self._evaluation_is_due():
                     self._evaluate()
-                while self.progress < 1:
+                while self.progress.part < 1:
                     self._run_epoch(signals)
         except torch.OutOfMemoryError as error:
             raise out_of_memory(error, optim.batch_size, optim.accumulate) from error
@@ -147,34 +107,34 @@ class Trainer:
 
     def _run_epoch(self, signals: StopSignals) -> None:
         """Train to the end of the epoch, of the training, or until asked to stop."""
-        self.dataset.set_epoch(self.epoch)
-        self.sampler.start = self.step % self.sampler.steps
+        progress, run = self.progress, self.config.run
+        self.dataset.set_epoch(progress.epoch)
+        self.sampler.start = progress.step % self.sampler.steps
         self.model.train()
         steps = zip(*[iter(self.loader)] * self.share.pieces, strict=False)  # the pieces of each
         for pieces, waited in _timed(steps):
             self._advance(pieces, waited, signals.wanted)
-            if self.progress >= 1 or self.step % self.sampler.steps == 0:
+            if progress.part >= 1 or progress.step % self.sampler.steps == 0:
                 break
-            every = self.config.run.checkpoint_steps
-            if self.stopping or self.due or (every and self.step % every == 0):
+            every = run.checkpoint_steps
+            if progress.stopping or progress.due or (every and progress.step % every == 0):
                 self.save("last")
-            if self.stopping:
+            if progress.stopping:
                 raise self._interrupted()
-        self._settle()
-        keep = self.config.run.keep_epochs
-        if keep and self.epoch % keep == 0:
-            self.save(f"epoch{self.epoch:03d}")
+        progress.settle()
+        if run.keep_epochs and progress.epoch % run.keep_epochs == 0:
+            self.save(f"epoch{progress.epoch:03d}")
         self.save("last")  # before the evaluation, so that one that fails loses nothing
         if self._evaluation_is_due():
             self._evaluate()
         if self.accelerator.is_main_process:
             self._draw_curves()
-        if self.stopping and self.progress < 1:
+        if progress.stopping and progress.part < 1:
             raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(
-            f"stopped at step {self.step} of {self.total_steps} with a checkpoint; "
+            f"stopped at {self.progress} with a checkpoint; "
             f"continue with: scnet train --resume {self.folder}"
         )
 
@@ -184,8 +144,8 @@ class Trainer:
         Where a loss or the gradient is not finite, neither weights nor optimiser nor average
         change; the host does not wait to know.
         """
-        optim = self.config.optim
-        set_rate(self.optimizer, self.rate * rate_factor(optim, self.step, self.progress))
+        optim, progress = self.config.optim, self.progress
+        set_rate(self.optimizer, self.rate * rate_factor(optim, progress.step, progress.part))
         self.optimizer.zero_grad()
         parts: list[Losses] = []
         for number, batch in enumerate(pieces):
@@ -208,23 +168,24 @@ class Trainer:
     def _choice(self, piece: int, images: int) -> RandomChoice:
         """Return what chooses the samples of a piece: by place in the step's batch."""
         rank, processes, _ = self.share
-        first = self.step * self.config.optim.batch_size + (piece * processes + rank) * images
+        before = self.progress.step * self.config.optim.batch_size
+        first = before + (piece * processes + rank) * images
         seeds = torch.arange(first, first + images, device=self.accelerator.device)
         return RandomChoice(seeds + self.config.optim.seed * 0x9E3779B1)
 
     def save(self, name: str) -> None:
         """Write a checkpoint of the run; only `last` can be resumed, so the others are smaller."""
-        self._settle()
-        self.due = False
+        self.progress.settle()
+        self.progress.due = False
         self.saved = time.perf_counter()
         random = gather(torch.get_rng_state())
         if not self.accelerator.is_main_process:
             return
         scaler = self.accelerator.scaler
         state = {
-            "step": self.step,
-            "skipped": self.skipped,
-            "seconds": self.seconds,
+            "step": self.progress.step,
+            "skipped": self.progress.skipped,
+            "seconds": self.progress.seconds,
             "best": self.best,
             "images": len(self.dataset),
             "optimizer": self.optimizer.state_dict(),
@@ -237,8 +198,9 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where a saved state was, the detector having its weights already."""
-        self.step, self.skipped = state["step"], state["skipped"]
-        self.seconds, self.best = state["seconds"], state["best"]
+        progress = self.progress
+        progress.step, progress.skipped = state["step"], state["skipped"]
+        progress.seconds, self.best = state["seconds"], state["best"]
         restore_optimizer(self.optimizer, state["optimizer"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -247,94 +209,20 @@ class Trainer:
             self.average.updates.fill_(state["updates"])
         # The number of processes may have changed; each then goes on from one of those before.
         torch.set_rng_state(state["random"][self.share.rank % len(state["random"])])
-        self.log.forget_after(self.step)
+        self.log.forget_after(self.progress.step)
         # The evaluation comes after the checkpoint, and best/ before the line in the log.
         for record in self.log.records():
             if record["kind"] == "eval":
                 self.best = max(self.best, record["segm"]["AP"])
                 self.evaluated = record["step"]
-        self.log.say(f"resuming in epoch {self.epoch + 1}, step {self.step} of {self.total_steps}")
+        self.log.say(f"resuming in epoch {progress.epoch + 1}, {progress}")
 
     def _advance(self, pieces: Sequence[Batch], waited: float, stop: bool) -> None:
         """Do a step; it is counted and logged when the device is through with it."""
         start = time.perf_counter()
         result = self.train_step([batch.to(self.accelerator.device) for batch in pieces])
-        own = time.perf_counter() - start
-        self._settle()  # the step before: the device is at this one meanwhile
-        wishes = [float(stop), float(self._is_due()), own + waited + self.behind]
-        self.behind = 0.0
-        self.pending = Pending(
-            number=self.step,
-            rate=self.optimizer.param_groups[0]["lr"],
-            losses=result.losses,
-            pieces=[tuple(info.path for info in batch.info) for batch in pieces],
-            unreadable=tuple(reason for batch in pieces for reason in batch.skipped),
-            waited=waited,
-            flags=self._agree(result.left_out, wishes),
-        )
-        self.step += 1
-        if not runs_ahead(self.accelerator.device):
-            self._settle()
-
-    def _agree(self, left_out: Tensor, wishes: list[float]) -> OnTheWay:
-        """Send to the host what holds for all processes."""
-        others = torch.tensor(wishes).to(left_out.device, non_blocking=True)
-        return OnTheWay(largest(torch.cat([left_out.float().view(1), others])))
-
-    def _settle(self) -> None:
-        """Wait for the end of the step under way, where there is one; count it and log it.
-
-        Raises:
-            FloatingPointError: something was not finite, and such steps are not to be left out.
-        """
-        if self.pending is None:
-            return
-        step, self.pending = self.pending, None
-        start = time.perf_counter()
-        left_out, stop, due, seconds = step.flags.read()
-        self.behind += time.perf_counter() - start
-        self.stopping, self.due = self.stopping or bool(stop), bool(due)
-        self.seconds += seconds
-        self.in_a_row = self.in_a_row + 1 if left_out else 0
-        if left_out:
-            self._leave_out(step)
-        for reason in step.unreadable:
-            self.unreadable += 1
-            self.log.say(f"left out an image, {self.unreadable} so far: {reason}")
-        images = sum(map(len, step.pieces)) * self.share.processes
-        self.meter.add({} if left_out else step.losses, images, seconds, step.waited)
-        if (step.number + 1) % self.config.optim.log_every == 0 or self.progress >= 1:
-            self._log_step(step)
-
-    def _leave_out(self, step: Pending) -> None:
-        """Stop at a step whose loss or gradient is not finite, or count it."""
-        paths = [path for of_piece in step.pieces for path in of_piece]
-        everywhere = [path for of_process in gather(paths) for path in of_process]
-        losses = {name: value.item() for name, value in step.losses.items()}
-        error = not_finite(step.number, losses, everywhere)
-        if self.config.optim.nonfinite == "stop" or self.in_a_row == HOPELESS:
-            raise error
-        self.skipped += 1
-        self.log.say(f"left out step {step.number}, {self.skipped} so far: {error}")
-
-    def _log_step(self, step: Pending) -> None:
-        """Log the averages since the last time, over all processes."""
-        record = average_records(gather(self.meter.record()))
-        if not record["losses"]:  # all of these steps were left out
-            return
-        record = {
-            "step": step.number + 1,
-            "epoch": round((step.number + 1) / self.sampler.steps, 4),
-            "lr": step.rate,
-            "skipped": self.skipped,
-            "unreadable": sum(gather(self.unreadable)),
-            **record,
-        }
-        left = self.seconds * (1 / self.progress - 1)
-        self.log.train(record, self.progress, left)
-        losses = {f"loss/{name}": value for name, value in record["losses"].items()}
-        figures = {k: record[k] for k in ("loss", "lr", "images_per_second", "data_wait")}
-        self.accelerator.log(losses | figures, step=record["step"])
+        rate, seconds = self.optimizer.param_groups[0]["lr"], time.perf_counter() - start
+        self.progress.add(result, pieces, rate, (seconds, waited), (stop, self._is_due()))
 
     def _is_due(self) -> bool:
         """Whether this process wants a checkpoint, as the last is long ago."""
@@ -342,14 +230,15 @@ class Trainer:
         return bool(minutes) and time.perf_counter() - self.saved >= 60 * minutes
 
     def _evaluation_is_due(self) -> bool:
-        every, at_the_end = self.config.eval.every, self.step % self.sampler.steps == 0
-        return self.progress >= 1 or bool(every and at_the_end and self.epoch % every == 0)
+        done, every = self.progress, self.config.eval.every
+        at_the_end = done.step % self.sampler.steps == 0
+        return done.part >= 1 or bool(every and at_the_end and done.epoch % every == 0)
 
     def _evaluate(self) -> None:
         """Score the weights on the validation images, as they are used: fast, in the precision."""
         if self.val_set is None:
             return
-        self.evaluated = self.step
+        self.evaluated = self.progress.step
         with self.accelerator.autocast():
             result, found = evaluate_dataset(
                 for_inference(self.result.eval()),
@@ -359,14 +248,14 @@ class Trainer:
         if result["segm"]["AP"] > self.best:
             self.best = result["segm"]["AP"]
             self.save("best")
-        epoch = round(self.step / self.sampler.steps, 4)
+        epoch = round(self.progress.step / self.sampler.steps, 4)
         figures = {kind: result[kind] for kind in ("bbox", "segm")}
         others = {name: result[name] for name in ("skipped", "seconds")}
-        self.log.evaluation({"step": self.step, "epoch": epoch, **figures, **others})
+        self.log.evaluation({"step": self.progress.step, "epoch": epoch, **figures, **others})
         flat = {f"{k}/{n}": v for k, of_kind in figures.items() for n, v in of_kind.items()}
-        self.accelerator.log(flat, step=self.step)
+        self.accelerator.log(flat, step=self.progress.step)
         if self.accelerator.is_main_process:
-            pictures = self.folder / "samples" / f"step{self.step:06d}.png"
+            pictures = self.folder / "samples" / f"step{self.progress.step:06d}.png"
             draw_samples(self.val_set, found, self.config.eval.pictures, pictures)
 
     def _draw_curves(self) -> None:
@@ -381,7 +270,7 @@ class Trainer:
             parameters=sum(p.numel() for p in self.detector.parameters()),
             device=self.accelerator.device,
             images=(len(self.dataset), len(self.val_set) if self.val_set else 0),
-            steps=self.total_steps,
+            steps=self.progress.total_steps,
             processes=share.processes,
             folder=self.folder,
         ):
@@ -389,11 +278,6 @@ class Trainer:
         if config.run.trackers:
             self.accelerator.project_configuration.logging_dir = str(self.folder / "trackers")
             self.accelerator.init_trackers("scnet", config=_flat(to_dict(config)))
-
-
-def runs_ahead(device: torch.device) -> bool:
-    """Whether the host can prepare a step while the device is at the one before."""
-    return device.type != "cpu"
 
 
 def _one_if_finite(total: Float[Tensor, ""]) -> Float[Tensor, ""]:

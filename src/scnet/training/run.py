@@ -175,7 +175,8 @@ def _finish(trainer: Trainer) -> Path:
         trainer.run()
     finally:
         trainer.log.close()
-    trainer.log.say(f"trained for {duration(trainer.seconds)}; {trainer.step} steps")
+    done = trainer.progress
+    trainer.log.say(f"trained for {duration(done.seconds)}; {done.step} steps")
     return trainer.folder
 
 
