@@ -1,10 +1,11 @@
 """Time and memory to read an annotation file, for each annotation and for COCO's 860,000.
 
-    python benchmarks/annotations.py [--number 100000] [--rounds 3]
+    python benchmarks/annotations.py [--number 100000] [--rounds 3] [--workers N]
 
 The file is like COCO's: seven objects an image in no order, 23 points each in hundredths of a
 pixel, some in several polygons, one in a hundred a crowd region in run lengths. Memory is what
-stays when the file is read, counted by tracemalloc.
+stays when the file is read, counted by tracemalloc. With workers: what each of so many forked
+processes that go through all annotations has for itself then, which it shares with no other.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import multiprocessing
 import tempfile
 import time
 import tracemalloc
@@ -34,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--number", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "instances_train.json"
@@ -43,11 +46,13 @@ def main() -> None:
         parsed = fastest(lambda: read_json(file), args.rounds)
         whole = fastest(lambda: read(file), args.rounds)
         kept = kept_bytes(lambda: read(file))
+        own = own_bytes(read(file), args.workers) if args.workers else []
     for name, seconds in (("JSON alone", parsed), ("everything", whole)):
         each = seconds / args.number
         print(f"{name:12}{1e6 * each:8.1f} us each  {COCO * each:6.1f} s for COCO")
-    each = kept / args.number
-    print(f"{'memory':12}{each:8.0f} B  each  {COCO * each / 1e6:6.0f} MB for COCO")
+    for name, number in (("memory", kept), *(("a worker", number) for number in own)):
+        each = number / args.number
+        print(f"{name:12}{each:8.0f} B  each  {COCO * each / 1e6:6.0f} MB for COCO")
 
 
 def read(file: Path) -> AnnotationFile:
@@ -76,6 +81,39 @@ def kept_bytes(work: Callable[[], Any]) -> int:
     tracemalloc.stop()
     del kept
     return number
+
+
+def own_bytes(found: AnnotationFile, workers: int) -> list[int]:
+    """Return how many bytes of its own each worker takes to go through all annotations."""
+    processes = multiprocessing.get_context("fork")  # as the loader starts them on Linux
+    barrier, sizes = processes.Barrier(workers), processes.SimpleQueue()
+    started = [
+        processes.Process(target=go_through, args=(found, barrier, sizes)) for _ in range(workers)
+    ]
+    for process in started:
+        process.start()
+    own = [sizes.get() for _ in started]
+    for process in started:
+        process.join()
+    return own
+
+
+def go_through(found: AnnotationFile, barrier: Any, sizes: Any) -> None:
+    """Make every annotation once, in no order; put into `sizes` by how much the memory grew."""
+    gc.disable()  # it would copy the objects of all modules, which are not meant here
+    barrier.wait()
+    before = private_bytes()
+    for image in np.random.default_rng(0).permutation(len(found.images)).tolist():
+        found.images[image].annotations  # noqa: B018
+    barrier.wait()  # before that, some of it may be shared with a worker that has less
+    sizes.put(private_bytes() - before)
+    barrier.wait()
+
+
+def private_bytes() -> int:
+    """Return what of this process's memory no other has."""
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
 
 
 def content(number: int, random: np.random.Generator) -> dict[str, Any]:

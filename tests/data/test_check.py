@@ -214,6 +214,21 @@ def test_any_content_ends_in_a_report_that_agrees_with_loading(
         assert not report.errors
 
 
+@pytest.mark.parametrize(
+    ("part", "key"), [(part, key) for part in KEYS for key in ("id", "image_id", "category_id")]
+)
+def test_lists_within_lists_end_in_a_report_too(
+    coco_folder: Path, content: Any, part: str, key: str
+) -> None:
+    del content[part][1:]
+    content[part][0][key] = "here"
+    file = coco_folder / "annotations/instances_train.json"
+    file.write_text(json.dumps(content).replace('"here"', "[" * 1010 + "]" * 1010))
+    assert check(file).errors
+    with pytest.raises(DataError):
+        load_dataset(file, "train", DataConfig(size=(30, 40)), train=True)
+
+
 @pytest.mark.parametrize("name", ["coco600_400px", "dsb2018_le360", "balloon_1024px"])
 def test_real_data_have_no_errors(name: str, data_dir: Path) -> None:
     report = check(data_dir / name)

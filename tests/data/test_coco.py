@@ -237,6 +237,9 @@ def test_a_broken_annotation_stops_or_is_dropped(
     [
         (set_image(file_name="../secret.png"), r"image 2 .*leaves the image folder"),
         (set_image(file_name="/etc/passwd"), r"image 2 .*leaves the image folder"),
+        (set_image(file_name="a/../../secret.png"), r"image 2 .*leaves the image folder"),
+        (set_image(file_name="a\\..\\..\\b.png"), r"image 2 .*leaves the image folder"),
+        (set_image(file_name="\\\\server\\b.png"), r"image 2 .*leaves the image folder"),
         (set_image(file_name="C:\\secret.png"), r"image 2 .*leaves the image folder"),
         (set_image(file_name=None), "file_name is missing"),
         (set_image(width=0), "width is missing or not a positive"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from jaxtyping import Int64
 
 from scnet.data.columns import NOTHING, Annotation, Columns, Numbers
 from scnet.data.faults import (
+    TOO_DEEP,
     annotation_fault,
     annotation_name,
     by_id,
@@ -25,6 +25,7 @@ from scnet.data.faults import (
     structure_faults,
 )
 from scnet.data.images import DataError
+from scnet.data.parse import parse_json
 from scnet.data.screening import Sheet
 from scnet.ops.rle import pack, runs
 from scnet.runtime.collector import without_collector
@@ -78,13 +79,11 @@ def read_annotations(
     Raises:
         DataError: something is broken; says what, where and what to do.
     """
-    with without_collector():
-        content = read_json(file)
-        _stop_at(f"{file}: {fault}" for fault in structure_faults(content))
-        categories = _categories(content, file, classes)
-        _stop_at(_image_faults(content, file))
-        images, dropped = _records(content, file, list(categories), drop_invalid)
-        del content
+    try:
+        with without_collector():
+            categories, images, dropped = _read(file, classes, drop_invalid)
+    except RecursionError:  # what could be parsed may still be too deep to be named
+        raise DataError(f"{file}: {TOO_DEEP}; expected COCO annotations") from None
     if skip_empty:
         images = [record for record in images if not record.empty]
     if not images:
@@ -93,11 +92,22 @@ def read_annotations(
     return AnnotationFile(file, categories, images, dropped)
 
 
+def _read(
+    file: Path, classes: tuple[str, ...] | None, drop_invalid: bool
+) -> tuple[dict[int, str], list[ImageRecord], frozenset[int]]:
+    """Return the fields of an `AnnotationFile`; what was parsed for them is gone."""
+    content = read_json(file)
+    _stop_at(f"{file}: {fault}" for fault in structure_faults(content))
+    categories = _categories(content, file, classes)
+    _stop_at(_image_faults(content, file))
+    return categories, *_records(content, file, list(categories), drop_invalid)
+
+
 def read_json(file: Path) -> Any:
     """Return the content of a JSON file; DataError if there is none."""
     try:
         with without_collector():
-            return json.loads(file.read_bytes())
+            return parse_json(file.read_bytes())
     except OSError as error:
         raise DataError(f"{file}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -5,7 +5,6 @@ Nothing here trusts a file: any content ends in a report, never in an exception.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scnet.data.faults import (
+    TOO_DEEP,
     annotation_fault,
     annotation_name,
     area_warning,
@@ -27,6 +27,7 @@ from scnet.data.faults import (
 )
 from scnet.data.images import DataError, read_image
 from scnet.data.layout import WORDS, annotation_files, find_split, pick_image_root, split_of
+from scnet.data.parse import parse_json
 from scnet.data.report import Problem, Report, Summary
 from scnet.data.semantic import find_stuff_maps
 from scnet.ops.rle import foreground, runs
@@ -77,6 +78,12 @@ class _FileCheck:
         content = self._content()
         if content is None:
             return
+        try:
+            self._check(content, progress)
+        except RecursionError:  # what could be parsed may still be too deep to be named
+            self.add("error", "", TOO_DEEP, "write the file as COCO annotations")
+
+    def _check(self, content: Mapping[str, list[Entry]], progress: Progress | None) -> None:
         names = self._categories(content["categories"])
         images = self._images(content["images"])
         sound = self._annotations(content["annotations"], images, names)
@@ -95,7 +102,7 @@ class _FileCheck:
     def _content(self) -> dict[str, list[Entry]] | None:
         """Return the lists of the file, with objects only; None if one is missing."""
         try:
-            content = json.loads(self.file.read_bytes())
+            content = parse_json(self.file.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
             self.add("error", "", f"cannot be read as JSON: {error}", "write or download it again")
             return None
