@@ -101,9 +101,11 @@ def own_bytes(found: AnnotationFile, workers: int) -> list[int]:
 def go_through(found: AnnotationFile, barrier: Any, sizes: Any) -> None:
     """Make every annotation once, in no order; put into `sizes` by how much the memory grew."""
     gc.disable()  # it would copy the objects of all modules, which are not meant here
+    order = np.random.default_rng(0).permutation(len(found.images)).tolist()
+    list(found.images[0].annotations)  # copies what every Python process copies once
     barrier.wait()
     before = private_bytes()
-    for image in np.random.default_rng(0).permutation(len(found.images)).tolist():
+    for image in order:
         found.images[image].annotations  # noqa: B018
     barrier.wait()  # before that, some of it may be shared with a worker that has less
     sizes.put(private_bytes() - before)
