@@ -100,7 +100,7 @@ class SyncNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "n D h w"]) -> Float[Tensor, "n D h w"]:
         norm = self.norm
-        if len(x) or torch.distributed.is_initialized():
+        if x.shape[0] or torch.distributed.is_initialized():
             out: Tensor = norm(x)
             return out
         # Without a single RoI a batch has no statistics, and would spoil those that are stored.

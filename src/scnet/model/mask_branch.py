@@ -78,7 +78,8 @@ class FeatureRelay(nn.Module):
 
     def forward(self, hidden: Float[Tensor, "R hidden"]) -> Float[Tensor, "R D s s"]:
         x: Tensor = self.fc(hidden).view(-1, self.channels, self.side // 2, self.side // 2)
-        if not x.shape[0]:  # interpolate refuses no RoIs at all
+        # `interpolate` refuses no RoIs at all; a graph that is captured has it without that check.
+        if not torch.compiler.is_compiling() and not x.shape[0]:
             return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
         size = (self.side, self.side)
         return F.interpolate(x, size=size, mode="bilinear", align_corners=True)

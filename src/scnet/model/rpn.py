@@ -55,7 +55,7 @@ class RPN(nn.Module):
     def forward(self, pyramid: Sequence[Float[Tensor, "B D _h _w"]]) -> RPNOutput:
         cls, reg = zip(*map(self._head, pyramid), strict=True)
         logits = [x.permute(0, 2, 3, 1).flatten(1) for x in cls]
-        deltas = [x.permute(0, 2, 3, 1).reshape(len(x), -1, 4) for x in reg]
+        deltas = [x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4) for x in reg]
         counts = tuple(x.shape[1] for x in logits)
         device = logits[0].device
         anchors = make_anchors([(p.shape[-2], p.shape[-1]) for p in pyramid], self.shapes)

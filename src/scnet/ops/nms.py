@@ -93,7 +93,8 @@ def _all_groups(boxes: Tensor, scores: Tensor, group: Tensor, iou: float) -> Ten
     """Compare all boxes in one call, each group moved where it meets no other."""
     # In float32 places far out would be some pixels apart.
     exact = boxes.double()
-    span = exact.amax() - exact.amin() + 1 if boxes.shape[0] else exact.new_ones(())
+    reach = torch.cat([exact, exact.new_zeros(1, 4)])  # there may be no boxes at all
+    span = reach.amax() - reach.amin() + 1
     kept: Tensor = nms(exact + (group * span)[:, None], scores.double(), iou)
     return kept
 

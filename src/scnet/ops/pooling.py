@@ -79,8 +79,8 @@ class CanvasPooler:
         self.x, self.y, self.scale = (
             torch.cat([first.new_full((1,), value) for value in values])
             for values in (
-                [float(x + border) for _, x in corners],
-                [float(y + border) for y, _ in corners],
+                [torch.sym_float(x + border) for _, x in corners],
+                [torch.sym_float(y + border) for y, _ in corners],
                 [1 / stride for stride in strides],
             )
         )

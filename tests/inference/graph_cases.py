@@ -1,0 +1,50 @@
+"""What a detector computes from an image to masks is one graph, for images of any size.
+
+`test_compiled.py` runs this without the checks of shapes, which PyTorch cannot trace.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.host_waits import gpu_path
+from tests.model_cases import make_detector
+from torch import Tensor, nn
+
+from scnet.model.detector import Detector
+
+
+class Whole(nn.Module):
+    """Boxes, scores, labels and masks of padded images."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        head = self.detector.head
+        candidates, features = head.find(self.detector.dense(images, sizes), sizes)
+        rois, scores, labels = self.detector.choose(candidates, images.shape[0])
+        return rois.boxes, scores, labels, head.masks(features, rois, labels)
+
+
+def image(height: int, width: int) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(0)
+    return torch.rand(1, 3, height, width, generator=random) * 255, torch.tensor([[height, width]])
+
+
+# torchvision's shape function of NMS calls an older name of PyTorch's.
+@pytest.mark.filterwarnings("ignore:.*create_unbacked_symint:FutureWarning")
+@pytest.mark.parametrize("name", ["htc", "scnet"])
+def test_a_graph_of_the_whole_serves_every_size(name: str) -> None:
+    detector = make_detector(name, model__box__score_threshold=0.0)
+    whole = Whole(detector.eval().requires_grad_(False))
+    sides = {axis + 2: 32 * torch.export.Dim(f"side{axis}", min=2, max=40) for axis in (0, 1)}
+    with torch.no_grad(), gpu_path():
+        shapes = {"images": sides, "sizes": None}
+        graph = torch.export.export(whole, image(96, 128), dynamic_shapes=shapes, strict=False)
+        for size in ((96, 128), (128, 224)):
+            given = image(*size)
+            ours, theirs = graph.module()(*given), whole(*given)
+            assert len(theirs[0])
+            torch.testing.assert_close(ours, theirs)
