@@ -42,6 +42,7 @@ from scnet.data.images import read_image
 from scnet.data.loader import collate
 from scnet.data.semantic import paint
 from scnet.data.transforms import Objects, Sample
+from scnet.inference.model import AUTOCAST
 from scnet.model.detector import Detector
 from scnet.ops.masks import crop_segmentation
 from scnet.runtime.memory import keep_freed, peak_memory, release_freed
@@ -53,7 +54,6 @@ OBJECTS = range(5, 16)  # in each photo; COCO has seven on average
 TORCHVISION = "torchvision mask_rcnn"
 MODELS = (TORCHVISION, "mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")
 COMPILED = ", compiled"  # backbone and pyramid
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 RATE = 1e-5  # so low that weights, and with them the work, stay as they are
 
 Step = Callable[[], Tensor]  # returns the sum of the losses
@@ -148,7 +148,7 @@ def make_step(name: str, batch: Batch, args: argparse.Namespace) -> Step:
     model.train()
     for part in compiled if compiles else ():
         part.compile()
-    dtype = PRECISIONS[args.precision]
+    dtype = AUTOCAST[args.precision]
 
     def step() -> Tensor:
         optimizer.zero_grad()
@@ -265,7 +265,7 @@ def _arguments() -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
+    parser.add_argument("--precision", default="fp32", choices=AUTOCAST)
     parser.add_argument("--batch", type=int, nargs="+", default=[2], help="images in a step")
     parser.add_argument(
         "--sizes", type=size, nargs="+", default=[(512, 512), (800, 1333)], metavar="HxW"

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from scnet.inference.model import AUTOCAST, Precision
 
 
 def describe(device: torch.device) -> dict[str, str]:
@@ -46,8 +46,8 @@ class Rates:
     Measured again in each round, beside the models, since other work changes them.
     """
 
-    def __init__(self, device: torch.device, precision: str) -> None:
-        dtype = PRECISIONS[precision]
+    def __init__(self, device: torch.device, precision: Precision) -> None:
+        dtype = AUTOCAST[precision]
         self.device = device
         self.flops: dict[str, list[float]] = {"convolution": [], "matrix product": []}
         x = torch.randn(1, 256, 200, 336, device=device, dtype=dtype)

@@ -30,7 +30,7 @@ KINDS = ("bbox", "segm")
 AREAS = ("", "s", "m", "l")  # all, below 32 x 32 px, below 96 x 96 px, larger
 
 
-class Found(NamedTuple):
+class ResultRows(NamedTuple):
     """Results as the evaluator reads them."""
 
     rows: Float[np.ndarray, "n 7"]  # image, x, y, width, height, score, category
@@ -65,7 +65,7 @@ def _score(
 ) -> Result:
     start = time.perf_counter()
     truth = _ground_truth(ground_truth, with_masks="segm" in kinds)
-    found = _found(results, ground_truth, kinds)
+    found = _result_rows(results, ground_truth, kinds)
     objects = Counter(a["category_id"] for a in truth["annotations"] if not a["iscrowd"])
     per_class: dict[str, Any] = {
         name: {"objects": objects[number]}
@@ -109,7 +109,7 @@ def class_table(result: Result) -> Table:
 
 
 def _figures(
-    truth: Json, found: Found, kind: str, cap: int
+    truth: Json, found: ResultRows, kind: str, cap: int
 ) -> tuple[dict[str, float], list[float]]:
     """Return the twelve figures and the AP of each category, in the order of `truth`."""
     precision, recall, caps = _accumulate(truth, found, kind, cap)
@@ -130,7 +130,7 @@ def _figures(
 
 
 def _accumulate(
-    truth: Json, found: Found, kind: str, cap: int
+    truth: Json, found: ResultRows, kind: str, cap: int
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Match and count.
 
@@ -165,7 +165,7 @@ def _numbers(given: Json) -> tuple[dict[Any, int], dict[Any, int]]:
     return {x: n for n, x in enumerate(images, 1)}, {x: n for n, x in enumerate(categories, 1)}
 
 
-def _found(results: Sequence[Json], given: Json, kinds: Sequence[str]) -> Found:
+def _result_rows(results: Sequence[Json], given: Json, kinds: Sequence[str]) -> ResultRows:
     """Check results and return them as the evaluator reads them."""
     columns = check(results, given, kinds)
     images, categories = _numbers(given)
@@ -175,7 +175,7 @@ def _found(results: Sequence[Json], given: Json, kinds: Sequence[str]) -> Found:
     rows[:, 5] = columns.scores
     rows[:, 6] = [categories[r["category_id"]] for r in results]
     masks = [r["segmentation"] for r in results] if "segm" in kinds else []
-    return Found(rows, columns.areas, masks)
+    return ResultRows(rows, columns.areas, masks)
 
 
 def _ground_truth(given: Json, with_masks: bool) -> Json:

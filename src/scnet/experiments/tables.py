@@ -45,19 +45,19 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Published:
+class PaperRow:
     """A row as the paper has it."""
 
     label: str
     figures: dict[str, float]  # in per cent, and images a second; what the paper lacks is missing
 
 
-def published(table: str) -> tuple[Published, ...]:
+def published(table: str) -> tuple[PaperRow, ...]:
     """Return the published rows of a table."""
     text = resources.files("scnet.experiments").joinpath("published.csv").read_text("utf-8")
     rows = [row for row in csv.DictReader(text.splitlines()) if row.pop("table") == table]
     return tuple(
-        Published(row.pop("label"), {name: float(value) for name, value in row.items() if value})
+        PaperRow(row.pop("label"), {name: float(value) for name, value in row.items() if value})
         for row in rows
     )
 

@@ -19,7 +19,7 @@ from scnet.data.classes import coco_category_ids
 from scnet.model.detector import Detector
 from scnet.settings import ConfigError
 from scnet.weights.checkpoint import CheckpointError, assemble, write_weights
-from scnet.weights.foreign.mmdet import settings
+from scnet.weights.foreign.mmdet import config_text
 from scnet.weights.foreign.mmdet.names import in_our_shape, our_name
 from scnet.weights.foreign.mmdet.reading import read_file
 from scnet.weights.foreign.mmdet.recognise import Shapes, recognise
@@ -107,7 +107,8 @@ def _build(content: Mapping[str, Any], given_classes: tuple[str, ...]) -> Conver
     meta = content.get("meta")
     meta = meta if isinstance(meta, Mapping) else {}
     text = meta.get("cfg", meta.get("config"))
-    config, notes = settings.apply(config, settings.parse(text if isinstance(text, str) else ""))
+    text = text if isinstance(text, str) else ""
+    config, notes = config_text.apply(config, config_text.parse(text))
     classes = _class_names(meta) or given_classes
     config = _with_classes(config, classes)
     original = {name: key for key in theirs if (name := our_name(key))}

@@ -9,8 +9,7 @@ from tests.weights.mmdet.checkpoints import save, tiny
 
 from scnet import recipes
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.mmdet import convert
-from scnet.weights.foreign.mmdet.convert import settings
+from scnet.weights.foreign.mmdet import config_text, convert
 
 # As MMDetection 2.x prints it, shortened.
 V2 = """
@@ -58,7 +57,7 @@ test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(1000
 
 
 def test_a_2x_config_is_read() -> None:
-    config, notes = settings.apply(recipes.mask_rcnn(), settings.parse(V2))
+    config, notes = config_text.apply(recipes.mask_rcnn(), config_text.parse(V2))
     rpn, box = config.model.rpn, config.model.box
     assert (rpn.anchor_scale, rpn.anchor_ratios) == (4.0, (0.25, 1.0, 4.0))
     assert (rpn.before_nms, rpn.after_nms, rpn.nms_iou) == (2000, 1500, 0.8)
@@ -71,7 +70,7 @@ def test_a_2x_config_is_read() -> None:
 
 
 def test_a_3x_config_is_read_and_what_equals_the_recipe_is_not_told() -> None:
-    config, notes = settings.apply(recipes.scnet(), settings.parse(V3))
+    config, notes = config_text.apply(recipes.scnet(), config_text.parse(V3))
     stds = [stage.delta_std for stage in config.model.box.stages]
     assert stds[1:] == [(0.05, 0.05, 0.1, 0.1), (0.03, 0.03, 0.06, 0.06)]
     assert config.model.backbone.mean is None
@@ -100,7 +99,7 @@ def test_what_would_give_other_answers_is_refused(change: tuple[str, str], told:
     text = V2.replace(*change)
     assert text != V2
     with pytest.raises(CheckpointError, match=told):
-        settings.apply(recipes.mask_rcnn(), settings.parse(text))
+        config_text.apply(recipes.mask_rcnn(), config_text.parse(text))
 
 
 def test_the_text_of_a_file_reaches_the_converted_model(
@@ -118,7 +117,7 @@ def test_the_text_of_a_file_reaches_the_converted_model(
 
 
 def test_statistics_of_the_images_reach_the_network() -> None:
-    config, _ = settings.apply(recipes.mask_rcnn(), settings.parse(V2))
+    config, _ = config_text.apply(recipes.mask_rcnn(), config_text.parse(V2))
     from scnet.model.backbone import Backbone
 
     backbone = Backbone(config.model.backbone)
@@ -127,7 +126,7 @@ def test_statistics_of_the_images_reach_the_network() -> None:
 
 @pytest.mark.parametrize("text", ["", "model = (", "x = 1 +", "model = 5", "a.b = dict(c=1)"])
 def test_a_text_that_says_nothing_changes_nothing(text: str) -> None:
-    assert settings.apply(recipes.scnet(), settings.parse(text)) == (recipes.scnet(), ())
+    assert config_text.apply(recipes.scnet(), config_text.parse(text)) == (recipes.scnet(), ())
 
 
 def test_a_value_of_the_wrong_kind_is_refused(reference_dir: Path, tmp_path: Path) -> None:
