@@ -23,6 +23,7 @@ COLOURS = {
     "masks": "#009E73",
 }
 OTHER = "#777777"
+TITLES = {"box": "box heads"}  # beside "boxes", whose AP is drawn below
 SMOOTH = 0.04  # width of the running mean, as a share of the run
 
 
@@ -52,25 +53,25 @@ def curves(records: Sequence[Record], path: str | Path) -> Path:
     return Path(path)
 
 
+def grouped(losses: Mapping[str, float]) -> dict[str, float]:
+    """Return the sums of the losses of each part: rpn, box, mask, semantic, context."""
+    sums: dict[str, float] = defaultdict(float)
+    for name, value in losses.items():
+        part = name.split(".")[0].rstrip("0123456789")
+        sums["box" if part == "stage" else part] += value
+    return dict(sums)
+
+
 def _losses(records: Sequence[Record]) -> dict[str, Line]:
-    """Return the total and the main groups of losses; what is not finite is left out."""
+    """Return the total and the losses of each part; what is not finite is left out."""
     lines: dict[str, Line] = defaultdict(lambda: ([], []))
     for record in records:
         if record.get("kind") == "train":
-            sums: dict[str, float] = defaultdict(float)
-            for name, value in record.get("losses", {}).items():
-                sums[_group(name)] += value
-            for name, value in [("total", float(record["loss"])), *sums.items()]:
+            parts = grouped(record.get("losses", {}))
+            for name, value in [("total", float(record["loss"])), *parts.items()]:
                 if math.isfinite(value) and value > 0:
-                    _append(lines[name], float(record["epoch"]), value)
+                    _append(lines[TITLES.get(name, name)], float(record["epoch"]), value)
     return dict(lines)
-
-
-def _group(name: str) -> str:
-    parts = [part.rstrip("0123456789") for part in name.split(".")]
-    if "mask" in parts:
-        return "mask"
-    return "box heads" if parts[0] in ("stage", "box") else parts[0]
 
 
 def _rates(records: Sequence[Record]) -> Line:

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from scnet.config import Config
+from scnet.pictures.curves import grouped
 from scnet.runtime.files import whole_file
 from scnet.runtime.memory import peak_memory
 from scnet.training.optim import base_rate
@@ -81,15 +82,6 @@ def average_records(records: Sequence[Record]) -> Record:
 def digits(value: float) -> float:
     """Return a number with nine significant digits, as many as float32 has."""
     return float(f"{value:.9g}")
-
-
-def grouped(losses: Mapping[str, float]) -> dict[str, float]:
-    """Return the sums of the losses of each part: rpn, box, mask, semantic, context."""
-    sums: dict[str, float] = defaultdict(float)
-    for name, value in losses.items():
-        part = name.split(".")[0].rstrip("0123456789")
-        sums["box" if part == "stage" else part] += value
-    return dict(sums)
 
 
 class Log:
