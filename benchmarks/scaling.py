@@ -28,9 +28,9 @@ from scnet import bench
 from scnet.bench import Contender, Setting
 from scnet.bench.machine import describe, timed
 from scnet.inference.sources import image_files
+from scnet.pictures.colours import BLUE
 from scnet.runtime.device import pick_device
 
-COLOUR = "#0072b2"
 IMAGES = 4  # that take turns
 
 
@@ -166,7 +166,7 @@ def draw(record: dict[str, Any], file: Path) -> None:
         values = [(middle, "seconds an image"), (panel["gb"], "most memory, GB")][:rows]
         for row, (y, name) in enumerate(values):
             axes = grid[row][column]
-            axes.plot(panel["x"], y, color=COLOUR, marker="o", markersize=4)
+            axes.plot(panel["x"], y, color=BLUE, marker="o", markersize=4)
             axes.set_xlim(left=0)
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=max(panel["x"]) >= 2))
             axes.grid(axis="y", color="#e5e5e5")
@@ -175,7 +175,7 @@ def draw(record: dict[str, Any], file: Path) -> None:
             axes.set_ylabel(name if column == 0 else "")
         spread = [(min(taken), max(taken)) for taken in panel["seconds"]]
         low, high = zip(*spread, strict=True)
-        grid[0][column].fill_between(panel["x"], low, high, color=COLOUR, alpha=0.2, linewidth=0)
+        grid[0][column].fill_between(panel["x"], low, high, color=BLUE, alpha=0.2, linewidth=0)
         grid[0][column].set_title(panel["title"], fontsize=10, loc="left")
     for axes in grid[:, 0]:  # after all are drawn, as a row shares its scale
         axes.set_ylim(bottom=0)

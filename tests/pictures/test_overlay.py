@@ -14,9 +14,10 @@ import torch
 from PIL import Image, ImageChops
 
 from scnet.ops.rle import RLE, encode
+from scnet.pictures.colours import PALETTE
 from scnet.pictures.curves import curves
 from scnet.pictures.labels import Shape, choose_labels
-from scnet.pictures.overlay import PALETTE, grid, overlay, samples_picture
+from scnet.pictures.overlay import grid, overlay, samples_picture
 
 GREY = 90
 

@@ -10,6 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from scnet.pictures import colours
+
 Record = dict[str, Any]  # what `bench` returns
 
 
@@ -73,18 +75,17 @@ def plot(record: Record, file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
-# Parts that are drawn as one. Colours are light enough for dark text, and neighbours are told apart
-# by colour-blind readers (Wong 2011, lightened).
+# Parts that are drawn as one.
 GROUPS = {
-    "read": "#c9c9c9",
-    "backbone": "#8fc5ea",
-    "FPN": "#f6c667",
-    "RPN": "#7fd1b9",
-    "semantic": "#f4e98c",
-    "RoIAlign": "#8fa8dc",
-    "boxes": "#eaa27c",
-    "masks": "#dfa9c9",
-    "output": "#c9c9c9",
+    "read": colours.LIGHT_GREY,
+    "backbone": colours.LIGHT_SKY,
+    "FPN": colours.LIGHT_ORANGE,
+    "RPN": colours.LIGHT_GREEN,
+    "semantic": colours.LIGHT_YELLOW,
+    "RoIAlign": colours.LIGHT_BLUE,
+    "boxes": colours.LIGHT_VERMILION,
+    "masks": colours.LIGHT_PURPLE,
+    "output": colours.LIGHT_GREY,
 }
 
 

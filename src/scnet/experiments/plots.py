@@ -10,12 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from scnet.experiments.statistics import share_below
+from scnet.pictures.colours import BLACK, BLUE, FAINT, ORANGE, RED
 
 Array = np.ndarray
 
-# Okabe and Ito's hues; the same for the same thing in all pictures.
-BLACK, BLUE, ORANGE, RED = "#000000", "#0072B2", "#E69F00", "#B00020"
-GREY = "#888888"
 BINS = np.arange(0.5, 1.0001, 0.025)
 LIMITS = (0.6, 0.7, 0.75)  # at which the paper's Figure 1 gives shares
 
@@ -77,7 +75,7 @@ def _draw_dots(axes: Any, y: int, values: Sequence[float]) -> None:
     if not values:
         return
     mean = sum(values) / len(values)
-    axes.axhline(y, color=GREY, linewidth=0.5, alpha=0.5, zorder=1)
+    axes.axhline(y, color=FAINT, linewidth=0.5, alpha=0.5, zorder=1)
     axes.plot(values, [y] * len(values), "o", color=BLUE, alpha=0.55, markersize=6, zorder=2)
     axes.plot([mean, mean], [y - 0.22, y + 0.22], color=BLACK, linewidth=2, zorder=3)
     axes.text(mean, y - 0.27, f"{mean:.1f}", ha="center", va="bottom", fontsize=9)

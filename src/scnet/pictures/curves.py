@@ -8,21 +8,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scnet.pictures.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+
 Record = Mapping[str, Any]
 Line = tuple[list[float], list[float]]  # epochs, values
 
-# The same colours for the same things as everywhere (Okabe and Ito).
 COLOURS = {
-    "total": "#000000",
-    "rpn": "#56B4E9",
-    "box heads": "#E69F00",
-    "mask": "#009E73",
-    "semantic": "#CC79A7",
-    "context": "#0072B2",
-    "boxes": "#E69F00",
-    "masks": "#009E73",
+    "total": BLACK,
+    "rpn": SKY,
+    "box heads": ORANGE,
+    "mask": GREEN,
+    "semantic": PURPLE,
+    "context": BLUE,
+    "boxes": ORANGE,
+    "masks": GREEN,
 }
-OTHER = "#777777"
 TITLES = {"box": "box heads"}  # beside "boxes", whose AP is drawn below
 SMOOTH = 0.04  # width of the running mean, as a share of the run
 
@@ -103,7 +103,7 @@ def _draw(axes: Any, lines: Mapping[str, Line], smooth: bool = False, marker: st
     for name, (x, y) in lines.items():
         if not x:
             continue
-        colour = COLOURS.get(name, OTHER) if name else COLOURS["total"]
+        colour = COLOURS.get(name, GREY) if name else COLOURS["total"]
         if smooth:
             axes.plot(x, y, color=colour, alpha=0.25, linewidth=0.8)
             y = _smoothed(y)
@@ -111,9 +111,7 @@ def _draw(axes: Any, lines: Mapping[str, Line], smooth: bool = False, marker: st
         if name:
             ends.append((y[-1], x[-1], f"{name} {y[-1]:.3g}", colour))
     if not any(x for x, _ in lines.values()):
-        axes.text(
-            0.5, 0.5, "nothing logged yet", ha="center", transform=axes.transAxes, color=OTHER
-        )
+        axes.text(0.5, 0.5, "nothing logged yet", ha="center", transform=axes.transAxes, color=GREY)
     _label_ends(axes, sorted(ends), logarithmic=smooth)
 
 

@@ -15,30 +15,14 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from scnet.ops.rle import RLE, foreground, runs
+from scnet.pictures.colours import INK, PALETTE, PAPER, Colour
 from scnet.pictures.labels import Label, Shape, choose_labels
 
 Array = np.ndarray
-Colour = tuple[int, int, int]
 
-# Okabe and Ito's seven hues, then those of Tol's schemes that stay apart from them.
-PALETTE: tuple[Colour, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (204, 121, 167),
-    (240, 228, 66),
-    (213, 94, 0),
-    (0, 114, 178),
-    (187, 204, 51),
-    (170, 68, 153),
-    (153, 221, 255),
-    (238, 136, 102),
-    (136, 34, 85),
-)
 READABLE = 800  # pixels of the longer side below which an image is enlarged, up to four times
 ALIKE = 150  # difference of red, green and blue together below which a mask would not stand out
 STRENGTH = 0.45  # of a mask's colour over the image
-PAPER, INK = (255, 255, 255), (40, 40, 40)
 
 
 def overlay(
