@@ -6,8 +6,8 @@ A step is forward, losses, backward and the update by SGD. Every model sees the 
 COCO, stretched to the size of the benchmark, and the same objects. torchvision's Mask R-CNN is set
 to what ours does: ResNet-50 whose stem and first stage are frozen and whose batch norm stands
 still, 80 classes and background, 2000 proposals of a level before NMS and 1000 of an image after
-it, 256 anchors and 512 RoIs per image in the losses. It starts from our weights of backbone,
-pyramid and RPN, so that both sample like proposals.
+it, 256 anchors and 512 RoIs per image in the losses. It starts from our weights, so that both
+sample like proposals.
 
 Models take turns in one process, so that what else the machine does falls on all alike; memory is
 measured in a process of its own for each.
@@ -19,9 +19,7 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,9 +31,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from scnet import recipes
+from scnet.bench.machine import processor, timed
+from scnet.bench.peer import from_ours
 from scnet.config import DataConfig, replace_at
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import read_image
@@ -49,7 +48,6 @@ from scnet.runtime.memory import keep_freed, peak_memory, release_freed
 from scnet.training.optim import make_optimizer
 from scnet.types import Batch, ImageInfo, Size, View
 
-CLASSES = 80
 OBJECTS = range(5, 16)  # in each photo; COCO has seven on average
 TORCHVISION = "torchvision mask_rcnn"
 MODELS = (TORCHVISION, "mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")
@@ -63,7 +61,7 @@ def main() -> None:
     """Measure every size and batch that was asked for; print a table and write JSON."""
     args = _arguments()
     console = Console(width=120)
-    device = torch.cuda.get_device_name() if args.device == "cuda" else _processor()
+    device = torch.cuda.get_device_name() if args.device == "cuda" else processor()
     threads = f"{torch.get_num_threads()} threads, " if args.device == "cpu" else ""
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
     console.print(f"{device}, {threads}{versions}, {args.precision}")
@@ -93,7 +91,7 @@ def measure(args: argparse.Namespace, size: Size, number: int) -> list[dict[str,
     for turn in range(args.warmup + args.rounds):
         for name, step in steps.items():
             _settle(name, args.device)
-            taken = timed(step, args.device)
+            taken = seconds_of(step, args.device)
             if turn >= args.warmup:
                 seconds[name].append(taken)
         print(f"{size[0]} x {size[1]}: round {turn + 1} of {args.warmup + args.rounds}", flush=True)
@@ -101,13 +99,9 @@ def measure(args: argparse.Namespace, size: Size, number: int) -> list[dict[str,
     return [{"model": n, **shape, "seconds": s, "gb": memory[n]} for n, s in seconds.items()]
 
 
-def timed(step: Step, device: str) -> float:
+def seconds_of(step: Step, device: str) -> float:
     """Return the seconds of a step."""
-    _wait(device)
-    start = time.perf_counter()
-    total = step()
-    _wait(device)
-    taken = time.perf_counter() - start
+    taken, total = timed(step, torch.device(device))
     if not torch.isfinite(total):
         raise FloatingPointError(f"the loss is {total.item()}, so its time means nothing")
     return taken
@@ -169,25 +163,9 @@ def make_detector(name: str) -> Detector:
 
 
 def make_torchvision(ours: Detector) -> MaskRCNN:
-    """Return torchvision's Mask R-CNN with our settings, and our weights up to the RPN."""
-    backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
-    config = ours.config.model.rpn
-    model = MaskRCNN(
-        backbone,
-        CLASSES + 1,
-        rpn_pre_nms_top_n_train=config.before_nms_train,
-        rpn_post_nms_top_n_train=config.after_nms_train,
-        image_mean=ours.backbone.mean,
-        image_std=ours.backbone.std,
-        _skip_resize=True,
-    )
-    own = ours.backbone.net.state_dict()
-    backbone.body.load_state_dict({n: own[n] for n in backbone.body.state_dict()})
-    pairs = [(backbone.fpn.inner_blocks, ours.fpn.lateral)]
-    pairs += [(backbone.fpn.layer_blocks, ours.fpn.output), (model.rpn.head, ours.head.rpn)]
-    for theirs, mine in pairs:
-        for to, given in zip(theirs.parameters(), mine.parameters(), strict=True):
-            to.data.copy_(given)
+    """Return torchvision's Mask R-CNN with our settings and weights, for images as they are."""
+    model = from_ours(ours)
+    model.transform._skip_resize = True
     return model
 
 
@@ -285,18 +263,6 @@ def _settle(name: str, device: str) -> None:
     """Keep freed memory, as a training of ours does on a CPU, or run as torchvision's users do."""
     if device == "cpu":
         (release_freed if name.startswith(TORCHVISION) else keep_freed)()
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
 
 
 if __name__ == "__main__":
