@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -148,6 +149,43 @@ def test_a_failing_write_leaves_the_folder_as_it_was(
         model.save_pretrained(tmp_path, overwrite=True)
     assert names(tmp_path) == {"config.json"}
     assert (tmp_path / "config.json").read_text() == "old"
+
+
+def stop_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End the process, as it were, before so many files are in their place."""
+    replace, placed = os.replace, []
+
+    def stopping(*args: Any) -> None:
+        if len(placed) == number:
+            raise KeyboardInterrupt
+        placed.append(args)
+        replace(*args)
+
+    monkeypatch.setattr(os, "replace", stopping)
+
+
+@pytest.mark.parametrize("placed", [0, 1, 2])
+def test_a_save_that_is_stopped_leaves_no_new_folder(
+    placed: int, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_at(placed, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        model.save_pretrained(tmp_path / "cells")
+    assert names(tmp_path) == set()
+
+
+@pytest.mark.parametrize("placed", [0, 1])
+def test_a_save_over_another_that_is_stopped_leaves_the_old_model_or_the_new(
+    placed: int, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Model(make_detector("mask_rcnn_lite"), "cpu")
+    old.save_pretrained(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    stop_at(placed, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        model.save_pretrained(tmp_path, overwrite=True)
+    assert names(tmp_path) == {*FILES, "notes.txt"}
+    assert same([old, model][placed], Model.from_pretrained(tmp_path, device="cpu"))
 
 
 def test_the_card_tells_the_hub_what_it_is(model: Model, tmp_path: Path) -> None:

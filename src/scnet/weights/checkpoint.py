@@ -12,7 +12,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,18 @@ def save(folder: Path, detector: Detector, state: dict[str, Any] | None = None) 
     Raises:
         CheckpointError: it cannot be written; the one before is still there.
     """
-    config = json.dumps(to_dict(detector.config), indent=1)
+    with writing(folder), whole_folder(folder) as new:
+        _write_weights(new / WEIGHTS, detector)
+        write_config(new / CONFIG, detector)
+        if state is not None:
+            torch.save(state, new / STATE)
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn the error of a full disk, while a checkpoint is written, into a `CheckpointError`."""
     try:
-        with whole_folder(folder) as new:
-            _write_weights(new / WEIGHTS, detector)
-            (new / CONFIG).write_text(config + "\n")
-            if state is not None:
-                torch.save(state, new / STATE)
+        yield
     except (OSError, SafetensorError, RuntimeError) as error:
         if not _is_of_writing(error):
             raise
@@ -59,6 +65,11 @@ def write_weights(file: Path, detector: Detector) -> None:
     """Write weights and config to a safetensors file, which appears whole or not at all."""
     with whole_file(file) as new:
         _write_weights(new, detector)
+
+
+def write_config(file: Path, detector: Detector) -> None:
+    """Write the config that lies beside weights."""
+    file.write_text(json.dumps(to_dict(detector.config), indent=1) + "\n")
 
 
 def _write_weights(file: Path, detector: Detector) -> None:

@@ -6,8 +6,8 @@ before it writes, and what it hands to its subclasses differs between versions.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from scnet.config import Config, replace_at
 from scnet.model.detector import Detector
+from scnet.runtime.files import whole_file, whole_folder
 from scnet.weights import checkpoint
 from scnet.weights.checkpoint import CONFIG, WEIGHTS, CheckpointError
 
@@ -59,14 +60,22 @@ def save(folder: Path, detector: Detector, *, license: str | None, overwrite: bo
     there = [folder / name for name in (WEIGHTS, CONFIG) if (folder / name).exists()]
     if there and not overwrite:
         raise FileExistsError(f"{there[0]} exists; give another folder, or overwrite=True")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as temporary:
-        new = Path(temporary) / "model"
-        checkpoint.save(new, _without_paths(detector))
-        for name in (WEIGHTS, CONFIG):
-            os.replace(new / name, folder / name)
-    if not (folder / CARD).exists():
-        (folder / CARD).write_text(model_card(detector.config, folder.resolve().name, license))
+    public = _without_paths(detector)
+    card = model_card(detector.config, folder.resolve().name, license)
+    place = contextlib.nullcontext(folder) if folder.exists() else whole_folder(folder)
+    with checkpoint.writing(folder), place as inside:
+        _write(inside, public, card)
+
+
+def _write(folder: Path, detector: Detector, card: str) -> None:
+    """Write the files into a folder, where others may lie, and a card only where there is none."""
+    # The weights are in place first. They carry the config too, and are read with that: at every
+    # moment the folder holds the old model or the new one.
+    with contextlib.ExitStack() as stack:
+        checkpoint.write_config(stack.enter_context(whole_file(folder / CONFIG)), detector)
+        if not (folder / CARD).exists():
+            stack.enter_context(whole_file(folder / CARD)).write_text(card)
+        checkpoint.write_weights(folder / WEIGHTS, detector)
 
 
 def upload(
