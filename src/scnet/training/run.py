@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import yaml
@@ -28,6 +29,8 @@ from scnet.training.loop import Trainer
 from scnet.weights import checkpoint
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.pretrained import load_backbone_weights
+
+T = TypeVar("T")
 
 
 def train(
@@ -68,10 +71,11 @@ def train(
     detector = Detector(config)
     with accelerator.main_process_first():  # the others find a download in the cache
         source = load_backbone_weights(detector.backbone, config.model.backbone)
-    folder = _shared_folder(output, config)
-    log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
-    log.say(f"backbone {config.model.backbone.name}, weights: {source}")
-    return _finish(Trainer(detector, dataset, folder, log, accelerator))
+    with _new_folder(output, config) as folder:
+        log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
+        log.say(f"backbone {config.model.backbone.name}, weights: {source}")
+        trainer = Trainer(detector, dataset, folder, log, accelerator)
+    return _finish(trainer)
 
 
 def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
@@ -180,20 +184,33 @@ def _finish(trainer: Trainer) -> Path:
     return trainer.folder
 
 
-def _shared_folder(output: str | os.PathLike[str] | None, config: Config) -> Path:
-    """Make the run's folder, once for all processes."""
-    made: list[Path | Exception] = [Path()]
+@contextmanager
+def _new_folder(output: str | os.PathLike[str] | None, config: Config) -> Iterator[Path]:
+    """Make the run's folder; it is gone again where the block raises, else it gets the config."""
+    folder = _once(lambda: new_folder(output, config.recipe))
+    try:
+        yield folder
+    except BaseException:
+        if rank() == 0:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
+        raise
+    text = yaml.safe_dump(to_dict(config), sort_keys=False)
+    _once(lambda: (folder / "config.yaml").write_text(text))
+
+
+def _once(work: Callable[[], T]) -> T:
+    """Return what some work on files gives, which the main process does for all."""
+    done: list[T | OSError | None] = [None]
     if rank() == 0:
         try:
-            made = [new_folder(output, config.recipe)]
-            text = yaml.safe_dump(to_dict(config), sort_keys=False)
-            (made[0] / "config.yaml").write_text(text)  # type: ignore[operator]
+            done = [work()]
         except OSError as error:
-            made = [error]
-    folder = gather(made[0])[0]
-    if isinstance(folder, Exception):
-        raise folder
-    return Path(folder)
+            done = [error]
+    result = gather(done[0])[0]
+    if isinstance(result, OSError):
+        raise result
+    return cast(T, result)
 
 
 def _require_same_data(
