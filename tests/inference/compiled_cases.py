@@ -81,6 +81,19 @@ def test_twenty_sizes_compile_nothing_new_after_the_padded_ones(
     assert counter.frame_count == warm
 
 
+def test_more_sizes_compile_than_the_limit_of_the_process_which_stays(
+    counter: CompileCounterWithBackend,
+) -> None:
+    detector = make_detector("mask_rcnn").eval()
+    detector.config = replace(detector.config, data=replace(detector.config.data, size=LIMITS))
+    fast, config = compiled(detector), torch._dynamo.config
+    with config.patch(recompile_limit=2), torch.inference_mode():
+        for height, width in ((32, 64), (64, 64), (64, 96), (96, 64)):
+            fast.dense(torch.zeros(1, 3, height, width), torch.tensor([[height, width]]))
+        assert config.recompile_limit == 2
+    assert counter.frame_count == 4
+
+
 def test_images_added_to_fill_a_batch_are_not_in_the_results(
     counter: CompileCounterWithBackend,
 ) -> None:

@@ -54,8 +54,6 @@ class CompiledDense:
         self.limits = detector.config.data.size
         self.most = 0  # images in the largest batch so far
         mode = "reduce-overhead" if detector.device.type == "cuda" else None  # CUDA graphs
-        config = torch._dynamo.config
-        config.recompile_limit = max(config.recompile_limit, MOST_SIZES)
         self.run = torch.compile(detector.dense, fullgraph=True, dynamic=False, mode=mode)
 
     def __call__(self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]) -> Dense:
@@ -63,7 +61,11 @@ class CompiledDense:
         # The last images of a list may be fewer: computing some twice beats compiling once more.
         self.most = max(self.most, number)
         size = [padded_side(side, self.limits) for side in images.shape[-2:]]
-        dense = self.run(*_fill(images, sizes, self.most, (size[0], size[1])))
+        filled = _fill(images, sizes, self.most, (size[0], size[1]))
+        config = torch._dynamo.config
+        # The limit is the process's own: it is raised only while code may be compiled.
+        with config.patch(recompile_limit=max(config.recompile_limit, MOST_SIZES)):
+            dense = self.run(*filled)
         return _first(dense, number)
 
 
