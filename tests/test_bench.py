@@ -16,6 +16,7 @@ from scnet.bench.stopwatch import Stopwatch
 from scnet.cli.main import main
 from scnet.data.synthetic.scene import generate
 from scnet.inference.model import Model
+from scnet.runtime import memory
 
 SMALL = Setting(("mask_rcnn_lite", PEER), size=(96, 160), rounds=2, warmup=0, memory=False)
 
@@ -58,6 +59,17 @@ def test_models_find_as_many_objects_as_asked(photos: tuple[Path, ...]) -> None:
     assert ratios(ours, peer) > 0
     assert {"backbone", "RPN", "mask branch", "run lengths"} <= set(ours["shares"])
     json.dumps(record)
+
+
+def test_measuring_leaves_the_process_as_it_was(photos: tuple[Path, ...]) -> None:
+    threads = torch.get_num_threads()
+    setting = {**vars(SMALL), "models": ("mask_rcnn_lite",), "images": photos, "rounds": 1}
+    bench(Setting(**{**setting, "threads": threads + 1}))
+    assert torch.get_num_threads() == threads
+    assert not memory._whole_process
+    random = torch.get_rng_state()
+    _random("mask_rcnn_lite", {})
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def test_images_are_cut_to_the_shape_of_the_network(

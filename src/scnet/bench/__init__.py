@@ -7,6 +7,7 @@ is what its operations would take at those rates.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import tempfile
@@ -97,9 +98,7 @@ def bench(setting: Setting, report: Callable[[str], None] = lambda text: None) -
         ValueError: an unknown recipe, or a precision that the device lacks.
     """
     device = pick_device(setting.device)
-    if setting.threads:
-        torch.set_num_threads(setting.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _own_threads_and_memory(setting.threads):
         files = prepare(setting, Path(folder))
         measured = [Measured(name) for name in setting.models]
         for entry in measured if setting.memory else ():
@@ -131,6 +130,18 @@ def bench(setting: Setting, report: Callable[[str], None] = lambda text: None) -
         "rates": rates.flops,
         "models": [vars(entry) for entry in measured],
     }
+
+
+@contextlib.contextmanager
+def _own_threads_and_memory(threads: int) -> Iterator[None]:
+    """Compute with so many threads for a while; afterwards, and for memory, all is as usual."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        release_freed()
 
 
 def contender(
@@ -260,11 +271,13 @@ def _random(name: str, changes: dict[str, Any]) -> Detector:
     """
     from scnet import recipes
 
-    torch.manual_seed(0)
     none = {"model": {"backbone": {"weights": "none"}, "box": {"score_threshold": 0.0}}}
-    detector = Detector(override(override(recipes.find(name), none), changes))
-    for stage in detector.head.roi_heads.stages:
-        torch.nn.init.normal_(stage.cls.weight, std=WIDE)
+    config = override(override(recipes.find(name), none), changes)
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay what they are
+        torch.manual_seed(0)
+        detector = Detector(config)
+        for stage in detector.head.roi_heads.stages:
+            torch.nn.init.normal_(stage.cls.weight, std=WIDE)
     return detector
 
 
