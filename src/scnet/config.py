@@ -3,7 +3,7 @@
 A recipe (`recipes.py`) is a `Config`; a variant is the same with a field replaced. YAML files,
 checkpoints and the command line all come in through `from_dict` and `override`, so a mistake reads
 the same everywhere: the path of the field, what was expected, and the nearest known name. A number
-has its range in its type; what is built in Python is checked against it too.
+has its range in its type. A config that is built in Python is checked against the ranges too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BackboneConfig:
     name: str = "resnet50.tv_in1k"
     # "imagenet" (timm's own), a file, or "none" to start from random numbers
     weights: str = "imagenet"
-    # stem and this many stages keep their weights; 0 = train all
+    # stem and this many stages keep their weights and statistics; 0 = train all
     frozen_stages: Annotated[int, Range(0, 4)] = 1
     # batch norm uses its stored statistics; its scale and shift still learn
     frozen_norm: bool = True
@@ -214,8 +214,8 @@ class DataConfig:
     scales: tuple[Count, ...] = ()
     flip: Share = 0.5  # chance that a training image is mirrored
     vertical_flip: Share = 0.0  # likewise upside down; for cells and aerial images
-    # large-scale jitter: a training image is scaled by a random factor of this range, 1 being
-    # `size`, and what is larger than `size` is cut at random to it; such as 0.1, 2.0
+    # large-scale jitter: a training image is scaled by a random factor of this range, such as 0.1
+    # to 2.0, where 1 is `size`. An image that is then larger than `size` is cut to it at random
     jitter: tuple[Positive, Positive] | None = None
     # chance that objects of another image are pasted into a training image
     copy_paste: Share = 0.0
@@ -341,7 +341,7 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
-    """Build a config from nested dicts; what is missing keeps its default.
+    """Build a config from nested dicts; a field that is missing keeps its default.
 
     Raises:
         ConfigError: unknown key, wrong type or impossible combination; gives path and near matches.

@@ -111,7 +111,7 @@ def _check(kind: Any, value: Any, path: str) -> None:
 
 
 def lay_over(kind: Any, base: Any, value: Any, path: str = "") -> Any:
-    """Check `value` against the annotation `kind`; dataclasses take what is missing from `base`.
+    """Check `value` against the annotation `kind`; dataclasses take missing fields from `base`.
 
     Raises:
         ConfigError: unknown key or wrong type; gives its path and near matches.

@@ -53,7 +53,8 @@ TRIES = 100  # images in a row that may be unusable where such are skipped
 class CocoDataset(Dataset[Sample]):
     """The images of one annotation file, as the network sees them in training or at inference.
 
-    What is random depends on `seed`, the epoch and the image alone, not on which process reads it.
+    Random choices depend on `seed`, the epoch and the image alone. Which process reads an image
+    does not matter.
     """
 
     def __init__(
@@ -94,9 +95,9 @@ class CocoDataset(Dataset[Sample]):
         """Return the content of the annotation file as an evaluator takes it.
 
         Read again when first asked for, since training needs no second copy of it in every
-        process. Annotations dropped as broken are left out. An area that is missing or no number,
-        and the box of a crowd region if it is broken, are those of the mask. Where ids are missing,
-        zero or double, which evaluators count as unmatched, all annotations are numbered anew.
+        process. Annotations dropped as broken are left out. An area that is missing or no number
+        is that of the mask, and so is the broken box of a crowd region. Evaluators count ids that
+        are missing, zero or double as unmatched: where there are such, all are numbered anew.
         """
         content = read_json(self.annotation_file)
         kept = [a for i, a in enumerate(content["annotations"]) if i not in self.dropped]
@@ -214,12 +215,12 @@ def load_dataset(
 
 
 def _objects(annotations: Sequence[Annotation], view: View, visible: bool) -> Objects:
-    """Return objects and crowd regions as they are seen; `visible` leaves out what is cut off."""
+    """Return objects and crowd regions as they are seen; `visible` leaves out those cut off."""
     single = [a for a in annotations if not a.crowd]
     boxes = torch.tensor([a.box for a in single], dtype=torch.float32).reshape(-1, 4)
     boxes = view_boxes(boxes, view)
     crowds = tuple(view_mask(a.segmentation, view) for a in annotations if a.crowd)
-    if visible:  # what is far outside need not be drawn
+    if visible:  # objects far outside need not be drawn
         seen = (boxes[:, 2:] > boxes[:, :2]).all(1)
         boxes, single = boxes[seen], [a for a, s in zip(single, seen.tolist(), strict=True) if s]
     labels = torch.tensor([a.label for a in single], dtype=torch.int64)

@@ -1,8 +1,9 @@
 """Objects of one training image pasted into another (simple copy-paste, Ghiasi et al. 2021).
 
-The two images are seen each in its own way before. Objects are pasted as they are: the paper found
-that blending their edges gains nothing. Where a pasted object hides one that was there, its mask is
-cut; what is hidden but for a trace is no longer an object (`transforms.keep_visible`).
+Each of the two images is first scaled, cut and mirrored on its own. Objects are pasted as they are:
+the paper found that blending their edges gains nothing. Where a pasted object hides another, the
+hidden one's mask is cut. An object of which only a trace shows is removed
+(`transforms.keep_visible`).
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ class StepSampler(Sampler[list[Request]]):
 
     The images of a batch are all wide or all tall, so that little is padded. Every image comes once
     an epoch; the last batches are of both shapes and filled up with images from the beginning. The
-    batches depend on the data set's seed and epoch alone, and all pieces of one are padded alike:
-    so a training sees the same on any number of processes, in any number of pieces, and after an
+    batches depend on the data set's seed and epoch alone, and all pieces of one are padded alike.
+    So a training sees the same on any number of processes, in any number of pieces, and after an
     interruption.
     """
 
@@ -119,8 +119,8 @@ class StepSampler(Sampler[list[Request]]):
 def _shuffled(number: int, seed: int, epoch: int) -> list[int]:
     """Return the numbers below `number` in an order that is the same on every machine.
 
-    NumPy promises that these random words stay what they are, which it and PyTorch do not of their
-    shuffling.
+    It is sorted by random words, since NumPy promises the same words in every release. Neither
+    NumPy nor PyTorch promises that of its shuffling.
     """
     state = np.random.SeedSequence((seed, epoch), spawn_key=(0,))
     words = np.random.PCG64(state).random_raw(number)
@@ -239,8 +239,9 @@ def _loader(
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
-    """Let Ctrl-C in a terminal, or a cluster's SIGTERM, which reach every process, end the
-    training in good order.
+    """Ignore the signals that reach every process, so that the main one ends in good order.
+
+    These are Ctrl-C in a terminal and the SIGTERM of a cluster.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):  # on Linux; elsewhere SIGTERM ends this process

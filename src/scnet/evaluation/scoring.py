@@ -1,9 +1,9 @@
 """COCO box and mask AP: ground truth and results in, a plain dict of figures out.
 
-The matching is hotcoco's, whose figures equal pycocotools'. Here is what both leave to the
-caller: a cap on detections other than 100, annotations that lack fields, and the area of a
-detection, which for mask AP is that of its mask (where a result carries a box, pycocotools takes
-that; everybody who publishes mask AP removes it first).
+The matching is hotcoco's, whose figures equal pycocotools'. Both leave three things to the caller,
+which are here: a cap on detections other than 100, annotations that lack fields, and the area of a
+detection. For mask AP that is the area of its mask. pycocotools takes the area of the box where a
+result carries one, so everybody who publishes mask AP removes the boxes first.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 The claim of the paper in one number is the distance of the two distributions. Training samples are
 the positives of the box stages that feed a mask branch, each with the object that it stands for;
 at inference they are the final boxes above the model's score threshold, each with the object that
-it overlaps most. Those of a model in its youth are mostly bad; the confident ones among them stand
-for what a better model finds.
+it overlaps most. After a short training most of these are bad. The confident ones among them stand
+for those that a better model finds.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ from scnet.model.features import SceneOutput
 from scnet.ops.images import DIVISOR
 from scnet.types import Size
 
-# Longer by shorter side of usual photographs; half the shorter side for what is very long.
+# Sides that images are padded to, over the shorter side of the settings. The last three are those
+# of usual photographs; the first is for the shorter side of very long images.
 STOPS = (0.5, 1.0, 4 / 3, 3 / 2)
 MOST_SIZES = 64  # of batches; PyTorch compiles no more than this often
 

@@ -71,7 +71,8 @@ def fused(backbone: Backbone) -> Backbone:
 def _pairs(net: nn.Module, probe: Tensor) -> list[tuple[str, str]]:
     """Return the names of each convolution and of the batch norm that reads it first."""
     made: dict[int, str] = {}
-    outputs: list[Tensor] = []  # kept, lest another tensor take the place of one in memory
+    # Kept until the end: a tensor that is freed may leave its id to another.
+    outputs: list[Tensor] = []
     pairs: list[tuple[str, str]] = []
 
     def conv_done(name: str, out: Tensor) -> None:

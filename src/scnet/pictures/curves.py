@@ -63,7 +63,7 @@ def grouped(losses: Mapping[str, float]) -> dict[str, float]:
 
 
 def _losses(records: Sequence[Record]) -> dict[str, Line]:
-    """Return the total and the losses of each part; what is not finite is left out."""
+    """Return the total and the losses of each part; values that are not finite are left out."""
     lines: dict[str, Line] = defaultdict(lambda: ([], []))
     for record in records:
         if record.get("kind") == "train":

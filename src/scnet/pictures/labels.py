@@ -142,7 +142,7 @@ def _inside(shape: Shape, width: int, height: int) -> Iterator[Box]:
 
 
 def _middle(line: Bool[Array, "n"]) -> int:
-    """Return the mean place of what is set; half way where nothing is."""
+    """Return the mean place of the set pixels; half way where there are none."""
     places = np.flatnonzero(line)
     return int(places.mean()) if len(places) else len(line) // 2
 

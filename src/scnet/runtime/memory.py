@@ -47,11 +47,11 @@ def release_freed() -> None:
 class KeptMemory:
     """What a model on the CPU keeps of its memory from one prediction to the next, up to a limit.
 
-    glibc's settings are those of the process: during a prediction all that is allocated, in other
-    threads too, comes from kept memory; between predictions only the limit holds, until nobody
-    keeps anything any more. Nothing is set before the first prediction. The limit is on what is
-    free in the whole process. As with `keep_freed`, only glibc can be told, and with memory kept
-    by that the limit does not hold.
+    glibc's settings are those of the process. During a prediction all allocations, in other threads
+    too, come from kept memory. Between predictions only the limit holds, until nobody keeps
+    anything any more. Nothing is set before the first prediction. The limit is on the free memory
+    of the whole process. As with `keep_freed`, only glibc can be told; while `keep_freed` is in
+    force there is no limit.
     """
 
     def __init__(self, limit: int | None) -> None:

@@ -171,8 +171,8 @@ def assemble(
     counters = {k: own[k].new_zeros((), device="cpu") for k in own if k.endswith(_COUNTER)}
     given = counters | dict(tensors)
     _require_fit(own, given, names or {})
-    # Tensors lie in a mapped file at any address, and matrix products round by their alignment:
-    # in memory of its own a resumed training goes on to the last bit as one that never stopped.
+    # Tensors lie in a mapped file at any address, and matrix products round by their alignment. So
+    # each is copied, and a resumed training goes on to the last bit as one that never stopped.
     # Files of half or double precision become what the detector computes in.
     given = {
         k: v.to(own[k].dtype, copy=True, memory_format=torch.contiguous_format)

@@ -47,7 +47,7 @@ def build(config: Config, *, pretrained: bool = True) -> Detector:
     """Return a config's bare detector, backbone weights as `config.model.backbone.weights` says.
 
     Args:
-        pretrained: False leaves the backbone at random numbers, whatever the config says.
+        pretrained: False leaves the backbone at random numbers, even if the config names weights.
 
     Raises:
         FileNotFoundError: backbone weights cannot be had; the text says what to do.

@@ -25,8 +25,8 @@ from scnet.types import Size
 VERSION = 1  # of the pictures: the same settings and version give the same files
 CLASSES = ("disc", "other")
 SPLITS = ("train", "val")
-HIDDEN = 0.45  # the share of an object that others may hide; what would hide more is left out
-SMALLEST = 40  # pixels; what shows less of itself is not annotated
+HIDDEN = 0.45  # the share of an object that others may hide; one that would hide more is left out
+SMALLEST = 40  # pixels; an object that shows fewer is not annotated
 
 Window = tuple[slice, slice]
 

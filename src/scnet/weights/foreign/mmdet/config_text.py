@@ -165,7 +165,7 @@ def _test_steps(given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _at(values: Any, path: str) -> Iterator[Any]:
-    """Yield every value at a path; what is a list on the way has one for each box stage."""
+    """Yield every value at a path; a list on the way holds one for each box stage."""
     if isinstance(values, list):
         for value in values:
             yield from _at(value, path)

@@ -117,7 +117,7 @@ def _build(content: Mapping[str, Any], given_classes: tuple[str, ...]) -> Conver
 
 
 def _weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint by MMDetection's names, whatever is wrapped around."""
+    """Return the tensors of a checkpoint by MMDetection's names, without wrappers and prefixes."""
     state = content.get("state_dict", content)
     if not isinstance(state, Mapping):
         raise CheckpointError(f"its state_dict is a {type(state).__name__}, not a dictionary")

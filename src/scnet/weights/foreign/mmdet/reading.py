@@ -19,8 +19,8 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from scnet.weights.checkpoint import CheckpointError
 
-# Libraries whose objects lie in checkpoints of MMDetection beside the weights. A stand-in takes
-# their place whatever they are, so nothing of these libraries is imported or called.
+# Libraries whose objects lie in checkpoints of MMDetection beside the weights. Each is replaced by
+# a stand-in, so nothing of these libraries is imported or called.
 _BESIDE_WEIGHTS = ("mmengine.", "mmcv.", "mmdet.", "numpy.")
 _BUILT_IN = ("builtins.getattr", "_codecs.encode")
 # Files older than PyTorch 1.6 cannot be searched for names; numbers of NumPy occur in them.
@@ -33,7 +33,7 @@ _ALWAYS = (
 
 
 def read_file(file: Path) -> Mapping[str, Any]:
-    """Return what a checkpoint file holds, with stand-ins for what is neither tensor nor text.
+    """Return the content of a checkpoint file; stand-ins replace all but tensors and plain values.
 
     Raises:
         CheckpointError: not there, damaged, or holding objects that only running code could make.

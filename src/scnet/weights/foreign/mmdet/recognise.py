@@ -25,7 +25,7 @@ _MUST_HAVE = {
 
 
 class Shapes:
-    """Shapes of parameters by our names; what is asked for and missing is an error."""
+    """Shapes of parameters by our names; to ask for one that is missing is an error."""
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._shapes = shapes
