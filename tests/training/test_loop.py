@@ -17,6 +17,7 @@ import scnet
 from scnet.data.images import DataError
 from scnet.model.detector import Detector
 from scnet.settings import merge
+from scnet.training.log import Log
 from scnet.training.loop import Trainer
 from scnet.training.run import resume, train
 
@@ -159,8 +160,14 @@ def test_a_folder_that_holds_something_is_not_written_to(
 
 @pytest.mark.parametrize("fault", ["box", "json", "images"])
 def test_broken_validation_data_stop_a_training_before_its_first_step(
-    fault: str, shapes: Path, quick: dict[str, Any], tmp_path: Path
+    fault: str,
+    shapes: Path,
+    quick: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    closed = []
+    monkeypatch.setattr(Log, "close", lambda log: closed.append(log))
     data = Path(shutil.copytree(shapes, tmp_path / "shapes"))
     file = data / "annotations" / "instances_val.json"
     content = json.loads(file.read_text())
@@ -173,6 +180,7 @@ def test_broken_validation_data_stop_a_training_before_its_first_step(
     with pytest.raises(DataError, match=rf"instances_val.json: .*{reason[fault]}"):
         train("mask_rcnn", data, output=tmp_path / "run", settings=quick, quiet=True)
     assert not (tmp_path / "run").exists()  # so that it can be given again
+    assert len(closed) == 1  # else the progress bar would go on and hide the cursor
 
 
 def test_a_validation_image_that_may_be_skipped_does_not_end_a_training(

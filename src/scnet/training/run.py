@@ -74,7 +74,8 @@ def train(
     with _new_folder(output, config) as folder:
         log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
         log.say(f"backbone {config.model.backbone.name}, weights: {source}")
-        trainer = Trainer(detector, dataset, folder, log, accelerator)
+        with _closed_on_failure(log):
+            trainer = Trainer(detector, dataset, folder, log, accelerator)
     return _finish(trainer)
 
 
@@ -99,8 +100,9 @@ def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
     dataset = load_train_set(config)
     _require_same_data(folder, dataset, config, state)
     log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
-    trainer = Trainer(detector, dataset, folder, log, accelerator)
-    trainer.restore(state)
+    with _closed_on_failure(log):
+        trainer = Trainer(detector, dataset, folder, log, accelerator)
+        trainer.restore(state)
     return _finish(trainer)
 
 
@@ -182,6 +184,16 @@ def _finish(trainer: Trainer) -> Path:
     done = trainer.progress
     trainer.log.say(f"trained for {duration(done.seconds)}; {done.step} steps")
     return trainer.folder
+
+
+@contextmanager
+def _closed_on_failure(log: Log) -> Iterator[None]:
+    """Take the progress bar off the screen where the block raises, lest it hides the cursor."""
+    try:
+        yield
+    except BaseException:
+        log.close()
+        raise
 
 
 @contextmanager
