@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 import scnet
 from scnet.data.images import DataError
 from scnet.model.detector import Detector
+from scnet.runtime import memory
 from scnet.settings import merge
 from scnet.training.log import Log
 from scnet.training.loop import Trainer
@@ -212,3 +214,13 @@ def test_time_bounds_a_training(shapes: Path, quick: dict[str, Any], tmp_path: P
     folder = train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
     assert len(records(folder, "eval")) == 1
     assert records(folder, "train")[-1]["lr"] < 1e-3
+
+
+def test_a_training_leaves_warnings_and_memory_of_the_process_as_they_were(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    filters = list(warnings.filters)
+    settings = merge(quick, {"optim": {"max_steps": 1}, "eval": {"every": 0}})
+    train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
+    assert warnings.filters == filters
+    assert not memory._whole_process

@@ -49,7 +49,10 @@ class Model:
         proposals: int | None = None,
         keep_memory: int | None = None,
     ) -> None:
-        """Move a detector to a device; the options are those of `load`."""
+        """Take a detector; the options are those of `load`.
+
+        The detector itself moves to the device and leaves training mode.
+        """
         self.device = pick_device(device)
         self.precision: Precision = precision
         detector.to(device=self.device)

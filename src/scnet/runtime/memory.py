@@ -44,6 +44,18 @@ def release_freed() -> None:
     _trim(0)
 
 
+@contextmanager
+def keeping_freed() -> Iterator[None]:
+    """Let this process keep freed memory for a while, as `keep_freed` does."""
+    before = _whole_process
+    keep_freed()
+    try:
+        yield
+    finally:
+        if not before:
+            release_freed()
+
+
 class KeptMemory:
     """What a model on the CPU keeps of its memory from one prediction to the next, up to a limit.
 

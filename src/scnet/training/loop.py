@@ -23,7 +23,7 @@ from scnet.inference.fused import for_inference
 from scnet.model.detector import Detector
 from scnet.model.sampling import RandomChoice
 from scnet.runtime.distributed import gather
-from scnet.runtime.memory import keep_freed
+from scnet.runtime.memory import keeping_freed
 from scnet.training.average import Average
 from scnet.training.guards import Interrupted, StopSignals, disk_full, out_of_memory
 from scnet.training.log import Log, introduction
@@ -61,8 +61,6 @@ class Trainer:
         if optim.compile:
             detector.backbone.compile(dynamic=True)
             detector.fpn.compile(dynamic=True)
-        # 1 x 1 weights are laid out the same in both memory formats; PyTorch warns of their names.
-        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self.model, self.optimizer = accelerator.prepare(detector, make_optimizer(detector, optim))
         self.detector: Detector = accelerator.unwrap_model(self.model)
         self.progress = Progress(self.config, self.sampler.steps, accelerator, log)
@@ -87,10 +85,15 @@ class Trainer:
         """
         self._introduce()
         optim = self.config.optim
-        if self.accelerator.device.type == "cpu":
-            keep_freed()
+        on_cpu = self.accelerator.device.type == "cpu"
         try:
-            with StopSignals() as signals:
+            with (
+                StopSignals() as signals,
+                keeping_freed() if on_cpu else nullcontext(),
+                warnings.catch_warnings(),
+            ):
+                # 1 x 1 weights lie the same in both memory formats; PyTorch warns of their names.
+                warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
                 # A training may have been killed between its checkpoint and the evaluation.
                 if self.progress.step > self.evaluated and self._evaluation_is_due():
                     self._evaluate()

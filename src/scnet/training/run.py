@@ -44,6 +44,8 @@ def train(
 ) -> Path:
     """Train a recipe on a data set in COCO format and return the run's folder.
 
+    PyTorch's random numbers are seeded anew, and an `Accelerator` made before loses its state.
+
     Args:
         recipe: a name (`scnet recipes` lists them) or a config.
         data: folder in a usual COCO layout, or an annotation file.
