@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.quick import QUICK
+from tests.quick import QUICK, no_curves
 
 from scnet.cli.main import main
 from scnet.data.synthetic.scene import generate
@@ -55,6 +55,8 @@ def make_plan(root: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> Make
     def here(arguments: Sequence[str], processes: int) -> None:
         assert main([*arguments]) == 0
 
+    monkeypatch.setattr("scnet.pictures.curves.curves", no_curves)
+    monkeypatch.setattr(tabulate, "ROUNDS", 2)
     monkeypatch.setattr("scnet.bench.peak_of", lambda *given: 0.5)  # would start processes
     for module in (tabulate, figure1, figure6):
         monkeypatch.setattr(module, "finish", partial(runs.finish, launch=here))

@@ -113,6 +113,6 @@ def test_a_training_is_a_process_of_its_own(
     launch(["recipes"], processes=1)
     assert capfd.readouterr().out.split()[0] == next(iter(recipes.RECIPES))
     with pytest.raises(ExperimentError, match="status 2"):
-        launch(["train", "scent", "--data", "x"], processes=1)
+        launch(["recipes", "scent"], processes=1)
     assert "scent" in capfd.readouterr().err
     assert sys.executable

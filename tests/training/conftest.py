@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.quick import QUICK
+from tests.quick import QUICK, no_curves
 
 from scnet.data.synthetic.scene import generate
 
@@ -21,3 +22,17 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def quick() -> dict[str, Any]:
     """Settings of a training that takes seconds."""
     return QUICK
+
+
+@pytest.fixture(autouse=True)
+def curves(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Draw no curves after an epoch, unless a test asks for `drawn_curves`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "drawn_curves" not in request.fixturenames:
+            patch.setattr("scnet.pictures.curves.curves", no_curves)
+        yield
+
+
+@pytest.fixture
+def drawn_curves() -> None:
+    """Have the curves of a training drawn as for a user."""

@@ -14,19 +14,29 @@ import yaml
 
 from scnet.settings import merge
 
-STEPS = 20
+RECIPES = ("mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")
+STEPS = 10  # more than an epoch
 
 
-def run(processes: int, recipe: str, data: Path, output: Path, settings: dict[str, Any]) -> Path:
-    """Train from the command line, as a user does."""
-    config = output.with_suffix(".yaml")
+def run(processes: int, data: Path, output: Path, settings: dict[str, Any]) -> Path:
+    """Train every recipe from the command line, as a user does, but in one launch."""
+    output.mkdir()
+    config = output / "settings.yaml"
     config.write_text(yaml.safe_dump(settings))
+    given = ["--data", str(data), "--config", str(config)]
+    lines = [["train", recipe, *given, "-o", str(output / recipe)] for recipe in RECIPES]
+    commands = output / "commands.json"
+    commands.write_text(json.dumps(lines))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     start = [*launcher, f"--nproc-per-node={processes}"] if processes > 1 else [sys.executable]
-    command = ["-m", "scnet", "train", recipe, "--data", data, "--config", config, "-o", output]
+    script = Path(__file__).with_name("command_lines.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [*start, *map(str, command)], env=environment, capture_output=True, text=True, check=False
+        [*start, str(script), str(commands)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return output
@@ -50,9 +60,8 @@ def sparse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return data
 
 
-@pytest.mark.parametrize("recipe", ["mask_rcnn", "cascade_mask_rcnn", "htc", "scnet"])
 def test_two_processes_have_the_losses_of_one(
-    recipe: str, sparse: Path, quick: dict[str, Any], tmp_path: Path
+    sparse: Path, quick: dict[str, Any], tmp_path: Path
 ) -> None:
     # Few candidates, as two that are equal but for rounding may change places.
     change = {
@@ -63,9 +72,10 @@ def test_two_processes_have_the_losses_of_one(
         "run": {"trackers": []},
     }
     settings = merge(quick, change)
-    one = losses(run(1, recipe, sparse, tmp_path / "one", settings))
-    two = losses(run(2, recipe, sparse, tmp_path / "two", settings))
-    assert len(one) == len(two) == STEPS
-    assert any(step.get("mask", step.get("mask1")) == 0 for step in one)  # no objects at all
-    for step, (a, b) in enumerate(zip(one, two, strict=True)):
-        assert b == pytest.approx(a, rel=1e-5, abs=1e-7), f"step {step}"
+    folders = [run(n, sparse, tmp_path / str(n), settings) for n in (1, 2)]
+    for recipe in RECIPES:
+        one, two = (losses(folder / recipe) for folder in folders)
+        assert len(one) == len(two) == STEPS
+        assert any(step.get("mask", step.get("mask1")) == 0 for step in one)  # no objects at all
+        for step, (a, b) in enumerate(zip(one, two, strict=True)):
+            assert b == pytest.approx(a, rel=1e-5, abs=1e-7), f"{recipe}, step {step}"

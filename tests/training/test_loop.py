@@ -10,18 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 import scnet
 from scnet.data.images import DataError
-from scnet.model.detector import Detector
 from scnet.runtime import memory
 from scnet.settings import merge
 from scnet.training.log import Log
-from scnet.training.loop import Trainer
-from scnet.training.run import resume, train
+from scnet.training.run import train
 
 
 def records(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -29,6 +25,7 @@ def records(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [r for r in map(json.loads, lines) if r["kind"] == kind]
 
 
+@pytest.mark.usefixtures("drawn_curves")
 def test_a_run_folder_holds_what_it_should(
     shapes: Path, quick: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -53,28 +50,6 @@ def test_a_run_folder_holds_what_it_should(
     best = max(r["segm"]["AP"] for r in records(folder, "eval"))
     assert result["segm"]["AP"] == pytest.approx(best)
     assert last["step"] == 6
-
-
-def test_resuming_ends_where_the_uninterrupted_run_ends(
-    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = train("scnet_lite", shapes, output=tmp_path / "whole", settings=quick, quiet=True)
-    step = Trainer.train_step
-
-    def interrupted(self: Trainer, batch: Any) -> Any:
-        if self.progress.step == 4:
-            raise KeyboardInterrupt
-        return step(self, batch)
-
-    monkeypatch.setattr(Trainer, "train_step", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train("scnet_lite", shapes, output=tmp_path / "cut", settings=quick, quiet=True)
-    monkeypatch.undo()
-    torch.manual_seed(99)
-    resume(tmp_path / "cut", quiet=True)
-    a = load_file(whole / "last" / "model.safetensors")
-    b = load_file(tmp_path / "cut" / "last" / "model.safetensors")
-    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(
@@ -139,16 +114,6 @@ def test_images_with_crowd_regions_alone_train(
     folder = train("scnet", data, output=tmp_path / "run", settings=settings, quiet=True)
     assert all(np.isfinite(r["loss"]) for r in records(folder, "train"))
     assert all(r["losses"]["mask"] == 0 for r in records(folder, "train"))
-
-
-def test_a_loss_that_is_not_finite_stops_and_names_the_images(
-    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        Detector, "forward", lambda *_: {"mask": torch.tensor(float("nan"), requires_grad=True)}
-    )
-    with pytest.raises(FloatingPointError, match=r"not finite at step 0.*images: .*train.*\.jpg"):
-        train("scnet", shapes, output=tmp_path / "run", settings=quick, quiet=True)
 
 
 def test_a_folder_that_holds_something_is_not_written_to(
