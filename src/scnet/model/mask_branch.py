@@ -132,7 +132,7 @@ class MaskBranches(nn.Module):
         rows = targets.rows.flatten()[samples.gt[positive]]
         goals = crop_targets(targets.masks, rows, rois.boxes, self.config.size)
         # Each loss is the weighted mean cross-entropy over the pixels of all positive RoIs.
-        pixels = mean_count(goals.new_tensor(goals.shape[0])) * self.config.size**2
+        pixels = mean_count(goals.new_full((), goals.shape[0])) * self.config.size**2
         pooled, losses = features(rois, self.side), {}
         for branch, fed_by in enumerate(self.config.fed_by):
             if fed_by == stage:
