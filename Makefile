@@ -42,7 +42,7 @@ setup: $(READY) ## install the package and its tools into .venv
 $(READY): pyproject.toml requirements.lock | $(UV)
 	@echo "== set-up: torch and the rest, 5 GB on Linux; about 2 minutes with a good line"
 	@test -x $(BIN)/python || $(UV) venv -q --python $(PYTHON) $(VENV)
-	@$(UV) pip install --python $(BIN)/python -c requirements.lock -e '.[dev]'
+	@$(UV) pip install --compile-bytecode --python $(BIN)/python -c requirements.lock -e '.[dev]'
 	@touch $(READY)
 
 .tools/bin/uv:

@@ -17,7 +17,7 @@ class UsageError(ValueError):
 
 
 def train(options: argparse.Namespace) -> None:
-    from scnet.runtime.distributed import rank
+    from scnet.runtime.distributed import part, rank
     from scnet.settings import merge
     from scnet.training import run
 
@@ -40,6 +40,7 @@ def train(options: argparse.Namespace) -> None:
         )
     if rank() == 0:
         print(f"wrote {folder}; next: scnet predict {folder} IMAGE")
+    part()
 
 
 def evaluate(options: argparse.Namespace) -> None:

@@ -20,6 +20,12 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def part() -> None:
+    """Let the processes part, where several trained together; they cannot meet again."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def mean_count(count: Shaped[Tensor, ""]) -> Float[Tensor, ""]:
     """Return a count, such as of samples, averaged over the processes; together at least one.
 

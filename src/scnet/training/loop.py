@@ -106,7 +106,6 @@ class Trainer:
         finally:
             for tracker in self.accelerator.trackers:  # else their threads outlive the interpreter
                 tracker.finish()
-        self.accelerator.end_training()
 
     def _run_epoch(self, signals: StopSignals) -> None:
         """Train to the end of the epoch, of the training, or until asked to stop."""
