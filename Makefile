@@ -17,7 +17,7 @@ demo: $(READY) ## train a small SCNet for some minutes and outline the coins in 
 	@$(BIN)/scnet demo
 
 test: $(READY) ## run the tests
-	@echo "== tests: 10 to 20 minutes on 2 cores"
+	@echo "== tests: 5 to 15 minutes on 2 cores"
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto -q  # threads that wait let others run
 
 parity: $(READY) ## compare with tensors of the reference implementation, quantity by quantity
