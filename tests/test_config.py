@@ -73,6 +73,12 @@ def test_an_optional_part_has_one_switch(off: bool | None) -> None:
     assert weighted.model.semantic.loss_weight == 1.0
 
 
+def test_a_stage_of_a_kind_that_does_not_exist_is_refused() -> None:
+    stages = [{"iou": 0.4}, {"kind": "two_fcs"}]
+    with pytest.raises(ConfigError, match=r'box\.stages\[1\]\.kind: there is no .* "two_fc"\?'):
+        override(recipes.scnet(), nested("model.box.stages", stages))
+
+
 def test_what_is_not_given_keeps_its_value() -> None:
     config = override(recipes.htc(), {"model": {"mask": {"size": 56}}})
     assert config == replace_at(recipes.htc(), "model.mask.size", 56)

@@ -105,6 +105,7 @@ class ContextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BoxStageConfig:
+    kind: Literal["two_fc"] = "two_fc"  # two fully connected layers over the RoI feature
     iou: Share = 0.5  # a box is foreground from this overlap on
     delta_std: Deltas = (0.1, 0.1, 0.2, 0.2)  # scale of dx dy dw dh (Cascade R-CNN, table 1)
     side: Count = 7  # of the RoI feature that the stage reads
