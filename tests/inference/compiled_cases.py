@@ -89,7 +89,7 @@ def test_more_sizes_compile_than_the_limit_of_the_process_which_stays(
     fast, config = compiled(detector), torch._dynamo.config
     with config.patch(recompile_limit=2), torch.inference_mode():
         for height, width in ((32, 64), (64, 64), (64, 96), (96, 64)):
-            fast.dense(torch.zeros(1, 3, height, width), torch.tensor([[height, width]]))
+            fast.graph(torch.zeros(1, 3, height, width), torch.tensor([[height, width]]))
         assert config.recompile_limit == 2
     assert counter.frame_count == 4
 
@@ -108,8 +108,8 @@ def test_images_added_to_fill_a_batch_are_not_in_the_results(
 def test_the_plain_detector_stays_plain() -> None:
     detector = make_detector("scnet")
     fast = compiled(detector)
-    assert "dense" not in vars(detector)
-    assert fast.dense is not detector.dense
+    assert detector.graph is None
+    assert fast.graph is not None
     assert list(fast.state_dict()) == list(detector.state_dict())
 
 
@@ -120,7 +120,7 @@ def test_generated_code_computes_the_same() -> None:
     batch = make_batch((1, 1))
     with torch.inference_mode():
         rpn, scene = detector.dense(batch.images, batch.sizes)
-        fast_rpn, fast_scene = compiled(detector).dense(batch.images, batch.sizes)
+        fast_rpn, fast_scene = compiled(detector).graph(batch.images, batch.sizes)
     torch.testing.assert_close(fast_rpn.logits, rpn.logits, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(fast_rpn.deltas, rpn.deltas, atol=1e-5, rtol=1e-4)
     assert fast_scene.scene.context is not None

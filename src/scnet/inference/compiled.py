@@ -30,7 +30,7 @@ MOST_SIZES = 64  # of batches; PyTorch compiles no more than this often
 def compiled(detector: Detector) -> Detector:
     """Return a detector that shares all weights, its fixed-size part compiled when first used."""
     fast = copy.copy(detector)
-    fast.dense = CompiledDense(detector)  # type: ignore[method-assign]
+    fast.graph = CompiledDense(detector)
     return fast
 
 

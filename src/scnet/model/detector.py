@@ -7,7 +7,7 @@ Two calls, the same in any mode: `loss(batch)` and `predict(images)`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -33,6 +33,8 @@ class Detector(nn.Module):
 
     mean: Tensor
     std: Tensor
+    # Computes `dense` in its place when detecting, as a compiled graph does.
+    graph: Callable[[Tensor, Tensor], Dense] | None = None
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ class Detector(nn.Module):
             max_detections: most objects per image; None takes the config's.
         """
         with evaluating(self):
-            dense = self.dense(batch.images, batch.sizes)
+            dense = (self.graph or self.dense)(batch.images, batch.sizes)
             candidates, features = self.head.find(dense, batch.sizes)
             rois, scores, labels = self.choose(
                 candidates, len(batch.info), min_score, max_detections
