@@ -119,7 +119,8 @@ def trainer_step(recipe: str) -> Trip:
 
 def prediction(recipe: str) -> Trip:
     """Return the trip of `Model.predict` of an array."""
-    model = Model(make_detector(recipe, model__box__score_threshold=0.0), "cpu")
+    detector = make_detector(recipe, model__box__score_threshold=0.0)
+    model = Model(detector, "cpu", keep_memory=0)  # as on a GPU
     pixels = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     model.predict(pixels, score=0.0)
     with Trip() as trip:
