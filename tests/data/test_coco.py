@@ -227,7 +227,7 @@ def test_a_broken_annotation_stops_or_is_dropped(
     assert "instances_train.json: annotation 2 (image " in str(caught.value)
     assert str(caught.value).endswith("remove it or run with --data.drop-invalid")
     dropping = load(tmp_path, replace(PLAIN, drop_invalid=True))
-    assert dropping.dropped == {1}
+    assert list(dropping.dropped) == [1]
     assert sum(len(record.annotations) for record in dropping.images) == 4
     assert len(dropping.ground_truth["annotations"]) == 4
 

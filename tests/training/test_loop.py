@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,20 +101,60 @@ def test_the_semantic_branch_learns_from_maps_from_masks_or_is_off(
     model.predict(next((data / "val").iterdir()))
 
 
-def test_images_with_crowd_regions_alone_train(
-    shapes: Path, quick: dict[str, Any], tmp_path: Path
-) -> None:
+def changed(shapes: Path, folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> Path:
+    """Return the shapes without validation images, their training annotations changed."""
     content = json.loads((shapes / "annotations" / "instances_train.json").read_text())
-    for annotation in content["annotations"]:
+    change(content["annotations"])
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    (folder / "train").symlink_to(shapes / "train")
+    return folder
+
+
+def all_crowd(annotations: list[dict[str, Any]]) -> None:
+    for annotation in annotations:
         annotation["iscrowd"] = 1
-    data = tmp_path / "crowds"
-    (data / "annotations").mkdir(parents=True)
-    (data / "annotations" / "instances_train.json").write_text(json.dumps(content))
-    (data / "train").symlink_to(shapes / "train")
-    settings = merge(quick, {"optim": {"max_steps": 2}})
-    folder = train("scnet", data, output=tmp_path / "run", settings=settings, quiet=True)
-    assert all(np.isfinite(r["loss"]) for r in records(folder, "train"))
-    assert all(r["losses"]["mask"] == 0 for r in records(folder, "train"))
+
+
+def without_points(annotations: list[dict[str, Any]]) -> None:
+    for annotation in annotations:
+        annotation["segmentation"] = [[1, 2, 3, 4]]
+
+
+def test_images_with_crowd_regions_alone_train(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def all_but_one(annotations: list[dict[str, Any]]) -> None:
+        all_crowd(annotations)
+        annotations[0]["iscrowd"] = 0
+
+    data = changed(shapes, tmp_path / "crowds", all_but_one)
+    folder = train("scnet", data, output=tmp_path / "run", settings=quick)
+    losses = [r["losses"]["mask"] for r in records(folder, "train")]
+    assert np.isfinite(losses).all()
+    assert losses.count(0) > len(losses) / 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "to learn from: 1 object; " in said
+    assert "warning: " in said
+    assert "annotations are crowd regions (iscrowd 1)" in said
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(all_crowd, r"\d+ crowd regions"), (without_points, r"\d+ left out as broken \(")],
+)
+def test_a_training_on_nothing_does_not_begin(
+    change: Callable[[list[dict[str, Any]]], None],
+    reason: str,
+    shapes: Path,
+    quick: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    data = changed(shapes, tmp_path / "data", change)
+    settings = merge(quick, {"data": {"drop_invalid": True}})
+    with pytest.raises(DataError, match=rf"train.json: no object to learn from: .*{reason}"):
+        train("mask_rcnn", data, output=tmp_path / "run", settings=settings, quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_holds_something_is_not_written_to(

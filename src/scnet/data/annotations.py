@@ -63,7 +63,7 @@ class AnnotationFile:
     path: Path
     categories: dict[int, str]  # name of each category id, in the order of labels
     images: list[ImageRecord]
-    dropped: frozenset[int]  # positions in the file of annotations left out as broken
+    dropped: dict[int, str]  # why, of annotations left out as broken, by position in the file
 
 
 def read_annotations(
@@ -94,7 +94,7 @@ def read_annotations(
 
 def _read(
     file: Path, classes: tuple[str, ...] | None, drop_invalid: bool
-) -> tuple[dict[int, str], list[ImageRecord], frozenset[int]]:
+) -> tuple[dict[int, str], list[ImageRecord], dict[int, str]]:
     """Return the fields of an `AnnotationFile`; what was parsed for them is gone."""
     content = read_json(file)
     _stop_at(f"{file}: {fault}" for fault in structure_faults(content))
@@ -163,8 +163,8 @@ def _image_faults(content: Mapping[str, Any], file: Path) -> Iterable[str]:
 
 def _records(
     content: Mapping[str, Any], file: Path, category_ids: Sequence[int], drop_invalid: bool
-) -> tuple[list[ImageRecord], frozenset[int]]:
-    """Return the images with their annotations, and the positions of broken annotations."""
+) -> tuple[list[ImageRecord], dict[int, str]]:
+    """Return the images with their annotations, and what is wrong with broken annotations."""
     images = {image["id"]: image for image in content["images"]}
     entries = content["annotations"]
     sheet = Sheet.of(
@@ -173,7 +173,7 @@ def _records(
         labels={category: label for label, category in enumerate(category_ids)},
     )
     sizes = np.array([size_of(image) for image in images.values()], np.int64).reshape(-1, 2)
-    sound = sheet.cleared(entries, sizes)
+    sound, dropped = sheet.cleared(entries, sizes), {}
     for position in np.flatnonzero(~sound).tolist():
         entry, image = entries[position], by_id(images, entries[position].get("image_id"))
         size = size_of(image) if image else None
@@ -182,11 +182,12 @@ def _records(
             where = f"{file}: {annotation_name(entry, image)}"
             raise DataError(f"{where}: {fault}; remove it or run with --data.drop-invalid")
         sound[position] = not fault
+        if fault:
+            dropped[position] = fault
     chosen = np.flatnonzero(sound)
     chosen = chosen[np.argsort(sheet.owner[chosen], kind="stable")]
     columns = _columns(sheet, chosen, entries, sizes)
     bounds = np.searchsorted(sheet.owner[chosen], np.arange(len(images) + 1)).tolist()
-    dropped = frozenset(np.flatnonzero(~sound).tolist())
     return _image_records(images.values(), columns, bounds), dropped
 
 

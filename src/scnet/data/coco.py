@@ -23,6 +23,7 @@ from scnet.data.annotations import (
     read_annotations,
     read_json,
 )
+from scnet.data.contents import Contents
 from scnet.data.copy_paste import paste_objects
 from scnet.data.faults import box_fault, is_finite
 from scnet.data.images import DataError, read_image, shrinking, upright_size
@@ -84,6 +85,12 @@ class CocoDataset(Dataset[Sample]):
     def semantic_classes(self) -> int | None:
         """Return the number of classes of the stuff maps; None if there are none."""
         return self.stuff.num_classes if self.stuff else None
+
+    @property
+    def contents(self) -> Contents:
+        """Return what there is to learn from, and what is left out."""
+        crowd = self.images[0].columns.crowd
+        return Contents(int((~crowd).sum()), int(crowd.sum()), tuple(self.dropped.values()))
 
     @property
     def aspect_ratios(self) -> list[float]:

@@ -90,7 +90,7 @@ def table(result: Result) -> Table:
     for column in rows.columns[1:]:
         column.justify = "right"
     for name in names:
-        rows.add_row(name, *(_percent(result[kind][name]) for kind in kinds))
+        rows.add_row(name, *(percent(result[kind][name]) for kind in kinds))
     return rows
 
 
@@ -104,7 +104,7 @@ def class_table(result: Result) -> Table:
         column.justify = "right"
     present = [(n, e) for n, e in result["per_class"].items() if e["objects"]]
     for name, entry in sorted(present, key=lambda item: -float(item[1][kinds[-1]])):
-        rows.add_row(name, str(entry["objects"]), *(_percent(entry[kind]) for kind in kinds))
+        rows.add_row(name, str(entry["objects"]), *(percent(entry[kind]) for kind in kinds))
     return rows
 
 
@@ -245,5 +245,6 @@ def _title(result: Result) -> str:
     return f"{result['images']} images{skipped}, percent"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Return a figure in percent; "-" where there is no object to find."""
     return "-" if value < 0 else f"{100 * value:.1f}"

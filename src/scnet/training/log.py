@@ -17,6 +17,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from scnet.config import Config
+from scnet.data.contents import Contents
+from scnet.evaluation.scoring import percent
 from scnet.pictures.curves import grouped
 from scnet.runtime.files import whole_file
 from scnet.runtime.memory import peak_memory
@@ -125,7 +127,7 @@ class Log:
         """Log the figures of an evaluation."""
         self._write({"kind": "eval", **record})
         aps = "  ".join(
-            f"{n} AP {100 * record[k]['AP']:.1f}" for k, n in (("bbox", "box"), ("segm", "mask"))
+            f"{n} AP {percent(record[k]['AP'])}" for k, n in (("bbox", "box"), ("segm", "mask"))
         )
         self.say(f"epoch {record['epoch']:.2f}  validation: {aps}  ({record['seconds']:.0f} s)")
 
@@ -182,11 +184,17 @@ def introduction(
     parameters: int,
     device: torch.device,
     images: tuple[int, int],
+    contents: Contents,
     steps: int,
     processes: int,
     folder: Path,
 ) -> list[str]:
-    """Return the lines that say what is about to be trained; `images` of training and val."""
+    """Return the lines that say what is about to be trained.
+
+    Args:
+        images: of training and val.
+        contents: of the training images.
+    """
     optim, (short, long) = config.optim, config.data.size
     minutes = f" or {optim.max_minutes:g} minutes" if optim.max_minutes else ""
     val = f"{images[1]} val" if images[1] else "no val"
@@ -198,6 +206,8 @@ def introduction(
         f"{optim.precision}",
         f"data {config.data.path}: {images[0]} train and {val} images, "
         f"{counted_classes(config.classes)}",
+        f"to learn from: {contents}",
+        *(f"warning: {warning}" for warning in contents.warnings),
         f"images resized to {short} (longer side at most {long}), {optim.batch_size} a step"
         f"{shared}{pieces}, {steps} steps{minutes}",
         f"{optim.optimizer} at {base_rate(optim, optim.batch_size):g}: {optim.lr:g} for "

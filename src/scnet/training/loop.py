@@ -272,6 +272,7 @@ class Trainer:
             parameters=sum(p.numel() for p in self.detector.parameters()),
             device=self.accelerator.device,
             images=(len(self.dataset), len(self.val_set) if self.val_set else 0),
+            contents=self.dataset.contents,
             steps=self.progress.total_steps,
             processes=share.processes,
             folder=self.folder,

@@ -142,7 +142,13 @@ def load_train_set(config: Config) -> CocoDataset:
     if not config.data.path:
         raise DataError("no data set given; add --data PATH")
     semantic = config.model.semantic is not None
-    return load_dataset(config.data.path, "train", config.data, train=True, semantic=semantic)
+    dataset = load_dataset(config.data.path, "train", config.data, train=True, semantic=semantic)
+    if not dataset.contents.objects:
+        raise DataError(
+            f"{dataset.annotation_file}: no object to learn from: {dataset.contents}; "
+            "`scnet check-data` shows all that is wrong"
+        )
+    return dataset
 
 
 def fit_to_data(config: Config, dataset: CocoDataset) -> Config:

@@ -1,0 +1,47 @@
+"""What a data set holds to learn from, and what is left out of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import NamedTuple
+
+COMMONEST = 3  # reasons that are named
+MANY = 0.1  # part of the annotations that is not learnt from, from which on that is worth a warning
+
+
+class Contents(NamedTuple):
+    """How many annotations of a data set are learnt from, and how many are not."""
+
+    objects: int
+    crowd: int  # regions, which are neither objects nor background
+    faults: tuple[str, ...]  # of each annotation that is left out as broken
+
+    @property
+    def warnings(self) -> list[str]:
+        """Return what looks as if it were not meant."""
+        number, found = self.objects + self.crowd + len(self.faults), []
+        if len(self.faults) >= MANY * max(1, number):
+            found.append(f"{len(self.faults):,} of {number:,} annotations are left out as broken")
+        if self.crowd >= MANY * max(1, number):
+            found.append(
+                f"{self.crowd:,} of {number:,} annotations are crowd regions (iscrowd 1), which "
+                "nothing is learnt from; some tools write that for every brushed mask: set it to 0"
+            )
+        return found
+
+    def __str__(self) -> str:
+        parts = [_counted(self.objects, "object")]
+        if self.crowd:
+            parts.append(f"{_counted(self.crowd, 'crowd region')} (iscrowd 1), not learnt from")
+        if self.faults:
+            # What differs in numbers alone is one reason.
+            reasons = Counter(re.sub(r"-?\d[\d.,]*", "..", fault) for fault in self.faults)
+            named = [f"{count:,} x {reason}" for reason, count in reasons.most_common(COMMONEST)]
+            more = f" and {len(reasons) - COMMONEST} more reasons" * (len(reasons) > COMMONEST)
+            parts.append(f"{len(self.faults):,} left out as broken ({'; '.join(named)}{more})")
+        return "; ".join(parts)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
