@@ -43,6 +43,7 @@ BROKEN_ANNOTATIONS: list[tuple[dict[str, Any], str]] = [
     ({"image_id": 77}, "belongs to image 77, which is not in the file"),
     ({"image_id": {}}, "which is not in the file"),
     ({"category_id": 77}, "has category 77, which is not in the file"),
+    ({"iscrowd": "1"}, "iscrowd is '1'; expected 0, or 1 for a crowd region"),
 ]
 ODD_ANNOTATIONS: list[tuple[dict[str, Any], str]] = [
     ({"id": 0}, "evaluators built like pycocotools count it as unmatched"),
@@ -95,6 +96,17 @@ def broken(tmp_path: Path, content: Any, write: Write) -> Path:
     return tmp_path
 
 
+def test_a_class_that_is_mostly_crowd_is_an_error(
+    tmp_path: Path, content: Any, write: Write
+) -> None:
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = int(annotation["category_id"] == 9 and annotation["id"] != 2)
+    write(content, tmp_path / "annotations/instances_train.json", tmp_path / "train")
+    report = check(tmp_path)
+    said = "2 of 3 annotations of class coin are crowd regions (iscrowd 1)"
+    assert [p.reason.startswith(said) for p in report.problems if p.severity == "error"] == [True]
+
+
 def test_everything_broken_is_named_at_once(broken: Path) -> None:
     report = check(broken)
     assert not report.ok
@@ -123,7 +135,7 @@ def test_report_writes_out_what_it_found(broken: Path) -> None:
     text = check(broken).render()
     line = "annotation 100 (image 1, 1.png): box has zero width; remove it or run with"
     assert line in text
-    assert text.splitlines()[-1].endswith("34 errors, 10 warnings, 1 note")
+    assert text.splitlines()[-1].endswith("35 errors, 10 warnings, 1 note")
     assert "... and 24 more errors" in check(broken).render(limit=10)
 
 

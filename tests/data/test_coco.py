@@ -212,6 +212,9 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "unknown image": (set_annotation(image_id=99), "belongs to image 99, which is not in the file"),
     "unhashable image": (set_annotation(image_id=[1]), "not in the file"),
     "unknown class": (set_annotation(category_id=1), "has category 1, which is not in the file"),
+    "crowd as text": (set_annotation(iscrowd="0"), "iscrowd is '0'; expected 0, or 1 for a crowd"),
+    "crowd of two": (set_annotation(iscrowd=2), "iscrowd is 2; expected 0, or 1 for a crowd"),
+    "crowd in a list": (set_annotation(iscrowd=[1]), r"iscrowd is \[1\]; expected 0, or 1"),
 }
 
 
@@ -312,7 +315,7 @@ def test_ground_truth_takes_from_the_mask_what_is_broken_and_does_not_matter(
     content = json.loads(file.read_text())
     content["annotations"][0]["area"] = "large"
     content["annotations"][1]["id"] = {}
-    content["annotations"][4] |= {"bbox": None, "iscrowd": "yes"}
+    content["annotations"][4] |= {"bbox": None, "iscrowd": True}
     file.write_text(json.dumps(content))
     found = load(coco_folder).ground_truth["annotations"]
     assert found[0]["area"] == 200

@@ -230,6 +230,14 @@ def test_what_an_annotation_file_may_leave_out_changes_nothing(
     ]
 
 
+@pytest.mark.parametrize("flag", ["0", "no", 2, [1]])
+def test_a_flag_that_says_neither_yes_nor_no_is_refused(flag: Any) -> None:
+    truth = grid_truth(3)
+    truth["annotations"][1]["iscrowd"] = flag
+    with pytest.raises(ValueError, match=r"annotation \d+ \(image \d+\): iscrowd is .*expected 0"):
+        score(truth, as_results(truth))
+
+
 def test_missing_box_and_area_come_from_the_mask() -> None:
     truth = grid_truth(3)
     lean = copy.deepcopy(truth)

@@ -21,6 +21,7 @@ from scnet.data.faults import (
     category_fault,
     image_fault,
     image_name,
+    is_crowd,
     placement_warnings,
     size_of,
     structure_faults,
@@ -197,7 +198,7 @@ class _FileCheck:
         if found is None:
             self.add("error", where, "mask is empty: the polygon covers no pixel", REMOVE)
             return False
-        if entry.get("iscrowd"):
+        if is_crowd(entry):
             self.summary.crowds += 1
             return True
         self.summary.areas.append(int(lengths[1::2].sum()))
@@ -213,13 +214,21 @@ class _FileCheck:
         names: Mapping[int, str],
         sound: Mapping[int, list[Entry]],
     ) -> None:
-        objects = {i: [e for e in entries if not e.get("iscrowd")] for i, entries in sound.items()}
+        objects = {i: [e for e in entries if not is_crowd(e)] for i, entries in sound.items()}
         self.summary.images = len(images)
         self.summary.per_image = Counter({i: len(entries) for i, entries in objects.items()})
         counts = Counter(dict.fromkeys(names.values(), 0))
         counts.update(names[e["category_id"]] for entries in objects.values() for e in entries)
         self.summary.per_class = counts
-        without = [name for name, count in counts.items() if not count]
+        crowds = Counter(
+            names[e["category_id"]] for es in sound.values() for e in es if is_crowd(e)
+        )
+        for name, number in crowds.items():
+            if number > counts[name]:  # regions of COCO are one annotation in a hundred
+                whole = f"{number} of {number + counts[name]} annotations of class {name}"
+                reason = f"{whole} are crowd regions (iscrowd 1), which nothing is learnt from"
+                self.add("error", "", reason, "set iscrowd to 0 where they are single objects")
+        without = [name for name, count in counts.items() if not count and name not in crowds]
         if without:
             listed = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
             reason = f"{len(without)} of {len(counts)} classes have no object: {listed}"
@@ -272,7 +281,7 @@ class _FileCheck:
         usable = []
         for i, entry in images.items():
             path = root / entry["file_name"]
-            objects = tuple(e for e in sound[i] if not e.get("iscrowd"))
+            objects = tuple(e for e in sound[i] if not is_crowd(e))
             if objects and self.outcomes[path] == size_of(entry):
                 usable.append((path, objects, names))
         step = max(1, len(usable) // CHOSEN)

@@ -25,7 +25,7 @@ from scnet.data.annotations import (
 )
 from scnet.data.contents import Contents
 from scnet.data.copy_paste import paste_objects
-from scnet.data.faults import box_fault, is_finite
+from scnet.data.faults import box_fault, is_crowd, is_finite
 from scnet.data.images import DataError, read_image, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, pick_image_root
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
@@ -238,7 +238,7 @@ def _objects(annotations: Sequence[Annotation], view: View, visible: bool) -> Ob
 
 def _complete(annotation: dict[str, Any], size: Size) -> None:
     """Let an annotation that was read as sound have all that an evaluator asks for."""
-    annotation["iscrowd"] = int(bool(annotation.get("iscrowd")))
+    annotation["iscrowd"] = int(is_crowd(annotation))
     if not is_finite(annotation.get("area")):
         annotation["area"] = area(to_rle(annotation["segmentation"], size))
     if annotation["iscrowd"] and box_fault(annotation, size):

@@ -112,6 +112,19 @@ def box_fault(annotation: Entry, size: Size) -> str | None:
     return None
 
 
+def is_crowd(annotation: Entry) -> bool:
+    """Return whether a sound annotation is a crowd region; for training and scoring alike."""
+    return bool(annotation.get("iscrowd") == 1)
+
+
+def crowd_fault(annotation: Entry) -> str | None:
+    """Return what is wrong with the flag of crowd regions, which may be missing."""
+    value = annotation.get("iscrowd")
+    if value is None or value == 0 or value == 1:
+        return None
+    return f"iscrowd is {value!r:.40}; expected 0, or 1 for a crowd region"
+
+
 def mask_fault(annotation: Entry, size: Size) -> str | None:
     """Return what is wrong with the mask of an annotation; only small polygons are drawn for it."""
     if not annotation.get("segmentation"):
@@ -138,8 +151,10 @@ def annotation_fault(annotation: Entry, size: Size | None, known_category: bool)
     if not known_category:
         return f"has category {annotation.get('category_id')}, which is not in the file"
     # A crowd region is no target, so its box does not matter.
-    return (None if annotation.get("iscrowd") else box_fault(annotation, size)) or mask_fault(
-        annotation, size
+    return (
+        crowd_fault(annotation)
+        or (None if is_crowd(annotation) else box_fault(annotation, size))
+        or mask_fault(annotation, size)
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from scnet.data.faults import DRAWN, Entry
+from scnet.data.faults import DRAWN, Entry, crowd_fault, is_crowd
 from scnet.data.images import MAX_PIXELS
 from scnet.ops.rle import AT_ONCE, reach, sound_areas
 
@@ -42,7 +42,7 @@ class Sheet:
         return cls(
             _looked_up(entries, "image_id", images),
             _looked_up(entries, "category_id", labels),
-            np.array([bool(entry.get("iscrowd")) for entry in entries], bool),
+            np.array([is_crowd(entry) for entry in entries], bool),
             _boxes(entries),
             numbers,
             starts,
@@ -58,6 +58,7 @@ class Sheet:
         with np.errstate(invalid="ignore", over="ignore"):
             masks = self._polygons_clear(size) | _packed_clear(entries, known, size)
             clear: Bool[np.ndarray, "n"] = known & masks & (self.crowd | self._boxes_clear(size))
+        clear &= np.array([crowd_fault(entry) is None for entry in entries], bool)
         return clear
 
     def corners(

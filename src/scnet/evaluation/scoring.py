@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from scnet.data.faults import crowd_fault, is_crowd
 from scnet.evaluation.checks import check
 from scnet.ops import rle
 from scnet.runtime.collector import without_collector
@@ -52,7 +53,8 @@ def score(
     each image and class, in AP too, and names the last recall, `AR100`. No argument is changed.
 
     Raises:
-        ValueError: a result names an unknown image or class, or is malformed.
+        ValueError: a result names an unknown image or class, or is malformed; or an annotation says
+            neither yes nor no to being a crowd region.
     """
     if max_detections < 1:
         raise ValueError(f"max_detections is {max_detections}; at least one is needed")
@@ -208,11 +210,13 @@ def _ground_truth(given: Json, with_masks: bool) -> Json:
 
 
 def _annotation(given: Json, number: int, image: int, category: int) -> Json:
+    if fault := crowd_fault(given):
+        raise ValueError(f"annotation {given.get('id')} (image {given['image_id']}): {fault}")
     return {
         "id": number,
         "image_id": image,
         "category_id": category,
-        "iscrowd": int(given.get("iscrowd", 0)),
+        "iscrowd": int(is_crowd(given)),
         "bbox": given.get("bbox"),
         "area": given.get("area"),
     }
