@@ -136,7 +136,7 @@ def test_report_writes_out_what_it_found(broken: Path) -> None:
     line = "annotation 100 (image 1, 1.png): box has zero width; remove it or run with"
     assert line in text
     assert text.splitlines()[-1].endswith("35 errors, 10 warnings, 1 note")
-    assert "... and 24 more errors" in check(broken).render(limit=10)
+    assert "... and 25 more errors" in check(broken).render(limit=10)
 
 
 def test_a_sound_data_set_has_no_errors_and_is_counted(coco_folder: Path) -> None:
