@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from scnet.bench.machine import processor
-from scnet.data.annotations import AnnotationFile, read_annotations, read_json
+from scnet.config import DataConfig
+from scnet.data.annotations import AnnotationFile, read_annotations
+from scnet.data.reading import read_json
 
 COCO = 860_001  # annotations of train2017
 PER_IMAGE = 7
@@ -57,7 +59,7 @@ def main() -> None:
 
 def read(file: Path) -> AnnotationFile:
     """Read a file as a training does."""
-    return read_annotations(file, None, drop_invalid=False, skip_empty=False)
+    return read_annotations(file, None, DataConfig())
 
 
 def fastest(work: Callable[[], Any], rounds: int) -> float:

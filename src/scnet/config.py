@@ -225,6 +225,8 @@ class DataConfig:
     # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
     stuff_maps: str = "auto"
     drop_invalid: bool = False  # leave out broken annotations instead of stopping at them
+    # crowd regions (iscrowd 1) are neither objects nor background, or "objects" like all others
+    crowd: Literal["ignore", "objects"] = "ignore"
     keep_empty: bool = True  # train on images without objects too
     # an image that cannot be used stops the training, or another takes its place and is counted
     unreadable: Literal["stop", "skip"] = "stop"

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scnet.config import DataConfig
 from scnet.data.annotations import AnnotationFile, read_annotations
 from scnet.data.columns import Numbers
 from scnet.data.faults import annotation_fault
@@ -26,7 +27,7 @@ SIZE = (30, 40)
 
 
 def read(file: Path) -> AnnotationFile:
-    return read_annotations(file, None, drop_invalid=True, skip_empty=False)
+    return read_annotations(file, None, DataConfig(drop_invalid=True))
 
 
 def require_the_same(file: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
 
+from scnet.config import DataConfig
 from scnet.data.columns import NOTHING, Annotation, Columns, Numbers
 from scnet.data.faults import (
     TOO_DEEP,
@@ -25,13 +26,13 @@ from scnet.data.faults import (
     structure_faults,
 )
 from scnet.data.images import DataError
-from scnet.data.parse import parse_json
+from scnet.data.reading import read_content
 from scnet.data.screening import Sheet
 from scnet.ops.rle import pack, runs
 from scnet.runtime.collector import without_collector
 from scnet.types import Size
 
-__all__ = ["Annotation", "AnnotationFile", "ImageRecord", "read_annotations", "read_json"]
+__all__ = ["Annotation", "AnnotationFile", "ImageRecord", "read_annotations"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +65,17 @@ class AnnotationFile:
     categories: dict[int, str]  # name of each category id, in the order of labels
     images: list[ImageRecord]
     dropped: dict[int, str]  # why, of annotations left out as broken, by position in the file
+    notes: tuple[str, ...] = ()  # what was taken for what, a sentence each
 
 
 def read_annotations(
-    file: Path, classes: tuple[str, ...] | None, *, drop_invalid: bool, skip_empty: bool
+    file: Path, classes: tuple[str, ...] | None, config: DataConfig, *, skip_empty: bool = False
 ) -> AnnotationFile:
     """Read an annotation file.
 
     Args:
         classes: the names that labels stand for, in order; None takes the file's.
-        drop_invalid: leave out broken annotations.
+        config: how the file is read.
         skip_empty: leave out images without objects.
 
     Raises:
@@ -81,37 +83,25 @@ def read_annotations(
     """
     try:
         with without_collector():
-            categories, images, dropped = _read(file, classes, drop_invalid)
+            found = _read(file, classes, config)
     except RecursionError:  # what could be parsed may still be too deep to be named
         raise DataError(f"{file}: {TOO_DEEP}; expected COCO annotations") from None
     if skip_empty:
-        images = [record for record in images if not record.empty]
-    if not images:
+        found = replace(found, images=[record for record in found.images if not record.empty])
+    if not found.images:
         kind = "images with objects" if skip_empty else "images"
         raise DataError(f"{file}: no {kind}; give a file that has some")
-    return AnnotationFile(file, categories, images, dropped)
+    return found
 
 
-def _read(
-    file: Path, classes: tuple[str, ...] | None, drop_invalid: bool
-) -> tuple[dict[int, str], list[ImageRecord], dict[int, str]]:
-    """Return the fields of an `AnnotationFile`; what was parsed for them is gone."""
-    content = read_json(file)
+def _read(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> AnnotationFile:
+    """Return what the file holds; what was parsed for it is gone."""
+    content, notes = read_content(file, config)
     _stop_at(f"{file}: {fault}" for fault in structure_faults(content))
     categories = _categories(content, file, classes)
     _stop_at(_image_faults(content, file))
-    return categories, *_records(content, file, list(categories), drop_invalid)
-
-
-def read_json(file: Path) -> Any:
-    """Return the content of a JSON file; DataError if there is none."""
-    try:
-        with without_collector():
-            return parse_json(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not JSON: {error}") from None
+    records = _records(content, file, list(categories), config.drop_invalid)
+    return AnnotationFile(file, categories, *records, notes)
 
 
 def _stop_at(faults: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+from scnet.config import DataConfig
 from scnet.data.faults import (
     TOO_DEEP,
     annotation_fault,
@@ -28,7 +29,7 @@ from scnet.data.faults import (
 )
 from scnet.data.images import DataError, read_image
 from scnet.data.layout import WORDS, annotation_files, find_split, pick_image_root, split_of
-from scnet.data.parse import parse_json
+from scnet.data.reading import read_content
 from scnet.data.report import Problem, Report, Summary
 from scnet.data.semantic import find_stuff_maps
 from scnet.ops.rle import foreground, runs
@@ -44,8 +45,15 @@ REMOVE = "remove it or run with --data.drop-invalid"
 CHOSEN = 6  # images to draw
 
 
-def check(path: str | Path, progress: Progress | None = None) -> Report:
+def check(
+    path: str | Path, progress: Progress | None = None, config: DataConfig | None = None
+) -> Report:
     """Return a report on every split of a data set, or on one annotation file.
+
+    Args:
+        path: a folder in one of the usual layouts, or an annotation file.
+        progress: called with the images read and their number.
+        config: how the files are read; None reads them as a training does unless told otherwise.
 
     >>> print(check("my_data").render())  # doctest: +SKIP
     """
@@ -59,7 +67,7 @@ def check(path: str | Path, progress: Progress | None = None) -> Report:
         problems.append(Problem("error", str(path), "", reason, action))
     outcomes: dict[Path, Outcome] = {}
     for file in files:
-        checks.append(_FileCheck(file, outcomes, progress))
+        checks.append(_FileCheck(file, config or DataConfig(), outcomes, progress))
         problems += checks[-1].problems
     chosen = next((c.chosen for c in checks if c.chosen), ())
     return Report(path, tuple(c.summary for c in checks), tuple(problems), tuple(chosen))
@@ -69,9 +77,14 @@ class _FileCheck:
     """The check of one annotation file; made and done in one go."""
 
     def __init__(
-        self, file: Path, outcomes: dict[Path, Outcome], progress: Progress | None
+        self,
+        file: Path,
+        config: DataConfig,
+        outcomes: dict[Path, Outcome],
+        progress: Progress | None,
     ) -> None:
         self.file = file
+        self.config = config
         self.outcomes = outcomes  # of images read for any file of the data set
         self.problems: list[Problem] = []
         self.summary = Summary(split_of(file) or "all", file)
@@ -103,10 +116,13 @@ class _FileCheck:
     def _content(self) -> dict[str, list[Entry]] | None:
         """Return the lists of the file, with objects only; None if one is missing."""
         try:
-            content = parse_json(self.file.read_bytes())
-        except (OSError, ValueError, RecursionError) as error:
-            self.add("error", "", f"cannot be read as JSON: {error}", "write or download it again")
+            content, notes = read_content(self.file, self.config)
+        except DataError as error:
+            reason = str(error).removeprefix(f"{self.file}: ")
+            self.add("error", "", reason, "write or download it again")
             return None
+        for note in notes:
+            self.add("note", "", note, "nothing to do if that is right")
         faults = list(structure_faults(content))
         for fault in faults:
             self.add("error", "", fault, "write the file as COCO annotations")

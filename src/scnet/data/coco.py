@@ -21,13 +21,13 @@ from scnet.data.annotations import (
     AnnotationFile,
     ImageRecord,
     read_annotations,
-    read_json,
 )
 from scnet.data.contents import Contents
 from scnet.data.copy_paste import paste_objects
 from scnet.data.faults import box_fault, is_crowd, is_finite
 from scnet.data.images import DataError, read_image, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, pick_image_root
+from scnet.data.reading import read_content
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.transforms import (
     Objects,
@@ -74,6 +74,7 @@ class CocoDataset(Dataset[Sample]):
         self.category_ids = tuple(source.categories)
         self.images = source.images
         self.dropped = source.dropped
+        self.notes = source.notes
         self.config = config
         self.train = train
         self.semantic = semantic
@@ -106,7 +107,7 @@ class CocoDataset(Dataset[Sample]):
         is that of the mask, and so is the broken box of a crowd region. Evaluators count ids that
         are missing, zero or double as unmatched: where there are such, all are numbered anew.
         """
-        content = read_json(self.annotation_file)
+        content = read_content(self.annotation_file, self.config).json
         kept = [a for i, a in enumerate(content["annotations"]) if i not in self.dropped]
         sizes = {record.id: record.size for record in self.images}
         for annotation in kept:
@@ -212,9 +213,7 @@ def load_dataset(
     """
     found = find_split(path, split)
     skip_empty = train and not config.keep_empty
-    source = read_annotations(
-        found.annotations, classes, drop_invalid=config.drop_invalid, skip_empty=skip_empty
-    )
+    source = read_annotations(found.annotations, classes, config, skip_empty=skip_empty)
     names = [record.file_name for record in source.images]
     root = Path(image_root) if image_root else pick_image_root(found, names)
     stuff = find_stuff_maps(config.stuff_maps, root, source.path) if semantic and train else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,9 @@ def evaluate(
     """
     model = model if isinstance(model, Model) else load(model)
     dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
+    if not quiet:
+        for note in dataset.notes:
+            print(f"note: {dataset.annotation_file}: {note}", file=sys.stderr)
     return evaluate_dataset(
         model, dataset, batch_size=batch_size, max_detections=max_detections, quiet=quiet
     )[0]

@@ -185,6 +185,7 @@ def introduction(
     device: torch.device,
     images: tuple[int, int],
     contents: Contents,
+    notes: Sequence[str],
     steps: int,
     processes: int,
     folder: Path,
@@ -194,6 +195,7 @@ def introduction(
     Args:
         images: of training and val.
         contents: of the training images.
+        notes: what was taken for what in the files of all images.
     """
     optim, (short, long) = config.optim, config.data.size
     minutes = f" or {optim.max_minutes:g} minutes" if optim.max_minutes else ""
@@ -206,6 +208,7 @@ def introduction(
         f"{optim.precision}",
         f"data {config.data.path}: {images[0]} train and {val} images, "
         f"{counted_classes(config.classes)}",
+        *(f"note: {note}" for note in notes),
         f"to learn from: {contents}",
         *(f"warning: {warning}" for warning in contents.warnings),
         f"images resized to {short} (longer side at most {long}), {optim.batch_size} a step"

@@ -265,6 +265,11 @@ class Trainer:
 
         curves(self.log.records(), self.folder / "curves.png")
 
+    def _notes(self) -> list[str]:
+        """Return what was taken for what when the data were read."""
+        sets = [self.dataset] + ([self.val_set] if self.val_set else [])
+        return [f"{s.annotation_file}: {note}" for s in sets for note in s.notes]
+
     def _introduce(self) -> None:
         config, share = self.config, self.share
         for line in introduction(
@@ -273,6 +278,7 @@ class Trainer:
             device=self.accelerator.device,
             images=(len(self.dataset), len(self.val_set) if self.val_set else 0),
             contents=self.dataset.contents,
+            notes=self._notes(),
             steps=self.progress.total_steps,
             processes=share.processes,
             folder=self.folder,

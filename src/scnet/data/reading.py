@@ -1,0 +1,59 @@
+"""The content of an annotation file in the one form that the rest knows.
+
+Every step here changes what was parsed, as little as it can, and says in a sentence what it did.
+Training, scoring and `scnet check-data` all read through it, so they never see different things.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scnet.config import DataConfig
+from scnet.data.faults import is_crowd
+from scnet.data.images import DataError
+from scnet.data.parse import parse_json
+from scnet.runtime.collector import without_collector
+
+
+class Content(NamedTuple):
+    """What an annotation file holds; nothing in it is checked yet."""
+
+    json: Any
+    notes: tuple[str, ...] = ()  # what was taken for what, a sentence each
+
+
+def read_content(file: Path, config: DataConfig) -> Content:
+    """Return the content of an annotation file as the settings want it read.
+
+    Raises:
+        DataError: there is no JSON.
+    """
+    content = read_json(file)
+    notes = _objects_of_crowds(content) if config.crowd == "objects" else []
+    return Content(content, tuple(notes))
+
+
+def read_json(file: Path) -> Any:
+    """Return the content of a JSON file; DataError if there is none."""
+    try:
+        with without_collector():
+            return parse_json(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not JSON: {error}") from None
+
+
+def entries(content: Any, key: str) -> list[dict[str, Any]]:
+    """Return what is an object in a list of the file; none where there is no such list."""
+    found = content.get(key) if isinstance(content, dict) else None
+    return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+
+
+def _objects_of_crowds(content: Any) -> list[str]:
+    """Take crowd regions as objects, each with the box that it has."""
+    crowds = [entry for entry in entries(content, "annotations") if is_crowd(entry)]
+    for entry in crowds:
+        entry["iscrowd"] = 0
+    return [f"{len(crowds):,} annotations with iscrowd 1 are taken as objects (data.crowd)"]
