@@ -225,8 +225,11 @@ class DataConfig:
     # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
     stuff_maps: str = "auto"
     drop_invalid: bool = False  # leave out broken annotations instead of stopping at them
-    # crowd regions (iscrowd 1) are neither objects nor background, or "objects" like all others
-    crowd: Literal["ignore", "objects"] = "ignore"
+    # classes to learn, in this order; empty = all of the file. Others are background
+    classes: tuple[str, ...] = ()
+    # crowd regions (iscrowd 1): "ignore" = neither objects nor background, "objects" = as all
+    # others, "auto" = as "ignore", but a class that is mostly crowd stops
+    crowd: Literal["auto", "ignore", "objects"] = "auto"
     keep_empty: bool = True  # train on images without objects too
     # an image that cannot be used stops the training, or another takes its place and is counted
     unreadable: Literal["stop", "skip"] = "stop"

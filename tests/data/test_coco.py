@@ -189,8 +189,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "nan": (set_annotation(bbox=[1, float("nan"), 4, 4]), "not finite"),
     "text": (set_annotation(bbox=[1, "2", 4, 4]), "not a number"),
     "three numbers": (set_annotation(bbox=[1, 2, 3]), "not four numbers"),
-    "no box": (set_annotation(bbox=None), "bbox is missing"),
-    "no mask": (set_annotation(segmentation=[]), "has no segmentation"),
+    "no box": (set_annotation(bbox={}), "bbox is missing"),
     "two points": (set_annotation(segmentation=[[1, 1, 2, 2]]), "polygon has 4 numbers"),
     "text in a polygon": (
         set_annotation(segmentation=[[1, 1, "9", 1, 9, 9]]),
@@ -231,8 +230,14 @@ def test_a_broken_annotation_stops_or_is_dropped(
     assert str(caught.value).endswith("remove it or run with --data.drop-invalid")
     dropping = load(tmp_path, replace(PLAIN, drop_invalid=True))
     assert list(dropping.dropped) == [1]
-    assert sum(len(record.annotations) for record in dropping.images) == 4
-    assert len(dropping.ground_truth["annotations"]) == 4
+    left = [a.crowd for record in dropping.images for a in record.annotations]
+    # Where the broken object lies is no background, unless nothing says where that is.
+    known = not case.endswith("image")
+    assert sum(left) == 1 + known
+    assert len(left) == 4 + known
+    assert len(dropping.ground_truth["annotations"]) == 4 + (known and case != "unknown class")
+    assert dropping.contents.crowd == 1
+    assert len(dropping.contents.faults) == 1
 
 
 @pytest.mark.parametrize(
@@ -279,8 +284,8 @@ def test_classes_of_a_model_are_matched_by_name(coco_folder: Path) -> None:
     assert other_order.classes == ("ring", "coin")
     assert other_order.category_ids == (7, 9)
     assert other_order.images[0].annotations[0].label == 0
-    with pytest.raises(DataError, match=r"missing bolt; unknown to the model ring"):
-        load(coco_folder, classes=("coin", "bolt"))
+    with pytest.raises(DataError, match=r"none of its classes \(coin, ring\) is one of the mod"):
+        load(coco_folder, classes=("bolt", "nail"))
 
 
 def test_an_image_of_another_size_is_named(coco_folder: Path) -> None:

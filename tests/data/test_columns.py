@@ -72,7 +72,7 @@ def test_columns_hold_what_the_file_holds(
     for number, mask in enumerate(masks, start=10):
         entry = {"bbox": [1.23, -2.5, 300, 17.77], "segmentation": mask, "id": number}
         content["annotations"].insert(0, content["annotations"][-5] | entry)
-    content["annotations"].insert(2, content["annotations"][0] | {"bbox": [1, 1, 0, 4]})
+    content["annotations"].insert(2, content["annotations"][0] | {"image_id": 99})
     file = write(content, tmp_path / "annotations/instances_train.json", tmp_path / "train")
     assert list(read(file).dropped) == [2]
     require_the_same(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +12,11 @@ import numpy as np
 from jaxtyping import Int64
 
 from scnet.config import DataConfig
+from scnet.data.categories import ClassError, crowded, keep_classes
 from scnet.data.columns import NOTHING, Annotation, Columns, Numbers
 from scnet.data.faults import (
     TOO_DEEP,
-    annotation_fault,
+    Entry,
     annotation_name,
     by_id,
     category_fault,
@@ -26,13 +26,14 @@ from scnet.data.faults import (
     structure_faults,
 )
 from scnet.data.images import DataError
-from scnet.data.reading import read_content
+from scnet.data.mending import BOXES_ALONE, Settled
+from scnet.data.reading import Content, read_content
 from scnet.data.screening import Sheet
 from scnet.ops.rle import pack, runs
 from scnet.runtime.collector import without_collector
 from scnet.types import Size
 
-__all__ = ["Annotation", "AnnotationFile", "ImageRecord", "read_annotations"]
+__all__ = ["Annotation", "AnnotationFile", "ImageRecord", "checked_content", "read_annotations"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class AnnotationFile:
     path: Path
     categories: dict[int, str]  # name of each category id, in the order of labels
     images: list[ImageRecord]
-    dropped: dict[int, str]  # why, of annotations left out as broken, by position in the file
+    dropped: dict[int, str]  # why, of annotations that are not learnt from, by place in the file
+    changed: dict[int, Entry]  # what stands in the place of some that are broken
     notes: tuple[str, ...] = ()  # what was taken for what, a sentence each
 
 
@@ -94,49 +96,39 @@ def read_annotations(
     return found
 
 
-def _read(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> AnnotationFile:
-    """Return what the file holds; what was parsed for it is gone."""
+def checked_content(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> Content:
+    """Return the content of a file whose lists and categories are sound, with the wanted classes.
+
+    Args:
+        classes: the names that labels stand for, in order; None takes the file's.
+        config: how the file is read.
+
+    Raises:
+        DataError: something is broken; says what, where and what to do.
+    """
     content, notes = read_content(file, config)
     _stop_at(f"{file}: {fault}" for fault in structure_faults(content))
-    categories = _categories(content, file, classes)
+    categories = content["categories"]
+    _stop_at(f"{file}: category {c.get('id')}: {f}" for c in categories if (f := category_fault(c)))
+    if len({category["id"] for category in categories}) < len(categories):
+        raise DataError(f"{file}: two categories have the same id; give each its own")
+    try:
+        return Content(content, (*notes, *keep_classes(content, classes, config.classes)))
+    except ClassError as error:
+        raise DataError(f"{file}: {error}") from None
+
+
+def _read(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> AnnotationFile:
+    """Return what the file holds; what was parsed for it is gone."""
+    content, notes = checked_content(file, classes, config)
     _stop_at(_image_faults(content, file))
-    records = _records(content, file, list(categories), config.drop_invalid)
-    return AnnotationFile(file, categories, *records, notes)
+    found = _records(content, file, config)
+    return replace(found, notes=(*notes, *found.notes))
 
 
 def _stop_at(faults: Iterable[str]) -> None:
     for fault in faults:
         raise DataError(fault)
-
-
-def _categories(
-    content: Mapping[str, Any], file: Path, classes: tuple[str, ...] | None
-) -> dict[int, str]:
-    """Return category id to name, in the order of labels."""
-    entries = content["categories"]
-    _stop_at(f"{file}: category {c.get('id')}: {f}" for c in entries if (f := category_fault(c)))
-    found = {c["id"]: c["name"] for c in entries}
-    if len(found) < len(entries):
-        raise DataError(f"{file}: two categories have the same id; give each its own")
-    names = tuple(found.values())
-    if classes is None or names == classes:
-        return found
-    # Another order is no other meaning.
-    if Counter(names) == Counter(classes) and len(set(names)) == len(names):
-        return dict(sorted(found.items(), key=lambda item: classes.index(item[1])))
-    raise DataError(
-        f"{file}: its classes are not those of the model: {_difference(names, classes)}"
-    )
-
-
-def _difference(found: Sequence[str], wanted: Sequence[str]) -> str:
-    missing = [n for n in wanted if n not in found]
-    extra = [n for n in found if n not in wanted]
-    parts = [f"the file has {len(found)}, the model {len(wanted)}"]
-    for what, names in (("missing", missing), ("unknown to the model", extra)):
-        if names:
-            parts.append(f"{what} {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}")
-    return "; ".join(parts) + "; use data with the same classes, or train a model on these"
 
 
 def _image_faults(content: Mapping[str, Any], file: Path) -> Iterable[str]:
@@ -151,34 +143,41 @@ def _image_faults(content: Mapping[str, Any], file: Path) -> Iterable[str]:
             seen.add(image["id"])
 
 
-def _records(
-    content: Mapping[str, Any], file: Path, category_ids: Sequence[int], drop_invalid: bool
-) -> tuple[list[ImageRecord], dict[int, str]]:
-    """Return the images with their annotations, and what is wrong with broken annotations."""
+def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> AnnotationFile:
+    """Return the images with their annotations, and what came of broken annotations."""
     images = {image["id"]: image for image in content["images"]}
-    entries = content["annotations"]
-    sheet = Sheet.of(
-        entries,
-        images={image: place for place, image in enumerate(images)},
-        labels={category: label for label, category in enumerate(category_ids)},
-    )
+    categories = {category["id"]: category["name"] for category in content["categories"]}
+    places = {image: place for place, image in enumerate(images)}
+    labels = {category: label for label, category in enumerate(categories)}
     sizes = np.array([size_of(image) for image in images.values()], np.int64).reshape(-1, 2)
-    sound, dropped = sheet.cleared(entries, sizes), {}
+    entries = content["annotations"]
+    sheet = Sheet.of(entries, places, labels)
+    sound = sheet.cleared(entries, sizes)
+    settled = Settled()
     for position in np.flatnonzero(~sound).tolist():
         entry, image = entries[position], by_id(images, entries[position].get("image_id"))
-        size = size_of(image) if image else None
-        fault = annotation_fault(entry, size, bool(sheet.label[position] >= 0))
-        if fault and not drop_invalid:
+        size, known = size_of(image) if image else None, bool(sheet.label[position] >= 0)
+        fault = settled.settle(position, entry, size, known)
+        if fault and not config.drop_invalid:
             where = f"{file}: {annotation_name(entry, image)}"
             raise DataError(f"{where}: {fault}; remove it or run with --data.drop-invalid")
-        sound[position] = not fault
-        if fault:
-            dropped[position] = fault
+        sound[position] = position not in settled.dropped
+    if config.crowd == "auto":
+        _stop_at(f"{file}: {fault}" for fault in crowded(sheet, sound, tuple(categories.values())))
+    if settled.changed:
+        sound[list(settled.changed)] = True
+        entries = [settled.changed.get(place, entry) for place, entry in enumerate(entries)]
+        sheet = Sheet.of(entries, places, labels)
     chosen = np.flatnonzero(sound)
     chosen = chosen[np.argsort(sheet.owner[chosen], kind="stable")]
     columns = _columns(sheet, chosen, entries, sizes)
+    if settled.boxes_alone and columns.crowd.all():
+        raise DataError(f"{file}: {BOXES_ALONE}")
     bounds = np.searchsorted(sheet.owner[chosen], np.arange(len(images) + 1)).tolist()
-    return _image_records(images.values(), columns, bounds), dropped
+    records = _image_records(images.values(), columns, bounds)
+    return AnnotationFile(
+        file, categories, records, settled.dropped, settled.changed, settled.notes
+    )
 
 
 def _image_records(

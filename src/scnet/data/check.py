@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 from scnet.config import DataConfig
+from scnet.data.categories import CROWD_ACTION, crowd_message, mostly_crowd
 from scnet.data.faults import (
     TOO_DEEP,
     annotation_fault,
@@ -29,6 +30,7 @@ from scnet.data.faults import (
 )
 from scnet.data.images import DataError, read_image
 from scnet.data.layout import WORDS, annotation_files, find_split, pick_image_root, split_of
+from scnet.data.mending import BOXES_ALONE, is_box_alone, mended
 from scnet.data.reading import read_content
 from scnet.data.report import Problem, Report, Summary
 from scnet.data.semantic import find_stuff_maps
@@ -176,6 +178,7 @@ class _FileCheck:
         """Return the sound annotations of each image."""
         sound: dict[int, list[Entry]] = {image: [] for image in images}
         seen: set[int] = set()
+        alone: list[str] = []
         for entry in entries:
             image = by_id(images, entry.get("image_id"))
             where = annotation_name(entry, image)
@@ -183,14 +186,31 @@ class _FileCheck:
             size = size_of(image) if image else None
             known = by_id(names, entry.get("category_id")) is not None
             fault = annotation_fault(entry, size, known)
-            if fault or image is None or size is None:
+            part = mended(entry, size) if fault and size and known else None
+            if part and size:
+                entry, reason = part
+                self.add("warning", where, reason, "correct it, or leave it: the object stays")
+            elif fault and size and known and is_box_alone(entry, size):
+                alone.append(where)
+                continue
+            if image is None or size is None or (fault and not part):
                 self.add("error", where, fault or "", REMOVE)
                 continue
             if warning := area_warning(entry):
                 self.add("warning", where, warning, "correct it, or leave it out")
             if self._mask_is_sound(entry, where, size):
                 sound[image["id"]].append(entry)
+        masks = any(not is_crowd(entry) for entries in sound.values() for entry in entries)
+        self._boxes_alone(alone, masks)
         return sound
+
+    def _boxes_alone(self, places: Sequence[str], masks: bool) -> None:
+        """Say which annotations have no mask; `masks` says whether others have one."""
+        if places and not masks:
+            self.add("error", "", *BOXES_ALONE.split("; ", 1))
+        elif places:
+            reason = f"{len(places):,} annotations have a box but no mask, such as {places[0]}"
+            self.add("warning", "", reason, "draw them; till then they are ignored as crowd is")
 
     def _annotation_id(self, entry: Entry, where: str, seen: set[int]) -> None:
         number = entry.get("id")
@@ -240,10 +260,12 @@ class _FileCheck:
             names[e["category_id"]] for es in sound.values() for e in es if is_crowd(e)
         )
         for name, number in crowds.items():
-            if number > counts[name]:  # regions of COCO are one annotation in a hundred
-                whole = f"{number} of {number + counts[name]} annotations of class {name}"
-                reason = f"{whole} are crowd regions (iscrowd 1), which nothing is learnt from"
-                self.add("error", "", reason, "set iscrowd to 0 where they are single objects")
+            if self.config.crowd == "auto" and mostly_crowd(number, counts[name]):
+                self.add("error", "", crowd_message(name, number, counts[name]), CROWD_ACTION)
+        total, of = sum(crowds.values()), sum(counts.values())
+        if total:
+            reason = f"{total:,} of {total + of:,} annotations are crowd regions (iscrowd 1)"
+            self.add("note", "", reason, "nothing is learnt from them")
         without = [name for name, count in counts.items() if not count and name not in crowds]
         if without:
             listed = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")

@@ -20,6 +20,7 @@ from scnet.data.annotations import (
     Annotation,
     AnnotationFile,
     ImageRecord,
+    checked_content,
     read_annotations,
 )
 from scnet.data.contents import Contents
@@ -27,7 +28,6 @@ from scnet.data.copy_paste import paste_objects
 from scnet.data.faults import box_fault, is_crowd, is_finite
 from scnet.data.images import DataError, read_image, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, pick_image_root
-from scnet.data.reading import read_content
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.transforms import (
     Objects,
@@ -74,6 +74,7 @@ class CocoDataset(Dataset[Sample]):
         self.category_ids = tuple(source.categories)
         self.images = source.images
         self.dropped = source.dropped
+        self.changed = source.changed
         self.notes = source.notes
         self.config = config
         self.train = train
@@ -91,7 +92,10 @@ class CocoDataset(Dataset[Sample]):
     def contents(self) -> Contents:
         """Return what there is to learn from, and what is left out."""
         crowd = self.images[0].columns.crowd
-        return Contents(int((~crowd).sum()), int(crowd.sum()), tuple(self.dropped.values()))
+        ignored = len(self.dropped.keys() & self.changed.keys())  # kept as regions too
+        return Contents(
+            int((~crowd).sum()), int(crowd.sum()) - ignored, tuple(self.dropped.values())
+        )
 
     @property
     def aspect_ratios(self) -> list[float]:
@@ -103,12 +107,16 @@ class CocoDataset(Dataset[Sample]):
         """Return the content of the annotation file as an evaluator takes it.
 
         Read again when first asked for, since training needs no second copy of it in every
-        process. Annotations dropped as broken are left out. An area that is missing or no number
-        is that of the mask, and so is the broken box of a crowd region. Evaluators count ids that
-        are missing, zero or double as unmatched: where there are such, all are numbered anew.
+        process. Where broken annotations lie is a crowd region. An area that is missing or no
+        number is that of the mask, and so is the broken box of a crowd region. Evaluators count ids
+        that are missing, zero or double as unmatched: where there are such, all are numbered anew.
         """
-        content = read_content(self.annotation_file, self.config).json
-        kept = [a for i, a in enumerate(content["annotations"]) if i not in self.dropped]
+        content = checked_content(self.annotation_file, self.classes, self.config).json
+        kept = [
+            self.changed.get(place, annotation)
+            for place, annotation in enumerate(content["annotations"])
+            if place not in self.dropped or self._is_region(place)
+        ]
         sizes = {record.id: record.size for record in self.images}
         for annotation in kept:
             _complete(annotation, sizes[annotation["image_id"]])
@@ -117,6 +125,12 @@ class CocoDataset(Dataset[Sample]):
             for number, annotation in enumerate(kept, start=1):
                 annotation["id"] = number
         return {**content, "annotations": kept}
+
+    def _is_region(self, place: int) -> bool:
+        """Return whether an annotation that was dropped is a crowd region of a known class."""
+        changed = self.changed.get(place, {})
+        number = changed.get("category_id")
+        return isinstance(number, int) and number in self.category_ids
 
     def set_epoch(self, epoch: int) -> None:
         """Draw other random numbers; call before the epoch's loader starts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 COMMONEST = 3  # reasons that are named
@@ -35,12 +36,16 @@ class Contents(NamedTuple):
         if self.crowd:
             parts.append(f"{_counted(self.crowd, 'crowd region')} (iscrowd 1), not learnt from")
         if self.faults:
-            # What differs in numbers alone is one reason.
-            reasons = Counter(re.sub(r"-?\d[\d.,]*", "..", fault) for fault in self.faults)
-            named = [f"{count:,} x {reason}" for reason, count in reasons.most_common(COMMONEST)]
-            more = f" and {len(reasons) - COMMONEST} more reasons" * (len(reasons) > COMMONEST)
-            parts.append(f"{len(self.faults):,} left out as broken ({'; '.join(named)}{more})")
+            parts.append(f"{len(self.faults):,} left out as broken ({commonest(self.faults)})")
         return "; ".join(parts)
+
+
+def commonest(reasons: Iterable[str]) -> str:
+    """Return the commonest reasons with their numbers; what differs in figures alone is one."""
+    counts = Counter(re.sub(r"-?\d[\d.,]*", "..", reason) for reason in reasons)
+    named = [f"{count:,} x {reason}" for reason, count in counts.most_common(COMMONEST)]
+    more = f" and {len(counts) - COMMONEST} more reasons" * (len(counts) > COMMONEST)
+    return "; ".join(named) + more
 
 
 def _counted(number: int, noun: str) -> str:
