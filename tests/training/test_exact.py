@@ -402,6 +402,28 @@ def test_a_number_of_classes_that_the_data_do_not_have_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"classes": ["disc"]}, "classes: disc, but .* choose and order classes with data.classes"),
+        ({"category_ids": [5]}, "category_ids: 5, but .* has"),
+        ({"recipe": "htc"}, "recipe: htc, but scnet is trained"),
+    ],
+)
+def test_what_the_data_say_cannot_be_set(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        train(
+            "scnet",
+            shapes,
+            output=tmp_path / "run",
+            settings=merge(quick, settings),
+            quiet=True,
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_number_of_classes_of_the_data_may_be_given(
     shapes: Path, quick: dict[str, Any], tmp_path: Path
 ) -> None:

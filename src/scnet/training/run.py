@@ -61,6 +61,9 @@ def train(
         >>> scnet.train("scnet_lite", data="my_data/", epochs=20)  # doctest: +SKIP
     """
     config = recipes.find(recipe) if isinstance(recipe, str) else recipe
+    named = (settings or {}).get("recipe", config.recipe)
+    if named != config.recipe:
+        raise ConfigError(f"recipe: {named}, but {config.recipe} is trained; say one of them")
     config = override(config, nested("data.path", str(data)))
     config = override(config, settings or {})
     if epochs is not None:
@@ -161,7 +164,7 @@ def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
 
 
 def _require_classes_of_data(settings: Mapping[str, Any], fitted: Config) -> None:
-    """Refuse a number of classes that was asked for where the data have another."""
+    """Refuse classes, or a number of them, that were asked for where the data have others."""
     model = _group(settings, "model")
     counts = {
         "model.num_classes": (model.get("num_classes"), fitted.model.num_classes),
@@ -175,6 +178,13 @@ def _require_classes_of_data(settings: Mapping[str, Any], fitted: Config) -> Non
             raise ConfigError(
                 f"{path}: {asked}, but {fitted.data.path} has {there}; leave the setting out, as "
                 "it is taken from the data"
+            )
+    for key in ("classes", "category_ids"):
+        asked, there = settings.get(key), getattr(fitted, key)
+        if asked is not None and tuple(asked) != there:
+            raise ConfigError(
+                f"{key}: {', '.join(map(str, asked))}, but {fitted.data.path} has "
+                f"{', '.join(map(str, there))}; choose and order classes with data.classes"
             )
 
 
