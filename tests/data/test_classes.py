@@ -153,3 +153,34 @@ def test_crowd_regions_among_objects_are_counted_and_no_fault(
     report = check(place)
     assert report.ok
     assert "1 of 5 annotations are crowd regions" in report.render()
+
+
+def of_both(folder: Path, content: Any, write: Write, names: tuple[str, ...]) -> list[str]:
+    """Return what is said where the validation split lists other names."""
+    write(content, folder / "annotations/instances_train.json", folder / "train")
+    used = content["categories"][: len(names)]
+    content["categories"] = [c | {"name": n} for c, n in zip(used, names, strict=False)]
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] == 9]
+    write(content, folder / "annotations/instances_val.json", folder / "val")
+    return [p.reason for p in check(folder).problems if "val.json" in p.file and p.where == ""]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("coin",), "1 class of the train split not listed here: ring"),
+        (("Coin", "ring"), "class Coin (2 objects) is not in the train split; did you mean coin?"),
+        (("bolt", "ring"), "class bolt (2 objects) is not in the train split"),
+    ],
+)
+def test_classes_of_all_splits_are_compared(
+    tmp_path: Path, content: Any, write: Write, names: tuple[str, ...], said: str
+) -> None:
+    assert said in of_both(tmp_path, content, write, names)
+
+
+def test_splits_of_the_same_classes_are_not_named(
+    tmp_path: Path, content: Any, write: Write
+) -> None:
+    said = of_both(tmp_path, content, write, ("coin", "ring"))
+    assert not any("train split" in reason for reason in said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from scnet.data.screening import Sheet
 
 Json = dict[str, Any]
 
+LACKING = "add examples to train on, or remove it: evaluation leaves it out"
 FEW = 2  # crowd regions that say nothing about a class
 CROWD_ACTION = "take them as objects with --data.crowd objects, or ignore them with ignore"
 SHOWN = 5  # names that are written out
@@ -60,6 +61,27 @@ def keep_classes(
             f"{near(wanted, names)}; use data with the same classes, or train a model on these"
         )
     return notes + _select(content, wanted, why)
+
+
+def differences(
+    first: Mapping[str, int], other: Mapping[str, int], split: str
+) -> Iterator[tuple[str, str]]:
+    """Yield how the classes of a file differ from those of the training split, and what to do.
+
+    Args:
+        first: objects of each class to train on.
+        other: objects of each class of the other file.
+        split: what the training split is called.
+    """
+    for name in [name for name in other if name not in first]:
+        said = f"class {name} ({other[name]:,} objects) is not in the {split} split"
+        match = closest(name, [n for n in first if n not in other])
+        hint = f"; did you mean {match}?" if match else ""
+        yield said + hint, "give it the same name in all files" if match else LACKING
+    missing = [n for n in first if n not in other and not closest(n, set(other) - set(first))]
+    if missing:
+        said = f"{_counted(missing)} of the {split} split not listed here: {_listed(missing)}"
+        yield said, "nothing to do if there are no such objects here: their AP is not defined"
 
 
 def crowded(sheet: Sheet, sound: Bool[np.ndarray, "n"], names: Sequence[str]) -> Iterator[str]:

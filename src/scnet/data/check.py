@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 from scnet.config import DataConfig
-from scnet.data.categories import CROWD_ACTION, crowd_message, mostly_crowd
+from scnet.data.categories import CROWD_ACTION, crowd_message, differences, mostly_crowd
 from scnet.data.faults import (
     TOO_DEEP,
     annotation_fault,
@@ -71,8 +71,18 @@ def check(
     for file in files:
         checks.append(_FileCheck(file, config or DataConfig(), outcomes, progress))
         problems += checks[-1].problems
+    problems += _other_classes([c.summary for c in checks])
     chosen = next((c.chosen for c in checks if c.chosen), ())
     return Report(path, tuple(c.summary for c in checks), tuple(problems), tuple(chosen))
+
+
+def _other_classes(summaries: Sequence[Summary]) -> Iterator[Problem]:
+    """Yield how the classes of each file differ from those of the first, or of the training."""
+    listed = sorted((s for s in summaries if s.per_class), key=lambda s: s.split != "train")
+    for summary in listed[1:]:
+        first = listed[0]
+        for reason, action in differences(first.per_class, summary.per_class, first.split):
+            yield Problem("warning", str(summary.file), "", reason, action)
 
 
 class _FileCheck:
