@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scnet.cli import commands
+from scnet.cli import check_data, commands
 
 TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML file (--config):
   scnet train scnet_lite --data my_data --optim.epochs 30 --model.semantic off
@@ -68,7 +68,10 @@ def _add_train(subparsers: Any) -> None:
         subparsers, "train", commands.train, "train a recipe on data in COCO format", example
     )
     parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE", help="what to train; `scnet recipes` lists all"
+        "recipe",
+        nargs="?",
+        metavar="RECIPE",
+        help="what to train: `scnet recipes` lists all; auto = what the data speak for",
     )
     parser.add_argument(
         "--data", metavar="PATH", help="folder in a usual COCO layout, or an annotation file"
@@ -125,11 +128,14 @@ def _add_predict(subparsers: Any) -> None:
 
 
 def _add_check(subparsers: Any) -> None:
-    example = "scnet check-data my_data"
+    example = (
+        "scnet check-data my_data\n"
+        "         scnet check-data my_data --data.crowd objects    reads it as a training does"
+    )
     parser = _command(
         subparsers,
         "check-data",
-        commands.check_data,
+        check_data.check_data,
         "read a whole data set and report all that is wrong",
         example,
     )
@@ -141,6 +147,8 @@ def _add_check(subparsers: Any) -> None:
         metavar="FILE",
         help="draw samples with their masks to this file (default: check-data.png)",
     )
+    text = "write mended copies of the annotation files to this new folder"
+    parser.add_argument("--fix", metavar="DIR", help=text)
 
 
 def _add_recipes(subparsers: Any) -> None:

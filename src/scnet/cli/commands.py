@@ -124,25 +124,6 @@ def _load(options: argparse.Namespace) -> Model:
     )
 
 
-def check_data(options: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from scnet.data.check import check
-    from scnet.pictures.overlay import samples_picture
-
-    with Progress(console=Console(stderr=True), disable=options.quiet, transient=True) as bar:
-        task = bar.add_task("reading images", total=None)
-        report = check(options.path, lambda n, total: bar.update(task, completed=n, total=total))
-    print(report.render())
-    samples = report.samples()
-    if samples:
-        file = Path(options.picture or "check-data.png")
-        samples_picture(samples).save(file)
-        print(f"wrote {file}: samples with their masks; look at it")
-    return 0 if report.ok else 1
-
-
 def convert(options: argparse.Namespace) -> None:
     """Convert a checkpoint of MMDetection."""
     from scnet.weights.foreign.mmdet import convert as converter

@@ -17,13 +17,15 @@ from typing import Any, NoReturn
 from scnet.cli.arguments import make_parser
 from scnet.cli.commands import UsageError
 
+TAKE_SETTINGS = ("train", "check-data")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
-    if rest and options.command != "train":
+    if rest and options.command not in TAKE_SETTINGS:
         parser.error(f"unknown argument {rest[0]}; see scnet {options.command} --help")
     try:
         options.settings = _settings(rest) if rest else {}

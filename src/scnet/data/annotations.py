@@ -33,7 +33,14 @@ from scnet.ops.rle import pack, runs
 from scnet.runtime.collector import without_collector
 from scnet.types import Size
 
-__all__ = ["Annotation", "AnnotationFile", "ImageRecord", "checked_content", "read_annotations"]
+__all__ = [
+    "Annotation",
+    "AnnotationFile",
+    "ImageRecord",
+    "checked_content",
+    "numbered",
+    "read_annotations",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +131,16 @@ def _read(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> An
     _stop_at(_image_faults(content, file))
     found = _records(content, file, config)
     return replace(found, notes=(*notes, *found.notes))
+
+
+def numbered(annotations: Sequence[dict[str, Any]]) -> bool:
+    """Number annotations anew if ids are missing, zero or double; return whether they were."""
+    ids = {i for a in annotations if isinstance(i := a.get("id"), int) and i > 0}
+    if len(ids) == len(annotations):
+        return False
+    for number, annotation in enumerate(annotations, start=1):
+        annotation["id"] = number
+    return True
 
 
 def _stop_at(faults: Iterable[str]) -> None:

@@ -21,6 +21,7 @@ from scnet.data.annotations import (
     AnnotationFile,
     ImageRecord,
     checked_content,
+    numbered,
     read_annotations,
 )
 from scnet.data.contents import Contents
@@ -120,10 +121,7 @@ class CocoDataset(Dataset[Sample]):
         sizes = {record.id: record.size for record in self.images}
         for annotation in kept:
             _complete(annotation, sizes[annotation["image_id"]])
-        ids = {i for a in kept if isinstance(i := a.get("id"), int) and i > 0}
-        if len(ids) < len(kept):
-            for number, annotation in enumerate(kept, start=1):
-                annotation["id"] = number
+        numbered(kept)
         return {**content, "annotations": kept}
 
     def _is_region(self, place: int) -> bool:

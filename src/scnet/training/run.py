@@ -18,12 +18,14 @@ from accelerate.utils import ProjectConfiguration
 
 from scnet import recipes
 from scnet.config import Config, from_dict, override, to_dict
+from scnet.data.advice import Advice
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
 from scnet.model.detector import Detector
 from scnet.runtime.distributed import gather, rank
 from scnet.runtime.files import new_folder, recover
 from scnet.settings import ConfigError, nested
+from scnet.training.auto import AUTO, recommend
 from scnet.training.log import Log, counted_classes, duration
 from scnet.training.loop import Trainer
 from scnet.weights import checkpoint
@@ -47,7 +49,7 @@ def train(
     PyTorch's random numbers are seeded anew, and an `Accelerator` made before loses its state.
 
     Args:
-        recipe: a name (`scnet recipes` lists them) or a config.
+        recipe: a name (`scnet recipes` lists them), a config, or "auto": what the data speak for.
         data: folder in a usual COCO layout, or an annotation file.
         output: folder of the run; must not exist. None makes `runs/RECIPE`, numbered if taken.
         epochs: short for `settings={"optim": {"epochs": ...}}`.
@@ -60,7 +62,11 @@ def train(
     Example:
         >>> scnet.train("scnet_lite", data="my_data/", epochs=20)  # doctest: +SKIP
     """
-    config = recipes.find(recipe) if isinstance(recipe, str) else recipe
+    chosen: list[Advice] = []
+    if recipe == AUTO:
+        config, chosen = recommend(data, settings)
+    else:
+        config = recipes.find(recipe) if isinstance(recipe, str) else recipe
     named = (settings or {}).get("recipe", config.recipe)
     if named != config.recipe:
         raise ConfigError(f"recipe: {named}, but {config.recipe} is trained; say one of them")
@@ -78,6 +84,8 @@ def train(
         source = load_backbone_weights(detector.backbone, config.model.backbone)
     with _new_folder(output, config) as folder:
         log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
+        for advice in chosen:
+            log.say(f"chosen: {advice}")
         log.say(f"backbone {config.model.backbone.name}, weights: {source}")
         with _closed_on_failure(log):
             trainer = Trainer(detector, dataset, folder, log, accelerator)

@@ -1,0 +1,81 @@
+"""What `scnet check-data` does: report, samples, mended copies, a command that suits the data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scnet.cli.commands import UsageError
+
+if TYPE_CHECKING:
+    from scnet.config import DataConfig
+    from scnet.data.report import Report
+
+
+def check_data(options: argparse.Namespace) -> int:
+    """Report all that is wrong with a data set; 1 where something stops a training."""
+    config = _data_config(options.settings)
+    report = _checked(options, config)
+    print(report.render())
+    samples = report.samples()
+    if samples:
+        from scnet.pictures.overlay import samples_picture
+
+        file = Path(options.picture or "check-data.png")
+        samples_picture(samples).save(file)
+        print(f"wrote {file}: samples with their masks; look at it")
+    if options.fix:
+        _fix(Path(options.path), options.fix, config)
+    if report.ok:
+        _recommend(options.path, options.settings)
+    return 0 if report.ok else 1
+
+
+def _data_config(settings: dict[str, Any]) -> DataConfig:
+    from scnet.config import Config, override
+
+    if other := [name for name in settings if name != "data"]:
+        raise UsageError(f"--{other[0]}: check-data takes settings of data alone, as --data.crowd")
+    return override(Config(), settings).data
+
+
+def _checked(options: argparse.Namespace, config: DataConfig) -> Report:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from scnet.data.check import check
+
+    with Progress(console=Console(stderr=True), disable=options.quiet, transient=True) as bar:
+        task = bar.add_task("reading images", total=None)
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return check(options.path, progress, config)
+
+
+def _fix(path: Path, output: str, config: DataConfig) -> None:
+    from scnet.data.repair import repair
+    from scnet.runtime.files import new_folder
+
+    for copy, done in repair(path, new_folder(output, "fixed"), config):
+        print(f"wrote {copy}: {'; '.join(done) or 'nothing to mend'}")
+    print("put the copies in the place of the originals to train on them")
+
+
+def _recommend(path: str, settings: dict[str, Any]) -> None:
+    """Say how to train on the data, and what of them speaks for it."""
+    from scnet.data.layout import NoSplitError
+    from scnet.training.auto import command, recommend
+
+    try:
+        _, found = recommend(path, settings)
+    except NoSplitError:
+        return
+    print("\nrecommended:")
+    for advice in found:
+        print(f"  {advice}")
+    given = "".join(f" --data.{k} {v}" for k, v in settings.get("data", {}).items())
+    print(f"next: {command(path, found)}{given}")
+    print(f"which is: scnet train auto --data {path}{given}")

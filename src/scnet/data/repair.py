@@ -1,0 +1,70 @@
+"""Annotation files as they were read: mended, written anew, the originals untouched."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scnet.config import DataConfig
+from scnet.data.annotations import AnnotationFile, checked_content, numbered, read_annotations
+from scnet.data.contents import commonest
+from scnet.data.faults import by_id, is_crowd
+from scnet.data.images import DataError
+from scnet.data.layout import annotation_files
+
+
+class Repaired(NamedTuple):
+    """A mended copy of an annotation file, and what was done."""
+
+    file: Path
+    done: tuple[str, ...]
+
+
+def repair(path: Path, folder: Path, config: DataConfig) -> list[Repaired]:
+    """Write every annotation file of a data set into a folder, under the same relative name.
+
+    What is left out as broken becomes a crowd region where it is known to lie, else it goes.
+
+    Raises:
+        DataError: there is no annotation file, or one in which more is broken than annotations.
+    """
+    files = annotation_files(path)
+    if not files:
+        raise DataError(f"{path}: no annotation files; give a folder with COCO annotations")
+    root = path if path.is_dir() else path.parent
+    found = []
+    for file in files:
+        content, done = _mended(file, replace(config, drop_invalid=True))
+        copy = folder / file.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(json.dumps(content), encoding="utf-8")
+        found.append(Repaired(copy, done))
+    return found
+
+
+def _mended(file: Path, config: DataConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
+    content: dict[str, Any] = checked_content(file, None, config).json
+    found = read_annotations(file, None, config)
+    kept = [_mend(entry, place, found) for place, entry in enumerate(content["annotations"])]
+    annotations = [entry for entry in kept if entry is not None]
+    done = list(found.notes)
+    if found.dropped:
+        broken = f"{len(found.dropped):,} annotations are broken"
+        gone = f"{len(kept) - len(annotations):,} removed, the others are crowd regions now"
+        done.append(f"{broken} ({commonest(found.dropped.values())}): {gone}")
+    if numbered(annotations):
+        done.append("annotations are numbered anew, as ids were missing, zero or double")
+    return {**content, "annotations": annotations}, tuple(done)
+
+
+def _mend(entry: dict[str, Any], place: int, found: AnnotationFile) -> dict[str, Any] | None:
+    """Return an annotation as it was read; None if nothing is left of it."""
+    if place in found.dropped and place not in found.changed:
+        return None
+    entry = dict(found.changed.get(place, entry))
+    if by_id(found.categories, entry.get("category_id")) is None:
+        return None
+    entry["iscrowd"] = int(is_crowd(entry))
+    return entry

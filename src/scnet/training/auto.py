@@ -1,0 +1,67 @@
+"""A recipe and its settings chosen by the data."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from scnet import recipes
+from scnet.config import Config, override
+from scnet.data.advice import Advice, Figures, advise, recipe_for
+from scnet.data.coco import load_dataset
+from scnet.data.images import DataError
+from scnet.settings import merge, nested
+
+AUTO = "auto"  # the name that stands for it where a recipe is asked for
+
+
+def recommend(
+    data: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
+) -> tuple[Config, list[Advice]]:
+    """Return the config that suits a data set, and what speaks for each of its settings.
+
+    Args:
+        data: folder in a usual layout, or an annotation file.
+        settings: what is set already, and stays so.
+
+    Raises:
+        DataError: something wrong with the data, or no object to learn from.
+    """
+    gpu = torch.accelerator.is_available()
+    first = recipe_for(gpu)
+    given = merge(nested("data.path", str(data)), settings or {})
+    config = override(recipes.find(first.value), given)
+    dataset = load_dataset(Path(data), "train", config.data, train=False)
+    if not dataset.contents.objects:
+        raise DataError(f"{dataset.annotation_file}: no object to learn from")
+    found = advise(Figures.of(dataset.images, dataset.classes), config, gpu)
+    found = [advice for advice in found if not _is_set(given, advice.setting)]
+    chosen: dict[str, Any] = {}
+    for advice in found:
+        chosen = merge(chosen, nested(advice.setting, advice.value))
+    return override(config, chosen), [first, *found]
+
+
+def command(data: str | os.PathLike[str], found: Sequence[Advice]) -> str:
+    """Return the command that trains as advised."""
+    words = ["scnet", "train", str(found[0].value), "--data", str(data)]
+    for advice in found[1:]:
+        value = yaml.safe_dump(advice.value, default_flow_style=True).removesuffix("\n...\n")
+        words += [f"--{advice.setting.replace('_', '-')}", value.strip()]
+    return shlex.join(words)
+
+
+def _is_set(settings: Mapping[str, Any], path: str) -> bool:
+    """Return whether nested settings hold a value at a dotted path."""
+    value: Any = settings
+    for name in path.split("."):
+        if not isinstance(value, Mapping) or name not in value:
+            return False
+        value = value[name]
+    return True
