@@ -129,7 +129,8 @@ def test_images_with_crowd_regions_alone_train(
         annotations[0]["iscrowd"] = 0
 
     data = changed(shapes, tmp_path / "crowds", all_but_one)
-    folder = train("scnet", data, output=tmp_path / "run", settings=quick)
+    settings = merge(quick, {"data": {"crowd": "ignore"}})
+    folder = train("scnet", data, output=tmp_path / "run", settings=settings)
     losses = [r["losses"]["mask"] for r in records(folder, "train")]
     assert np.isfinite(losses).all()
     assert losses.count(0) > len(losses) / 2
@@ -151,7 +152,7 @@ def test_a_training_on_nothing_does_not_begin(
     tmp_path: Path,
 ) -> None:
     data = changed(shapes, tmp_path / "data", change)
-    settings = merge(quick, {"data": {"drop_invalid": True}})
+    settings = merge(quick, {"data": {"drop_invalid": True, "crowd": "ignore"}})
     with pytest.raises(DataError, match=rf"train.json: no object to learn from: .*{reason}"):
         train("mask_rcnn", data, output=tmp_path / "run", settings=settings, quiet=True)
     assert not (tmp_path / "run").exists()

@@ -147,6 +147,9 @@ def _add_check(subparsers: Any) -> None:
         metavar="FILE",
         help="draw samples with their masks to this file (default: check-data.png)",
     )
+    parser.add_argument(
+        "--list", metavar="FILE", help="write every single error, warning and note to this file"
+    )
     text = "write mended copies of the annotation files to this new folder"
     parser.add_argument("--fix", metavar="DIR", help=text)
 

@@ -17,7 +17,7 @@ def check_data(options: argparse.Namespace) -> int:
     """Report all that is wrong with a data set; 1 where something stops a training."""
     config = _data_config(options.settings)
     report = _checked(options, config)
-    print(report.render())
+    _show(report, options.list)
     samples = report.samples()
     if samples:
         from scnet.pictures.overlay import samples_picture
@@ -30,6 +30,22 @@ def check_data(options: argparse.Namespace) -> int:
     if report.ok:
         _recommend(options.path, options.settings)
     return 0 if report.ok else 1
+
+
+def _show(report: Report, listed: str | None) -> None:
+    from rich.console import Console
+
+    for summary in report.summaries:
+        print("\n".join(summary.lines()), end="\n\n")
+    if report.problems:
+        console = Console()
+        console.width = max(console.width, 110)  # narrow columns would break every word
+        console.print(report.table())
+    print(report.counts)
+    if listed:
+        lines = [str(problem) for problem in report.problems]
+        Path(listed).write_text("\n".join(lines) + "\n" * bool(lines), encoding="utf-8")
+        print(f"wrote {listed}: all {len(lines)} of them, one a line")
 
 
 def _data_config(settings: dict[str, Any]) -> DataConfig:

@@ -42,10 +42,15 @@ class Contents(NamedTuple):
 
 def commonest(reasons: Iterable[str]) -> str:
     """Return the commonest reasons with their numbers; what differs in figures alone is one."""
-    counts = Counter(re.sub(r"-?\d[\d.,]*", "..", reason) for reason in reasons)
+    counts = Counter(map(alike, reasons))
     named = [f"{count:,} x {reason}" for reason, count in counts.most_common(COMMONEST)]
     more = f" and {len(counts) - COMMONEST} more reasons" * (len(counts) > COMMONEST)
     return "; ".join(named) + more
+
+
+def alike(reason: str) -> str:
+    """Return a reason without its figures, in which those of one kind differ."""
+    return re.sub(r"-?\d[\d.,]*", "..", reason)
 
 
 def _counted(number: int, noun: str) -> str:

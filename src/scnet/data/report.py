@@ -7,15 +7,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from PIL import Image
 
+from scnet.data.contents import alike
 from scnet.data.images import read_image
 from scnet.ops.rle import RLE, to_rle
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of mask area, in pixels
 SHOWN_CLASSES = 30
+# The gravest stand last, where a terminal shows them.
+SEVERITIES: tuple[Literal["note", "warning", "error"], ...] = ("note", "warning", "error")
+    "note",
+    "warning",
+    "error",
+)  # the gravest stand last, where a terminal shows them
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,13 @@ class Problem:
     def __str__(self) -> str:
         where = f" {self.where}:" if self.where else ""
         return f"{self.severity}: {self.file}:{where} {self.reason}; {self.action}"
+
+
+class Row(NamedTuple):
+    """Problems of one kind."""
+
+    first: Problem
+    number: int
 
 
 @dataclass
@@ -110,20 +127,47 @@ class Report:
         """Return a few images with their ground truth, to look at."""
         return [_labelled(*choice) for choice in self.chosen]
 
+    @property
+    def rows(self) -> list[Row]:
+        """Return problems of one kind in one file as one row each, the gravest last."""
+        kinds: dict[tuple[str, str, str, str], list[Problem]] = {}
+        for p in self.problems:
+            kinds.setdefault((p.severity, p.file, alike(p.reason), p.action), []).append(p)
+        rows = [Row(found[0], len(found)) for found in kinds.values()]
+        return sorted(rows, key=lambda row: SEVERITIES.index(row.first.severity))
+
+    def table(self) -> Table:
+        """Return the rows as a table: how grave, how often, what, where, what to do."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table("", "count", "what", "for example", "what to do", show_lines=True)
+        colours = dict(zip(SEVERITIES, ("cyan", "yellow", "red"), strict=True))
+        for problem, count in self.rows:
+            file = Path(problem.file).name
+            where = f"{file}: {problem.where}" if problem.where else file
+            grave = f"[{colours[problem.severity]}]{problem.severity}[/]"
+            table.add_row(
+                grave, f"{count:,}", *map(escape, (problem.reason, where, problem.action))
+            )
+        return table
+
+    @property
+    def counts(self) -> str:
+        """Return how many errors, warnings and notes there are."""
+        counts = Counter(p.severity for p in self.problems)
+        number = (f"{counts[s]} {s}{'s' * (counts[s] != 1)}" for s in reversed(SEVERITIES))
+        return f"{self.path}: {', '.join(number)}"
+
     def render(self, limit: int = 100) -> str:
         """Return the report as text; of each severity at most `limit` problems are written out."""
         lines = [line for summary in self.summaries for line in (*summary.lines(), "")]
-        # The gravest stand last, where a terminal shows them.
-        for severity in ("note", "warning", "error"):
+        for severity in SEVERITIES:
             found = [str(p) for p in self.problems if p.severity == severity]
             lines += found[:limit]
             if len(found) > limit:
                 lines.append(f"... and {len(found) - limit} more {severity}s")
-        counts = Counter(p.severity for p in self.problems)
-        number = ", ".join(
-            f"{counts[s]} {s}{'s' * (counts[s] != 1)}" for s in ("error", "warning", "note")
-        )
-        return "\n".join([*lines, f"{self.path}: {number}"])
+        return "\n".join([*lines, self.counts])
 
 
 def _labelled(
