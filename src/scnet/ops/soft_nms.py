@@ -51,7 +51,8 @@ def soft_class_nms(
         best, left = soft_nms(box, score, label * (not across), iou, keep, decay)
         stays = left >= lowest
         best, left = best[stays], left[stays]
-        for out, values in zip(found, (box[best], left, label[best], True), strict=True):
+        there = torch.ones_like(best, dtype=torch.bool)
+        for out, values in zip(found, (box[best], left, label[best], there), strict=True):
             out[i, : best.shape[0]] = values
     return found
 
