@@ -6,12 +6,13 @@ safely only the texts in it are read; nothing runs.
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
 import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 _MOST = 100_000  # texts of a file that are looked at
 _TRAIN = "train a recipe of scnet on your data instead (`scnet recipes` lists them)"
@@ -235,11 +236,10 @@ def _texts(file: Path) -> Iterator[str]:
     with zipfile.ZipFile(file) as archive:
         for inside in archive.namelist():
             if inside.endswith("data.pkl"):
-                with archive.open(inside) as opened:
-                    yield from _strings(opened)
+                yield from _strings(io.BytesIO(archive.read(inside)))
 
 
-def _strings(opened: IO[bytes]) -> Iterator[str]:
+def _strings(opened: io.BufferedReader | io.BytesIO) -> Iterator[str]:
     for number, (_, argument, _) in enumerate(pickletools.genops(opened)):
         if isinstance(argument, str) and len(argument) <= 200:
             yield argument.replace(" ", ".") if argument.count(" ") == 1 else argument
