@@ -9,6 +9,9 @@ import torch
 from tests.mmdet_files import mask_rcnn, write
 from torch import Tensor
 
+from scnet import recipes
+from scnet.weights.foreign.mmdet import config_text, settings
+
 State = dict[str, Tensor]
 NAMES = ("ash", "oak", "elm", "fir", "yew", "box")
 
@@ -97,3 +100,8 @@ def save(file: Path, content: Any, config: str | None = None, names: Any = NAMES
     meta = {"dataset_meta": {"classes": names}} if names else {}
     torch.save({"state_dict": content, "meta": meta | ({"cfg": config} if config else {})}, file)
     return file
+
+
+def applied(*changes: tuple[str, str], leave: tuple[str, ...] = ()) -> settings.Applied:
+    """Return what is made of a config."""
+    return settings.apply(recipes.mask_rcnn(), config_text.parse(text(*changes)), leave)

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from tests.weights.foreign.files import NAMES, State, save, state, text
+from tests.weights.foreign.files import State, applied, save, state, text
 
 import scnet
-from scnet import recipes
 from scnet.cli.main import main
 from scnet.config import SoftNMSConfig
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.mmdet import config_text, convert, settings
+from scnet.weights.foreign.mmdet import convert
 
 NMS = "nms=dict(type='nms', iou_threshold=0.5)"
 RESIZE = "dict(type='Resize', scale=(640, 480), keep_ratio=True)"
@@ -28,10 +27,6 @@ HEAD = "type='Shared2FCBBoxHead', "
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> State:
     return state(tmp_path_factory.mktemp("weights"))
-
-
-def applied(*changes: tuple[str, str], leave: tuple[str, ...] = ()) -> settings.Applied:
-    return settings.apply(recipes.mask_rcnn(), config_text.parse(text(*changes)), leave)
 
 
 def test_a_usual_config_is_read_whole(weights: State, tmp_path: Path) -> None:
@@ -136,7 +131,7 @@ def test_octaves_give_several_anchors_at_a_place(weights: State, tmp_path: Path)
     assert rpn.anchor_scale == 4.0
     assert rpn.anchor_multiples == pytest.approx((1, 2 ** (1 / 3), 2 ** (2 / 3)))
     listed = text((SCALES, "scales=[2, 4, 16]"))
-    rpn = convert.read(save(tmp_path / "b.pth", nine, listed)).detector.config.model.rpn
+    rpn = applied((SCALES, "scales=[2, 4, 16]")).config.model.rpn
     assert (rpn.anchor_scale, rpn.anchor_multiples) == (2.0, (1.0, 2.0, 8.0))
     with pytest.raises(CheckpointError, match=r"9 anchors at each place.*config has 3"):
         convert.read(save(tmp_path / "c.pth", nine, text()))
@@ -263,54 +258,6 @@ def test_without_a_config_what_is_assumed_is_printed_and_kept(
         assert any(words in line for line in kept)
     assert scnet.load(file, device="cpu").config.assumed == tuple(kept)
     assert "anchor_scale 8.0" in capsys.readouterr().err
-
-
-def test_an_option_that_nothing_needs_is_an_error(weights: State, tmp_path: Path) -> None:
-    file = save(tmp_path / "a.pth", weights, text())
-    with pytest.raises(CheckpointError, match="--leave CLAHE: not refused"):
-        convert.read(file, leave=["CLAHE"])
-    with pytest.raises(CheckpointError, match="--prefix student: it has models under state_dict"):
-        convert.read(file, prefix="student")
-    with pytest.raises(CheckpointError, match=r"--config .*none\.py: cannot be read"):
-        convert.read(file, config=tmp_path / "none.py")
-
-
-def test_given_names_win_where_their_number_fits(
-    weights: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = save(tmp_path / "a.pth", weights, text(), names=("ash", "oak", "elm"))
-    output = tmp_path / "a.safetensors"
-    command = ["convert", str(file), "-o", str(output)]
-    assert main(command) == 1
-    assert "predicts 6 classes, but names 3 (ash, oak, elm)" in capsys.readouterr().err
-    assert main([*command, "--classes", "a,b,c,d,e"]) == 1
-    assert "predicts 6 classes, but 5 names are given" in capsys.readouterr().err
-    assert main([*command, "--classes", "a,b,c,d,e,f"]) == 0
-    assert "given; the file has others: ash, oak, elm" in capsys.readouterr().out
-    assert scnet.load(output, device="cpu").classes == tuple("abcdef")
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ("a,b,c,a,e,f", "a stands there twice"),
-        ("a,b,,d,e,f", "a name is missing"),
-        ("names.txt", "no such file"),
-        ("", "a name is missing"),
-    ],
-)
-def test_names_that_are_none_are_an_error(
-    weights: State, tmp_path: Path, given: str, told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = save(tmp_path / "a.pth", weights, text())
-    assert main(["convert", str(file), "-o", str(tmp_path / "a.safetensors"), "--classes", given])
-    assert told in capsys.readouterr().err
-
-
-def test_names_of_a_config_count_where_the_file_has_none(weights: State, tmp_path: Path) -> None:
-    named = text(("type='CocoDataset',", f"metainfo=dict(classes={NAMES}),"))
-    found = convert.read(save(tmp_path / "a.pth", weights, named, names=None))
-    assert found.detector.classes == NAMES
 
 
 def _at(config: Any, path: str) -> Any:

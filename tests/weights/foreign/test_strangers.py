@@ -267,17 +267,28 @@ def test_one_mask_for_all_classes_is_told(weights: State, tmp_path: Path) -> Non
         convert.read(tmp_path / "a.pth")
 
 
+class Other:
+    """Is unknown where a file is read."""
+
+
 def test_files_that_cannot_be_loaded_are_recognised_by_their_texts(tmp_path: Path) -> None:
     pickled = pickle.dumps({"model": {"backbone.bottom_up.stem.conv1.weight": np.zeros(3)}})
     (tmp_path / "d2.pkl").write_bytes(pickled)
     with zipfile.ZipFile(tmp_path / "yolo.pt", "w") as archive:
         archive.writestr("best/data.pkl", b"cultralytics.nn.tasks\nSegmentationModel\n.")
         archive.writestr("best/version", b"3")
+    with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:
+        archive.writestr("script/data.pkl", b"c__torch__\nNet\n.")
+        archive.writestr("script/code/__torch__.py", b"class Net(Module): ...")
+    old = {"model": Other(), "names": ["ultralytics.nn.tasks"]}
+    torch.save(old, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     (tmp_path / "page.pth").write_bytes(b"<!DOCTYPE html><html>404</html>")
     (tmp_path / "lfs.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0")
     for name, told in {
         "d2.pkl": "a checkpoint of detectron2",
         "yolo.pt": "Ultralytics",
+        "old.pt": "Ultralytics",
+        "script.pt": "TorchScript",
         "page.pth": "a web page",
         "lfs.pth": "Git LFS",
     }.items():

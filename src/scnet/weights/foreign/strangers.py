@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _MOST = 100_000  # texts of a file that are looked at
+_PROGRAM = "code/"  # the folder of a program in an archive
 _TRAIN = "train a recipe of scnet on your data instead (`scnet recipes` lists them)"
 _NOT_YET = f"scnet does not read it yet; {_TRAIN}"
 _OURS = "scnet reads Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet with ResNet or ResNeXt and FPN"
@@ -209,8 +210,11 @@ def of_file(file: Path) -> str | None:
     if begin.startswith(b"version https://git-lfs"):
         return "this is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"
     try:
-        return name(set(_texts(file)))
-    except Exception:  # a damaged pickle fails in any of a dozen ways
+        texts = set(_texts(file))
+        if _PROGRAM in texts:
+            return f"this is a TorchScript program, whose weights are built in; {_TRAIN}"
+        return name(texts)
+    except (zipfile.BadZipFile, OSError, NotImplementedError):
         return None
 
 
@@ -235,13 +239,23 @@ def _texts(file: Path) -> Iterator[str]:
         return
     with zipfile.ZipFile(file) as archive:
         for inside in archive.namelist():
+            if "/code/" in inside:
+                yield _PROGRAM
             if inside.endswith("data.pkl"):
                 yield from _strings(io.BytesIO(archive.read(inside)))
 
 
 def _strings(opened: io.BufferedReader | io.BytesIO) -> Iterator[str]:
-    for number, (_, argument, _) in enumerate(pickletools.genops(opened)):
-        if isinstance(argument, str) and len(argument) <= 200:
-            yield argument.replace(" ", ".") if argument.count(" ") == 1 else argument
-        if number > _MOST:
+    """Yield the texts of the pickles behind one another, up to what is none."""
+    seen = 0
+    while seen < _MOST:
+        try:
+            for _, argument, _ in pickletools.genops(opened):
+                seen += 1
+                if isinstance(argument, str) and len(argument) <= 200:
+                    # A class stands there as its module and its name.
+                    yield argument.replace(" ", ".") if argument.count(" ") == 1 else argument
+                if seen >= _MOST:
+                    break
+        except Exception:  # at the end, or in what is damaged, one of a dozen kinds
             return

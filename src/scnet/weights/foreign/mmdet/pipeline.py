@@ -69,6 +69,8 @@ def read(given: Mapping[str, Any]) -> Pipeline:
     by_name = dict(zip(names, steps, strict=True))
     size, keep_ratio, more = _resizing(by_name)
     unread += [f"{where}: {line}" for line in more]
+    if "MultiScaleFlipAug" in names:  # which decides on flips alone
+        unread = [line for line in unread if "RandomFlip." not in line]
     twice = {name for name in names if name in _USED and names.count(name) > 1}
     unread += [f"{where}: {name} twice, but for the last" for name in sorted(twice)]
     return Pipeline(size, keep_ratio, by_name.get("Normalize", {}), tuple(unread), tuple(changed))

@@ -17,6 +17,8 @@ _ROI_LAYERS: dict[str, tuple[Any, ...]] = {
         "finest_scale": (56,),
         "roi_layer.type": ("RoIAlign",),
         "roi_layer.sampling_ratio": (0,),
+        "roi_layer.sample_num": (0,),  # its name in 2.0, as that below
+        "roi_layer.out_size": (7,) if name[0] == "b" else (14,),
         "roi_layer.aligned": (True,),
         "roi_layer.pool_mode": ("avg",),
         "featmap_strides": ([8],) if name[0] == "s" else ([4, 8, 16, 32],),
