@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.model_cases import make_detector
+from tests.model_cases import make_batch, make_detector
 
 from scnet.config import DataConfig, RPNConfig
 from scnet.data.transforms import eval_view, train_view, view_boxes, view_image, view_mask
@@ -81,3 +81,13 @@ def test_anchors_of_several_sizes_lie_as_in_the_release() -> None:
                     x = column * stride
                     expected.append([x - w / 2, -h / 2, x + w / 2, h / 2])
             torch.testing.assert_close(anchors[level, column], torch.tensor(expected))
+
+
+def test_several_anchors_a_place_are_learnt_and_found_with() -> None:
+    detector = make_detector("mask_rcnn", model__rpn__anchor_multiples=(1.0, 1.5, 2.0))
+    batch = make_batch((2, 1))
+    losses = detector.loss(batch)
+    torch.stack(list(losses.values())).sum().backward()
+    assert detector.rpn.cls.weight.shape[0] == 9
+    assert (detector.rpn.cls.weight.grad.flatten(1).abs().sum(1) > 0).all()
+    assert len(detector.detect(batch).boxes) > 0
