@@ -11,8 +11,9 @@ import pickletools
 import re
 import zipfile
 from collections.abc import Collection, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 _MOST = 100_000  # texts of a file that are looked at
 _PROGRAM = "code/"  # the folder of a program in an archive
@@ -246,16 +247,17 @@ def _texts(file: Path) -> Iterator[str]:
 
 
 def _strings(opened: io.BufferedReader | io.BytesIO) -> Iterator[str]:
-    """Yield the texts of the pickles behind one another, up to what is none."""
+    """Yield the texts of whole pickles behind one another, up to what is none."""
     seen = 0
     while seen < _MOST:
         try:
-            for _, argument, _ in pickletools.genops(opened):
-                seen += 1
-                if isinstance(argument, str) and len(argument) <= 200:
-                    # A class stands there as its module and its name.
-                    yield argument.replace(" ", ".") if argument.count(" ") == 1 else argument
-                if seen >= _MOST:
-                    break
+            found = [x for _, x, _ in islice(pickletools.genops(opened), _MOST) if _is_short(x)]
         except Exception:  # at the end, or in what is damaged, one of a dozen kinds
             return
+        seen += len(found) + 1
+        # A class stands there as its module and its name.
+        yield from (x.replace(" ", ".") if x.count(" ") == 1 else x for x in found)
+
+
+def _is_short(argument: object) -> TypeGuard[str]:
+    return isinstance(argument, str) and len(argument) <= 200
