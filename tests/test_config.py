@@ -143,6 +143,7 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "model.backbone.std[]": (0.0, -1.0),
     "model.rpn.anchor_scale": (0.0, -8.0),
     "model.rpn.anchor_ratios[]": (0.0, -1.0),
+    "model.rpn.anchor_multiples[]": (0.0, -1.0),
     "model.rpn.positive_iou": (-0.1, 1.1),
     "model.rpn.negative_iou": (-0.1, 1.1),
     "model.rpn.samples": (0,),
@@ -165,6 +166,8 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "model.box.positive_fraction": (-0.1, 1.1),
     "model.box.score_threshold": (-0.1, 1.1),
     "model.box.nms_iou": (-0.1, 7.0),
+    "model.box.soft_nms.sigma": (0.0, -1.0),
+    "model.box.soft_nms.min_score": (-0.1, 1.1),
     "model.box.max_detections": (0,),
     "model.mask.fed_by[]": (-1,),
     "model.mask.convs": (-2,),
@@ -208,6 +211,7 @@ FILLED = (
     "model.backbone.mean",
     "model.backbone.std",
     "model.rpn.anchor_ratios",
+    "model.rpn.anchor_multiples",
     "model.box.stages",
     "model.mask.fed_by",
 )
@@ -248,7 +252,7 @@ def with_value(config: Any, path: str, value: Any) -> Any:
 def everything_on() -> Config:
     config = override(recipes.scnet(), {"data": {"jitter": [0.5, 2.0]}})
     given = {"widths": (64, 256, 512, 1024), "mean": (0.5,) * 3, "std": (0.2,) * 3}
-    return override(config, {"model": {"backbone": given}})
+    return override(config, {"model": {"backbone": given, "box": {"soft_nms": True}}})
 
 
 def test_every_number_has_a_range_and_a_row() -> None:

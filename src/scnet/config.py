@@ -62,6 +62,8 @@ class FPNConfig:
 class RPNConfig:
     # side of a square anchor in strides: 8 gives 32 to 512 px on P2..P6
     anchor_scale: Positive = 8.0
+    # further sizes on each level, as multiples: 1, 1.26, 1.59 are three to an octave (RetinaNet)
+    anchor_multiples: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0,)
     # height / width
     anchor_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (0.5, 1.0, 2.0)
     positive_iou: Share = 0.7
@@ -116,6 +118,19 @@ class BoxStageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SoftNMSConfig:
+    """Overlapping boxes lose score instead of going (Bodla et al. 2017)."""
+
+    # "linear": times 1 - IoU from model.box.nms_iou on; "gaussian": times exp(-IoU^2 / sigma)
+    method: Literal["linear", "gaussian"] = "linear"
+    sigma: Positive = 0.5
+    min_score: Share = 0.001  # a box goes when its score falls below
+
+    def __post_init__(self) -> None:
+        check(self, "model.box.soft_nms")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BoxConfig:
     stages: Annotated[tuple[BoxStageConfig, ...], NotEmpty()] = (
         BoxStageConfig(),
@@ -133,6 +148,8 @@ class BoxConfig:
     # lowest score of a detection; the release has 0.05 for Mask and Cascade R-CNN
     score_threshold: Share = 0.001
     nms_iou: Share = 0.5
+    nms_across_classes: bool = False  # a box suppresses those of other classes too
+    soft_nms: SoftNMSConfig | None = None  # None = a box that overlaps a better one goes
     max_detections: Count = 100  # per image; reaches the evaluator too
 
     def __post_init__(self) -> None:
@@ -209,8 +226,9 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     path: str = ""  # folder in a usual COCO layout, or an annotation file
-    # shorter side, and the most the longer side may have; aspect ratio is kept
+    # shorter side, and the most the longer side may have
     size: tuple[Count, Count] = (800, 1333)
+    keep_ratio: bool = True  # off: `size` is height and width, whatever shape an image has
     # shorter sides to choose from at random in training; empty = only `size`
     scales: tuple[Count, ...] = ()
     flip: Share = 0.5  # chance that a training image is mirrored
@@ -318,6 +336,7 @@ class Config:
     run: RunConfig = RunConfig()
     classes: tuple[str, ...] = ()  # class names, from the annotation file
     category_ids: tuple[Annotated[int, Range()], ...] = ()  # their ids in the annotation file
+    assumed: tuple[str, ...] = ()  # settings that the file this was converted from did not say
 
     def __post_init__(self) -> None:
         check(self, "")

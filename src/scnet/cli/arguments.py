@@ -243,18 +243,9 @@ def _add_experiment(subparsers: Any) -> None:
 def _add_convert(subparsers: Any) -> None:
     example = "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors"
     help = "turn a checkpoint of MMDetection 2.x or 3.x into one of scnet"
-    parser = _command(subparsers, "convert", commands.convert, help, example)
-    parser.add_argument("file", metavar="FILE.pth", help="checkpoint of MMDetection")
-    parser.add_argument(
-        "-o", "--output", metavar="FILE.safetensors", required=True, help="file to write"
-    )
-    parser.add_argument(
-        "--classes",
-        metavar="NAMES",
-        help="class names where the checkpoint has none: coco, a file with a name on each line, "
-        "or names with commas between",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    from scnet.cli.convert import add_options
+
+    add_options(_command(subparsers, "convert", commands.convert, help, example))
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:

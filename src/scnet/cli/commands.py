@@ -126,18 +126,9 @@ def _load(options: argparse.Namespace) -> Model:
 
 def convert(options: argparse.Namespace) -> None:
     """Convert a checkpoint of MMDetection."""
-    from scnet.weights.foreign.mmdet import convert as converter
+    from scnet.cli.convert import run
 
-    conversion = converter.convert(
-        options.file,
-        options.output,
-        classes=_class_names(options.classes),
-        overwrite=options.overwrite,
-    )
-    print(conversion)
-    if not conversion.named:
-        _say(options, "the checkpoint has no class names; give them with --classes NAMES")
-    print(f"wrote {options.output}; next: scnet predict {options.output} IMAGE")
+    run(options)
 
 
 def recipes(options: argparse.Namespace) -> None:
@@ -260,17 +251,3 @@ def _read_yaml(path: str | None) -> dict[str, Any]:
 def _say(options: argparse.Namespace, text: str) -> None:
     if not options.quiet:
         print(text, file=sys.stderr)
-
-
-def _class_names(given: str | None) -> list[str]:
-    """Return class names from `coco`, a text file or a list with commas."""
-    if given is None:
-        return []
-    if given == "coco":
-        from scnet.data.classes import coco_classes
-
-        return list(coco_classes())
-    file = Path(given)
-    if file.is_file():
-        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
-    return [name.strip() for name in given.split(",")]

@@ -61,7 +61,7 @@ def network_size(original: Size, limits: tuple[int, int]) -> Size:
 
 def eval_view(original: Size, data: DataConfig) -> View:
     """Return how an image is seen at inference."""
-    return View.whole(original, network_size(original, data.size))
+    return View.whole(original, _resized(original, data.size, data))
 
 
 def train_view(original: Size, data: DataConfig, random: np.random.Generator) -> View:
@@ -73,14 +73,16 @@ def train_view(original: Size, data: DataConfig, random: np.random.Generator) ->
     draws = random.random(3)
     scales = data.scales or (data.size[0],)
     short, long = scales[int(draws[0] * len(scales))], data.size[1]
+    if not data.keep_ratio:
+        long = max(1, round(long * short / data.size[0]))
     if data.jitter:
         factor = random.uniform(*data.jitter)
         short, long = (max(1, round(side * factor)) for side in data.size)
-    resized = network_size(original, (short, long))
+    resized = _resized(original, (short, long), data)
     return View(
         original,
         resized,
-        _random_window(resized, data.size, random) if data.jitter else (0, 0, *resized[::-1]),
+        _random_window(resized, data, random) if data.jitter else (0, 0, *resized[::-1]),
         horizontal=bool(draws[1] < data.flip),
         vertical=bool(draws[2] < data.vertical_flip),
         colour=_random_colour(data.color_jitter, random) if any(data.color_jitter) else PLAIN,
@@ -172,11 +174,17 @@ def mask_box(crop: Crop) -> tuple[int, int, int, int]:
     return x, y, x + pixels.shape[1], y + pixels.shape[0]
 
 
+def _resized(original: Size, limits: tuple[int, int], data: DataConfig) -> Size:
+    """Return height and width after resizing; `limits` in the place of `data.size`."""
+    return network_size(original, limits) if data.keep_ratio else limits
+
+
 def _random_window(
-    resized: Size, most: Size, random: np.random.Generator
+    resized: Size, data: DataConfig, random: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Draw a window that is no larger than the shorter and the longer side of `most`."""
-    limits = most if resized[0] <= resized[1] else most[::-1]
+    """Draw a window that is no larger than `data.size`."""
+    turned = data.keep_ratio and resized[0] > resized[1]
+    limits = data.size[::-1] if turned else data.size
     height, width = (min(side, limit) for side, limit in zip(resized, limits, strict=True))
     top = int(random.integers(resized[0] - height + 1))
     left = int(random.integers(resized[1] - width + 1))

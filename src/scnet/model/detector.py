@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -22,6 +23,7 @@ from scnet.model.pyramid import make_pyramid
 from scnet.model.sampling import Choose, RandomChoice
 from scnet.ops.images import pad_images
 from scnet.ops.nms import class_nms
+from scnet.ops.soft_nms import soft_class_nms
 from scnet.types import Batch, Candidates, Found, ImageInfo, Losses, RoIs, View
 
 if TYPE_CHECKING:
@@ -99,12 +101,16 @@ class Detector(nn.Module):
     ) -> tuple[RoIs, Float[Tensor, "R"], Int[Tensor, "R"]]:
         """Return boxes, scores and labels of the best candidates after suppression."""
         box = self.config.model.box
-        boxes, scores, labels, valid = class_nms(
+        suppress = class_nms
+        if box.soft_nms is not None:
+            suppress = partial(soft_class_nms, decay=box.soft_nms, lowest=min_score)
+        boxes, scores, labels, valid = suppress(
             *candidates,
             images,
             threshold=max(box.score_threshold, min_score),
             iou=box.nms_iou,
             keep=box.max_detections if max_detections is None else max_detections,
+            across=box.nms_across_classes,
         )
         image, place = valid.nonzero(as_tuple=True)
         return RoIs(boxes[image, place], image), scores[image, place], labels[image, place]

@@ -24,7 +24,7 @@ STRIDES = (4, 8, 16, 32, 64)
 
 
 class RPNOutput(NamedTuple):
-    """Raw outputs over all anchors of all levels, finest first, by row, column and ratio."""
+    """Raw outputs over all anchors of all levels, finest first, by row, column, ratio and size."""
 
     logits: Float[Tensor, "B A"]  # object or not
     deltas: Float[Tensor, "B A 4"]
@@ -42,7 +42,7 @@ class RPN(nn.Module):
     def __init__(self, config: RPNConfig, channels: int) -> None:
         super().__init__()
         self.config = config
-        ratios = len(config.anchor_ratios)
+        ratios = len(config.anchor_ratios) * len(config.anchor_multiples)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.cls = nn.Conv2d(channels, ratios, 1)
         self.reg = nn.Conv2d(channels, 4 * ratios, 1)
@@ -137,9 +137,12 @@ class RPN(nn.Module):
 
 def anchor_shapes(config: RPNConfig) -> Float[Tensor, "levels n 2"]:
     """Return half the width and height of the anchors of each level."""
-    ratio = torch.tensor(config.anchor_ratios, device="cpu").sqrt()
-    sides = [stride * config.anchor_scale for stride in STRIDES]
-    return torch.stack([torch.stack([side / ratio, side * ratio], dim=1) / 2 for side in sides])
+    ratio = torch.tensor(config.anchor_ratios, device="cpu").sqrt()[:, None]
+    multiples = torch.tensor(config.anchor_multiples, device="cpu")
+    # All sizes of one shape lie together, as in the release.
+    sides = [stride * config.anchor_scale * multiples for stride in STRIDES]
+    shapes = [(side / ratio, side * ratio) for side in sides]
+    return torch.stack([torch.stack(shape, dim=-1).flatten(0, 1) / 2 for shape in shapes])
 
 
 def make_anchors(maps: Sequence[Size], shapes: Float[Tensor, "levels n 2"]) -> Float[Tensor, "A 4"]:

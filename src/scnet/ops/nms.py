@@ -47,6 +47,7 @@ def class_nms(
     threshold: float,
     iou: float,
     keep: int,
+    across: bool = False,
 ) -> tuple[
     Float[Tensor, "B {keep} 4"],
     Float[Tensor, "B {keep}"],
@@ -56,12 +57,13 @@ def class_nms(
     """Return the `keep` best survivors of NMS per class in each image, best first.
 
     That is boxes, scores, labels, and which places hold one. A score counts from `threshold` on.
+    With `across`, a box suppresses those of other classes too.
     """
     classes = scores.shape[1]
     row, label = (scores >= threshold).nonzero(as_tuple=True)
     box = boxes.expand(-1, classes, 4)[row, label]
     score, of = scores[row, label], image[row]
-    kept = group_nms(box, score, label * images + of, iou)
+    kept = group_nms(box, score, of if across else label * images + of, iou)
     there = torch.ones_like(kept, dtype=torch.bool)
     best, found, labels, valid = _laid_out(
         of[kept], there, images, keep, box[kept], score[kept], label[kept]

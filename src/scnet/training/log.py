@@ -198,6 +198,9 @@ def introduction(
         notes: what was taken for what in the files of all images.
     """
     optim, (short, long) = config.optim, config.data.size
+    sides = (
+        f"{short} (longer side at most {long})" if config.data.keep_ratio else f"{short} x {long}"
+    )
     minutes = f" or {optim.max_minutes:g} minutes" if optim.max_minutes else ""
     val = f"{images[1]} val" if images[1] else "no val"
     rule = "in proportion" if optim.optimizer == "sgd" else "by the square root"
@@ -211,7 +214,7 @@ def introduction(
         *(f"note: {note}" for note in notes),
         f"to learn from: {contents}",
         *(f"warning: {warning}" for warning in contents.warnings),
-        f"images resized to {short} (longer side at most {long}), {optim.batch_size} a step"
+        f"images resized to {sides}, {optim.batch_size} a step"
         f"{shared}{pieces}, {steps} steps{minutes}",
         f"{optim.optimizer} at {base_rate(optim, optim.batch_size):g}: {optim.lr:g} for "
         f"{optim.lr_batch} images, {rule} of the batch",

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from scnet.config import Config, replace_at
+from scnet.config import Config, DataConfig, replace_at
 from scnet.model.detector import Detector
 from scnet.runtime.files import whole_file, whole_folder
 from scnet.weights import checkpoint
@@ -132,7 +132,7 @@ Finds and outlines objects: a box, a class and a mask for each.
 
 - Architecture: {config.recipe}, backbone {model.backbone.name}
 - Classes ({model.num_classes}): {", ".join(classes)}
-- Images: shorter side {config.data.size[0]} pixels, longer side at most {config.data.size[1]}
+- Images: {_size(config.data)}
 
 The package is `scnet-seg` (`pip install scnet-seg`), which is imported as `scnet`:
 
@@ -144,6 +144,13 @@ found = model.predict("photo.jpg", score=0.5)
 found.plot().save("photo_masks.png")
 ```
 """
+
+
+def _size(data: DataConfig) -> str:
+    first, second = data.size
+    if data.keep_ratio:
+        return f"shorter side {first} pixels, longer side at most {second}"
+    return f"resized to a height of {first} and a width of {second} pixels, whatever their shape"
 
 
 def _without_paths(detector: Detector) -> Detector:

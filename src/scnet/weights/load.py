@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from pathlib import Path
 
 from scnet.config import Config
@@ -22,10 +23,13 @@ def read(weights: str | os.PathLike[str], *, quiet: bool = False) -> Detector:
         ZooError: published weights cannot be had.
     """
     path, name = Path(weights), str(weights)
-    if path.is_file() and path.suffix in (".pth", ".pt"):
+    if path.is_file() and path.suffix in (".pth", ".pt", ".ckpt", ".pkl"):
         from scnet.weights.foreign.mmdet import convert
 
-        return convert.read(path).detector
+        conversion = convert.read(path)
+        for line in () if quiet else conversion.remarks():
+            print(line, file=sys.stderr)
+        return conversion.detector
     if path.exists():
         return checkpoint.load(path)
     if name in zoo.PUBLISHED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from tests.weights.mmdet.checkpoints import save, tiny
 
 from scnet import recipes
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.mmdet import config_text, convert
+from scnet.weights.foreign.mmdet import config_text, convert, settings
 
 # As MMDetection 2.x prints it, shortened.
 V2 = """
@@ -57,7 +58,7 @@ test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(1000
 
 
 def test_a_2x_config_is_read() -> None:
-    config, notes = config_text.apply(recipes.mask_rcnn(), config_text.parse(V2))
+    config, notes, unread, assumed = settings.apply(recipes.mask_rcnn(), config_text.parse(V2))
     rpn, box = config.model.rpn, config.model.box
     assert (rpn.anchor_scale, rpn.anchor_ratios) == (4.0, (0.25, 1.0, 4.0))
     assert (rpn.before_nms, rpn.after_nms, rpn.nms_iou) == (2000, 1500, 0.8)
@@ -67,10 +68,11 @@ def test_a_2x_config_is_read() -> None:
     assert config.model.backbone.mean == pytest.approx((100 / 255, 110 / 255, 120 / 255))
     assert config.model.backbone.std == pytest.approx((50 / 255, 60 / 255, 70 / 255))
     assert len(notes) == 12
+    assert (unread, assumed) == ((), ())
 
 
 def test_a_3x_config_is_read_and_what_equals_the_recipe_is_not_told() -> None:
-    config, notes = config_text.apply(recipes.scnet(), config_text.parse(V3))
+    config, notes, unread, assumed = settings.apply(recipes.scnet(), config_text.parse(V3))
     stds = [stage.delta_std for stage in config.model.box.stages]
     assert stds[1:] == [(0.05, 0.05, 0.1, 0.1), (0.03, 0.03, 0.06, 0.06)]
     assert config.model.backbone.mean is None
@@ -79,6 +81,12 @@ def test_a_3x_config_is_read_and_what_equals_the_recipe_is_not_told() -> None:
         "model.box.stages",
         "model.box.score_threshold",
         "data.size",
+        "data.keep_ratio",  # 3.x keeps no shape unless told to
+    ]
+    assert unread == ()
+    assert [line.split()[0] for line in assumed] == [
+        *("model.rpn.anchor_scale", "model.rpn.anchor_ratios", "model.rpn.nms_iou"),
+        *("model.rpn.before_nms", "model.rpn.after_nms", "model.box.nms_iou", "backbone"),
     ]
 
 
@@ -86,10 +94,9 @@ def test_a_3x_config_is_read_and_what_equals_the_recipe_is_not_told() -> None:
     ("change", "told"),
     [
         (("style='pytorch'", "style='caffe'"), "backbone.style = caffe"),
-        (("scales=[4]", "scales=[4, 8]"), r"scales \[4, 8\]"),
         (("sampling_ratio=0", "sampling_ratio=2"), "sampling_ratio = 2"),
         (("to_rgb=True", "to_rgb=False"), "img_norm_cfg.to_rgb = False"),
-        (("nms=dict(type='nms', iou_threshold=0.6)", "nms=dict(type='soft_nms')"), "soft_nms"),
+        (("nms=dict(type='nms', iou_threshold=0.6)", "nms=dict(type='nms_match')"), "nms_match"),
         (("mask_thr_binary=0.5", "mask_thr_binary=0.4"), "mask_thr_binary = 0.4"),
         (("num_outs=5", "num_outs=6"), "num_outs = 6"),
         (("[4, 8, 16, 32, 64]", "[8, 16, 32, 64, 128]"), "strides"),
@@ -99,7 +106,7 @@ def test_what_would_give_other_answers_is_refused(change: tuple[str, str], told:
     text = V2.replace(*change)
     assert text != V2
     with pytest.raises(CheckpointError, match=told):
-        config_text.apply(recipes.mask_rcnn(), config_text.parse(text))
+        settings.apply(recipes.mask_rcnn(), config_text.parse(text))
 
 
 def test_the_text_of_a_file_reaches_the_converted_model(
@@ -117,7 +124,7 @@ def test_the_text_of_a_file_reaches_the_converted_model(
 
 
 def test_statistics_of_the_images_reach_the_network() -> None:
-    config, _ = config_text.apply(recipes.mask_rcnn(), config_text.parse(V2))
+    config, *_ = settings.apply(recipes.mask_rcnn(), config_text.parse(V2))
     from scnet.model.backbone import Backbone
 
     backbone = Backbone(config.model.backbone)
@@ -125,8 +132,12 @@ def test_statistics_of_the_images_reach_the_network() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "model = (", "x = 1 +", "model = 5", "a.b = dict(c=1)"])
-def test_a_text_that_says_nothing_changes_nothing(text: str) -> None:
-    assert config_text.apply(recipes.scnet(), config_text.parse(text)) == (recipes.scnet(), ())
+def test_a_text_that_says_nothing_changes_nothing_and_all_is_assumed(text: str) -> None:
+    config, changed, _, assumed = settings.apply(recipes.scnet(), config_text.parse(text))
+    assert (replace(config, assumed=()), changed) == (recipes.scnet(), ())
+    assert config.assumed == assumed
+    assert "data.size [800, 1333]" in assumed
+    assert any("RGB" in line for line in assumed)
 
 
 def test_a_value_of_the_wrong_kind_is_refused(reference_dir: Path, tmp_path: Path) -> None:

@@ -183,20 +183,20 @@ def test_numbers_that_are_not_finite_are_refused(scnet_state: State, tmp_path: P
 
 
 OTHERS: dict[str, tuple[Any, str]] = {
-    "faster_rcnn": ("mask_head", "a mask head not found"),
+    "faster_rcnn": ("mask_head", "without masks|box heads without a mask head"),
     "a_list": ([1, 2], "not a checkpoint"),
     "no_weights": ({"state_dict": {}, "meta": {}}, "there are no weights"),
     "detectron2": (
         {"model": {"backbone.bottom_up.res2.0.conv1.weight": [0.0]}},
-        "there are no weights",
+        "a checkpoint of detectron2",
     ),
     "torchvision": (
         {"backbone.body.conv1.weight": torch.zeros(1), "rpn.head.conv.weight": torch.zeros(1)},
-        "a feature pyramid.*not found",
+        "detector of torchvision",
     ),
     "retinanet": (
         {"state_dict": {"bbox_head.retina_cls.weight": torch.zeros(1)}},
-        "not a Mask R-CNN",
+        "a one-stage detector of MMDetection",
     ),
 }
 

@@ -15,13 +15,17 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from scnet.weights.checkpoint import CheckpointError
 
-# Libraries whose objects lie in checkpoints of MMDetection beside the weights. Each is replaced by
-# a stand-in, so nothing of these libraries is imported or called.
-_BESIDE_WEIGHTS = ("mmengine.", "mmcv.", "mmdet.", "numpy.")
+# Libraries whose objects lie in checkpoints beside the weights, of MMDetection or of Lightning.
+# Each is replaced by a stand-in, so nothing of these libraries is imported or called.
+_BESIDE_WEIGHTS = (
+    *("mmengine.", "mmcv.", "mmdet.", "numpy."),
+    *("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "argparse.Namespace"),
+)
 _BUILT_IN = ("builtins.getattr", "_codecs.encode")
 # Files older than PyTorch 1.6 cannot be searched for names; numbers of NumPy occur in them.
 _ALWAYS = (
@@ -40,6 +44,8 @@ def read_file(file: Path) -> Mapping[str, Any]:
     """
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file")
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
     names = _names(file)
     foreign = sorted(n for n in names if not n.startswith(_BESIDE_WEIGHTS) and n not in _BUILT_IN)
     if foreign:
@@ -51,8 +57,25 @@ def read_file(file: Path) -> Mapping[str, Any]:
         raise CheckpointError(_refusal(file, [_first_line(error)])) from error
     except Exception as error:  # a damaged file fails in any of a dozen ways
         raise CheckpointError(_damaged(file, error)) from error
+    if isinstance(content, _StandIn):
+        raise CheckpointError(
+            f"{file}: holds a whole {type(content).__name__}, not its weights. In the environment "
+            "that wrote it: torch.save({'state_dict': model.state_dict()}, 'weights.pth')"
+        )
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{file}: holds a {type(content).__name__}, not a checkpoint")
+    return content
+
+
+def _read_safetensors(file: Path) -> Mapping[str, Any]:
+    try:
+        with safe_open(file, "pt") as opened:
+            ours = "scnet" in (opened.metadata() or {})
+            content = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(_damaged(file, error)) from error
+    if ours:
+        raise CheckpointError(f"{file}: is a file of scnet already; use it as it is")
     return content
 
 

@@ -65,6 +65,12 @@ def recognise(shapes: Shapes) -> Config:
     box = replace(model.box, hidden=shapes["roi_heads.stages.0.fc1.weight"][0])
     if classes > 1:  # with one class both kinds have one box, and the recipe decides
         box = replace(box, class_agnostic=boxes == 1)
+    masks = shapes["roi_heads.masks.heads.0.classifier.weight"][0]
+    if masks != classes:
+        raise CheckpointError(
+            f"it has {masks} masks for {classes} classes (mask_head.class_agnostic); scnet has a "
+            "mask for each class"
+        )
     semantic = model.semantic and replace(
         model.semantic, num_classes=shapes["branches.semantic.classifier.weight"][0]
     )
@@ -78,6 +84,24 @@ def recognise(shapes: Shapes) -> Config:
         mask=replace(model.mask, size=_mask_size(shapes, model.mask)),
     )
     return replace(base, model=model)
+
+
+def require_anchors(shapes: Shapes, config: Config, *, known: bool) -> None:
+    """Check that there are as many anchors as an RPN has outputs; only a config says which.
+
+    Raises:
+        CheckpointError: there are others.
+    """
+    rpn, number = config.model.rpn, shapes["rpn.cls.weight"][0]
+    expected = len(rpn.anchor_ratios) * len(rpn.anchor_multiples)
+    if number == expected:
+        return
+    told = f"its RPN has {number} anchors at each place, but "
+    if known:
+        raise CheckpointError(f"{told}its config has {expected}; is it the config of this file?")
+    raise CheckpointError(
+        f"{told}there is no config in it that says which; give it with --config FILE.py"
+    )
 
 
 def _recipe(shapes: Shapes, backbone: BackboneConfig) -> Config:

@@ -1,0 +1,242 @@
+"""Settings that no parameter shows, from the parsed config of a checkpoint, laid over a recipe.
+
+Every setting of the model, of its test settings and of its test pipeline is read, known to be
+harmless, refused, or told as not read; `rules.py` says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+
+from scnet.config import Config, override, to_dict
+from scnet.settings import nested
+from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign.mmdet import pipeline, rules
+from scnet.weights.foreign.mmdet.config_text import Unread, at, leaves, one
+
+_SHARED = ("test_cfg", "train_cfg", "data_preprocessor", "img_norm_cfg")
+_ANCHORS = "rpn_head.anchor_generator"
+# What a reader of the result should know that it was not said; the rest follows from a recipe.
+_NEEDED = (
+    *("model.rpn.anchor_scale", "model.rpn.anchor_ratios", "model.rpn.nms_iou"),
+    *("model.rpn.before_nms", "model.rpn.after_nms", "model.box.score_threshold"),
+    *("model.box.nms_iou", "model.box.max_detections", "data.size", "data.keep_ratio"),
+)
+
+
+class Applied(NamedTuple):
+    """A recipe with what a config says."""
+
+    config: Config  # which carries `assumed`
+    changed: tuple[str, ...]  # settings that differ from the recipe
+    unread: tuple[str, ...]  # what the config says and nothing here looks at
+    assumed: tuple[str, ...]  # what the config does not say
+
+
+def apply(config: Config, given: Mapping[str, Any], leave: tuple[str, ...] = ()) -> Applied:
+    """Lay a parsed config over the recipe of a model.
+
+    Args:
+        given: what `config_text.parse` returns; empty where there is no config.
+        leave: settings and steps of the test pipeline that would be refused, and are only told.
+
+    Raises:
+        CheckpointError: a setting that has no counterpart here, or one to leave that is not there.
+    """
+    model = _model(given)
+    images = pipeline.read(given)
+    refused, unread = _sort(model)
+    if images.normalisation.get("to_rgb", True) is not True:
+        refused["Normalize.to_rgb"] = "its config has Normalize with BGR images; scnet has RGB"
+    refused |= {
+        step: f"images pass {step} before its network, which scnet does not do"
+        for step in images.changed
+    }
+    _require_allowed(refused, leave)
+    others = [f"{k} = {v}" for k, v in given.items() if _is_statement(k, v)]
+    unread = [*(f"{why} (left, as --leave says)" for why in refused.values()), *others, *unread]
+    changes = _changes(config, model, images)
+    notes = []
+    for path, value in changes.items():
+        changed = override(config, nested(path, value))
+        if changed != config:
+            notes.append(f"{path} {value}")
+        config = changed
+    assumed = tuple(_assumed(config, model, changes, bool(images.normalisation)))
+    told = (*unread, *images.unread)
+    return Applied(replace(config, assumed=assumed), tuple(notes), told, assumed)
+
+
+def _model(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of the model, and those that stand beside it in some versions."""
+    model = given.get("model")
+    beside = {key: given[key] for key in _SHARED if key in given}
+    if not isinstance(model, Mapping):
+        return beside if model is None else {**beside, "model": model}
+    inner = model.get("detector")  # of semi-supervised training
+    if isinstance(inner, Mapping) and "roi_head" in inner:
+        model = {**{k: v for k, v in model.items() if k not in ("detector", "type")}, **inner}
+    return {**beside, **model}
+
+
+def _is_statement(key: str, value: Any) -> bool:
+    """Whether an entry of a parsed text may change any other: another file, or what has to run."""
+    return key == "_base_" or (isinstance(value, Unread) and (" " in key or key == "config"))
+
+
+def _sort(model: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Return why settings are refused, by their paths, and what is not read."""
+    soft = one(model, "test_cfg.rcnn.nms.type") == "soft_nms"
+    refused: dict[str, str] = {}
+    unread: dict[str, None] = {}
+    for path, value in leaves(model):
+        wanted, never = rules.find(rules.MUST_BE, path), rules.find(rules.MUST_NOT_BE, path)
+        if wanted is not None and value not in wanted:
+            refused[path] = f"its config has {path} = {value}, but scnet has {wanted[0]}"
+        elif never is not None and value in never:
+            refused[path] = f"its config has {path} = {value}, whose scores are no softmax"
+        elif wanted is None and not _is_fine(path, value, soft):
+            unread[f"{path} = {value}"] = None
+    if _is_bgr(model):
+        told = "no data_preprocessor.bgr_to_rgb, so images are BGR"
+        refused["data_preprocessor.bgr_to_rgb"] = f"its config has {told}; scnet has RGB"
+    return refused, list(unread)
+
+
+def _is_fine(path: str, value: Any, soft: bool) -> bool:
+    known = rules.find(rules.KNOWN, path)
+    if known is not None:
+        return value in known
+    if _is_unread(value):
+        return rules.within(rules.HARMLESS, path)
+    if rules.within(rules.HANDLED_IN_SOFT_NMS, path):
+        return soft
+    return rules.within(rules.HANDLED + rules.HARMLESS, path)
+
+
+def _is_unread(value: Any) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return any(isinstance(item, Unread) for item in items)
+
+
+def _is_bgr(model: Mapping[str, Any]) -> bool:
+    given = model.get("data_preprocessor")
+    return isinstance(given, Mapping) and "bgr_to_rgb" not in given
+
+
+def _require_allowed(refused: Mapping[str, str], leave: tuple[str, ...]) -> None:
+    unused = [name for name in leave if name not in refused]
+    if unused:
+        can = ", ".join(refused) or "nothing"
+        raise CheckpointError(f"--leave {', '.join(unused)}: not refused; what is: {can}")
+    left = {path: why for path, why in refused.items() if path not in leave}
+    if left:
+        raise CheckpointError(
+            f"{'; '.join(left.values())}. Its answers would be others; to convert it nevertheless: "
+            f"--leave {','.join(left)}"
+        )
+
+
+def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline) -> dict[str, Any]:
+    """Return new values by the path of our setting."""
+    stds = list(at(model, "roi_head.bbox_head.bbox_coder.target_stds"))
+    stages = [to_dict(stage) for stage in config.model.box.stages]
+    if len(stds) == len(stages):
+        stages = [stage | {"delta_std": std} for stage, std in zip(stages, stds, strict=True)]
+    rpn, rcnn = "test_cfg.rpn", "test_cfg.rcnn"
+    soft = one(model, f"{rcnn}.nms.type") == "soft_nms"
+    changes = {
+        "model.backbone.mean": _unit(_statistic(model, images, "mean"), IMAGENET_DEFAULT_MEAN),
+        "model.backbone.std": _unit(_statistic(model, images, "std"), IMAGENET_DEFAULT_STD),
+        **_anchors(model),
+        "model.rpn.before_nms": one(model, f"{rpn}.nms_pre"),
+        "model.rpn.after_nms": one(
+            model, f"{rpn}.max_per_img", f"{rpn}.max_num", f"{rpn}.nms_post"
+        ),
+        "model.rpn.nms_iou": one(
+            model, f"{rpn}.nms.iou_threshold", f"{rpn}.nms.iou_thr", f"{rpn}.nms_thr"
+        ),
+        "model.box.stages": stages,
+        "model.box.score_threshold": one(model, f"{rcnn}.score_thr"),
+        "model.box.nms_iou": one(model, f"{rcnn}.nms.iou_threshold", f"{rcnn}.nms.iou_thr")
+        or (0.3 if soft else None),  # mmcv's own
+        "model.box.nms_across_classes": one(model, f"{rcnn}.nms.class_agnostic"),
+        "model.box.soft_nms": _soft_nms(model) if soft else None,
+        "model.box.max_detections": one(model, f"{rcnn}.max_per_img"),
+        "data.size": images.size,
+        "data.keep_ratio": images.keep_ratio,
+    }
+    return {
+        path: value
+        for path, value in changes.items()
+        if value is not None and not _is_unread(value)
+    }
+
+
+def _soft_nms(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return our settings of Soft-NMS; what is not said is as mmcv has it, and so are ours."""
+    given = one(model, "test_cfg.rcnn.nms")
+    return {key: given[key] for key in ("method", "sigma", "min_score") if key in given} | {
+        "method": given.get("method", "linear")
+    }
+
+
+def _anchors(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the smallest anchor, the further ones as multiples of it, and their shapes."""
+    scales = one(model, f"{_ANCHORS}.scales")
+    base = one(model, f"{_ANCHORS}.octave_base_scale")
+    number = one(model, f"{_ANCHORS}.scales_per_octave")
+    if scales is None and base is not None and number is not None:
+        scales = [base * 2 ** (i / number) for i in range(number)]
+    if scales is not None and not isinstance(scales, list):
+        scales = [scales]
+    if scales and len(scales) > 1 and one(model, f"{_ANCHORS}.scale_major") is False:
+        raise CheckpointError(
+            f"its config has {_ANCHORS}.scale_major = False with anchors of {len(scales)} sizes; "
+            "scnet has another order of them"
+        )
+    ratios = one(model, f"{_ANCHORS}.ratios")
+    return {
+        "model.rpn.anchor_scale": scales and float(scales[0]),
+        "model.rpn.anchor_multiples": scales and [scale / scales[0] for scale in scales],
+        "model.rpn.anchor_ratios": ratios,
+    }
+
+
+def _statistic(model: Mapping[str, Any], images: pipeline.Pipeline, name: str) -> Any:
+    """Return a statistic of the images: 3.x has a preprocessor, 2.x a step of the pipeline."""
+    preprocessor = model.get("data_preprocessor")
+    if isinstance(preprocessor, Mapping):  # without statistics nothing is normalised
+        usual = [0.0] * 3 if name == "mean" else [1.0] * 3
+        return preprocessor.get(name) or usual
+    return images.normalisation.get(name) or one(model, f"img_norm_cfg.{name}")
+
+
+def _unit(values: Any, usual: tuple[float, ...]) -> tuple[float, ...] | None:
+    """Bring statistics of pixels 0..255 to images of 0..1; None where they are ImageNet's."""
+    if not isinstance(values, list) or _is_unread(values):
+        return None
+    scaled = tuple(float(v) / 255 for v in values)
+    return None if np.allclose(scaled, usual, atol=1e-6) else scaled
+
+
+def _assumed(
+    config: Config, model: Mapping[str, Any], changes: Mapping[str, Any], normalised: bool
+) -> Iterator[str]:
+    """Yield what neither a weight nor the config says."""
+    values = to_dict(config)
+    for path in _NEEDED:
+        if path not in changes:
+            yield f"{path} {one(values, path)}"
+    if not (normalised or "data_preprocessor" in model or "img_norm_cfg" in model):
+        yield "images RGB, mean and std those of ImageNet"
+    if not isinstance(model.get("backbone"), Mapping):
+        yield "backbone of style pytorch: strides in the 3x3 convolutions, not caffe's"
+    if "model.box.stages" in changes and not list(at(model, "roi_head.bbox_head.bbox_coder")):
+        stds = [stage.delta_std for stage in config.model.box.stages]
+        yield f"box deltas with standard deviations {stds}"

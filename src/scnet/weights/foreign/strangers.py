@@ -1,0 +1,263 @@
+"""Tell what a file is that is no checkpoint of a model known here, and what to do with it.
+
+The first entry of the table that fits the names in a file counts. Of a file that cannot be loaded
+safely only the texts in it are read; nothing runs.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+import re
+import zipfile
+from collections.abc import Collection, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeGuard
+
+_MOST = 100_000  # texts of a file that are looked at
+_PROGRAM = "code/"  # the folder of a program in an archive
+_TRAIN = "train a recipe of scnet on your data instead (`scnet recipes` lists them)"
+_NOT_YET = f"scnet does not read it yet; {_TRAIN}"
+_OURS = "scnet reads Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet with ResNet or ResNeXt and FPN"
+_OTHER = f"{_OURS}; {_TRAIN}"
+_BACKBONE = (
+    "it finds no objects by itself; to begin a training with a ResNet of torchvision or timm: "
+    "scnet train RECIPE --model.backbone.weights FILE"
+)
+
+
+class Stranger(NamedTuple):
+    """A kind of file."""
+
+    what: str
+    has: tuple[str, ...]  # patterns that names must hold, each of them one at least
+    todo: str
+    lacks: str = "$^"  # pattern that no name may hold
+
+
+# Kinds of whole files, by their names from the top of the file.
+_FILES = (
+    Stranger(
+        "a checkpoint of AdelaiDet (built on detectron2)",
+        (r"proposal_generator\.fcos_head|basis_module",),
+        _NOT_YET,
+    ),
+    Stranger(
+        "a Mask2Former or MaskFormer of detectron2", (r"sem_seg_head\.(predictor|pixel)",), _OTHER
+    ),
+    Stranger(
+        "a checkpoint of detectron2",
+        (r"backbone\.(bottom_up|fpn_lateral)|proposal_generator\.|roi_heads\.box_predictor\.cls_",),
+        _NOT_YET,
+        r"backbone\.body\.",
+    ),
+    Stranger(
+        "an ImageNet backbone of detectron2",
+        (r"(^|\.)stem\.conv1\.(weight|norm)", r"(^|\.)res[2-5]\.0\.conv1"),
+        f"{_BACKBONE} (its names are others: take torchvision's file)",
+    ),
+    Stranger(
+        "a file of Detectron (Caffe2)",
+        (r"(^|\.)res2_0_branch2a",),
+        f"it is not a PyTorch file; {_TRAIN}",
+    ),
+    Stranger(
+        "a checkpoint of maskrcnn-benchmark",
+        (r"roi_heads\.box\.feature_extractor|backbone\.body\.stem",),
+        _NOT_YET,
+    ),
+    Stranger("a RetinaNet of torchvision", (r"head\.classification_head\.",), _OTHER),
+    Stranger("a Mask R-CNN of torchvision", (r"backbone\.body\.", r"roi_heads\.mask_"), _NOT_YET),
+    Stranger(
+        "a Faster R-CNN or other detector of torchvision",
+        (r"backbone\.body\.|roi_heads\.box_head\.fc6",),
+        _OTHER,
+    ),
+    Stranger(
+        "a checkpoint of Ultralytics (YOLO)",
+        (r"^ultralytics\.|(^|\.)model\.\d+\.(conv|cv1|cv2|m)\.|(^|\.)\d+\.dfl\.",),
+        _OTHER,
+    ),
+    Stranger("a checkpoint of YOLOv5 or YOLOv7", (r"^models\.(yolo|common)",), _OTHER),
+    Stranger(
+        "a Segment Anything model (SAM)",
+        (r"mask_decoder\.", r"prompt_encoder\.|sam_"),
+        "it makes masks from prompts and knows no classes; " + _OTHER,
+    ),
+    Stranger(
+        "a DETR or other transformer detector",
+        (r"transformer\.(encoder|decoder)|(^|\.)(encoder|decoder)\.layers\.|query_embed",),
+        _OTHER,
+        r"rpn_head\.|patch_embed",
+    ),
+    Stranger("a YOLACT", (r"(^|\.)proto_net\.", r"prediction_layers\."), _OTHER),
+    Stranger("a model of MMSegmentation", (r"(^|\.)decode_head\.",), _OTHER),
+    Stranger(
+        "weights of scnet without their config",
+        (r"(^|\.)roi_heads\.stages\.0\.", r"(^|\.)backbone\.net\."),
+        "give the run folder or the .safetensors file of the training",
+    ),
+    Stranger(
+        "a checkpoint of MMDetection 1.x",
+        (r"(^|\.)rpn_head\.", r"(^|\.)bbox_head\.(\d\.)?(shared_fcs|fc_cls|shared_convs)"),
+        "scnet reads 2.x and 3.x: upgrade it with MMDetection 2.x's "
+        "tools/model_converters/upgrade_model_version.py, then convert the result",
+        r"roi_head\.",
+    ),
+    Stranger(
+        "a one-stage detector of MMDetection",
+        (r"(^|\.)(bbox_head|mask_head|mask_feat_head|panoptic_head|segm_head)\.",),
+        _OTHER,
+        r"roi_head\.|rpn_head\.",
+    ),
+    Stranger(
+        "a Faster R-CNN or other detector of MMDetection without masks",
+        (r"(^|\.)rpn_head\.",),
+        _OTHER,
+        r"mask_head\.",
+    ),
+    Stranger(
+        "a backbone with a classifier (MMPretrain)",
+        (r"(^|\.)backbone\.", r"(^|\.)head\.(fc|layers)\."),
+        _BACKBONE,
+        r"rpn_head\.|neck\.",
+    ),
+    Stranger(
+        "a bare ResNet backbone (ImageNet)",
+        (r"(^|\.)conv1\.weight", r"(^|\.)layer[1-4]\.0\.conv1\.weight"),
+        _BACKBONE,
+        r"rpn|roi_head|neck\.|bbox_head",
+    ),
+    Stranger(
+        "a bare backbone (Swin, ViT, ConvNeXt or the like)",
+        (r"patch_embed\.|(^|\.)cls_token|downsample_layers\.0|(^|\.)stem\.0\.weight",),
+        f"it finds no objects by itself; {_OURS}",
+        r"rpn|roi_head|neck\.|bbox_head",
+    ),
+    Stranger(
+        "the state of an optimizer alone",
+        (r"(^|\.)(param_groups|exp_avg|momentum_buffer)(\.|$)",),
+        "the weights are in another file of that training",
+        r"weight$|bias$",
+    ),
+)
+
+# What may be changed in a two-stage model of MMDetection 2.x or 3.x.
+_CHANGES = (
+    Stranger("a Swin Transformer as backbone", (r"^backbone\.patch_embed\.",), _OTHER),
+    Stranger(
+        "a ConvNeXt as backbone", (r"^backbone\.(downsample_layers|stages\.\d\.\d\.)",), _OTHER
+    ),
+    Stranger(
+        "deformable convolutions (DCN)",
+        (r"\.conv_offset\.",),
+        f"{_OURS}; without dcn in the config it would convert",
+    ),
+    Stranger(
+        "group norm (GN) in its heads or pyramid",
+        (r"^(neck|roi_head|rpn_head)\..*\.gn\.",),
+        f"{_OURS}, without norm behind the pyramid and in the heads; "
+        "to train with group norm: --model.norm group",
+    ),
+    Stranger("norms in its heads or pyramid", (r"^(neck|roi_head|rpn_head)\..*\.bn\d?\.",), _OTHER),
+    Stranger("Mask Scoring (mask_iou_head)", (r"^roi_head\.mask_iou_head\.",), _OTHER),
+    Stranger("PointRend", (r"^roi_head\.point_head\.",), _OTHER),
+    Stranger("convolutions in its box heads", (r"^roi_head\.bbox_head\..*shared_convs\.",), _OTHER),
+    Stranger("a deep stem (ResNetV1d)", (r"^backbone\.stem\.",), _OTHER),
+    Stranger(
+        "added blocks in its backbone", (r"^backbone\..*(context_block|gen_attention)",), _OTHER
+    ),
+    Stranger("another pyramid than FPN", (r"^neck\.(\d\.|downsample_convs|pafpn)",), _OTHER),
+    Stranger("another RPN", (r"^rpn_head\.(stages|conv_loc|conv_shape|rpn_conv\.\d)",), _OTHER),
+    Stranger(
+        "a ResNet-18 or -34 as backbone",
+        (r"^backbone\.layer1\.0\.conv2\.",),
+        f"of ResNets scnet reads those of depth 50, 101 and 152; {_TRAIN}",
+        r"^backbone\.layer1\.0\.conv3\.",
+    ),
+    Stranger(
+        "box heads without a mask head",
+        (r"^roi_head\.bbox_head\.",),
+        "scnet outlines objects, so it needs masks; train MMDetection's model of the same name "
+        "with masks, or a recipe of scnet",
+        r"^roi_head\.mask_head\.",
+    ),
+)
+
+
+def name(names: Collection[str]) -> str | None:
+    """Return what a file with these names is, and what to do; None where it is not known.
+
+    >>> name(["model.backbone.bottom_up.res2.0.conv1.weight"])[:32]
+    'this is a checkpoint of detectro'
+    """
+    found = _first(_FILES, names)
+    return None if found is None else f"this is {found}"
+
+
+def change(names: Collection[str]) -> str | None:
+    """Return what was changed in a model of MMDetection, by its own names; None if not known."""
+    found = _first(_CHANGES, names)
+    return None if found is None else f"this is a model of MMDetection with {found}"
+
+
+def of_file(file: Path) -> str | None:
+    """Return what a file is that cannot be loaded safely, from the texts in it alone."""
+    with file.open("rb") as opened:
+        begin = opened.read(200)
+    if begin.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        return "this is a web page, not a checkpoint; the download went wrong, fetch it again"
+    if begin.startswith(b"version https://git-lfs"):
+        return "this is a pointer of Git LFS, not the file itself; fetch it with `git lfs pull`"
+    try:
+        texts = set(_texts(file))
+        if _PROGRAM in texts:
+            return f"this is a TorchScript program, whose weights are built in; {_TRAIN}"
+        return name(texts)
+    except (zipfile.BadZipFile, OSError, NotImplementedError):
+        return None
+
+
+def _first(table: tuple[Stranger, ...], names: Collection[str]) -> str | None:
+    for kind in table:
+        if any(re.search(kind.lacks, name) for name in names):
+            continue
+        examples = [
+            next((name for name in names if re.search(pattern, name)), None) for pattern in kind.has
+        ]
+        if None not in examples:
+            told = ", ".join(str(x) for x in examples)
+            return f"{kind.what} (it has {told}): {kind.todo}"
+    return None
+
+
+def _texts(file: Path) -> Iterator[str]:
+    """Yield the short texts in the pickles of a file."""
+    if not zipfile.is_zipfile(file):
+        with file.open("rb") as opened:
+            yield from _strings(opened)
+        return
+    with zipfile.ZipFile(file) as archive:
+        for inside in archive.namelist():
+            if "/code/" in inside:
+                yield _PROGRAM
+            if inside.endswith("data.pkl"):
+                yield from _strings(io.BytesIO(archive.read(inside)))
+
+
+def _strings(opened: io.BufferedReader | io.BytesIO) -> Iterator[str]:
+    """Yield the texts of whole pickles behind one another, up to what is none."""
+    seen = 0
+    while seen < _MOST:
+        try:
+            found = [x for _, x, _ in islice(pickletools.genops(opened), _MOST) if _is_short(x)]
+        except Exception:  # at the end, or in what is damaged, one of a dozen kinds
+            return
+        seen += len(found) + 1
+        # A class stands there as its module and its name.
+        yield from (x.replace(" ", ".") if x.count(" ") == 1 else x for x in found)
+
+
+def _is_short(argument: object) -> TypeGuard[str]:
+    return isinstance(argument, str) and len(argument) <= 200

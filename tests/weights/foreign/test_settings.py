@@ -1,0 +1,272 @@
+"""Every setting of an MMDetection config is read, harmless, refused or told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from tests.weights.foreign.files import State, applied, save, state, text
+
+import scnet
+from scnet.cli.main import main
+from scnet.config import SoftNMSConfig
+from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign.mmdet import convert
+
+NMS = "nms=dict(type='nms', iou_threshold=0.5)"
+RESIZE = "dict(type='Resize', scale=(640, 480), keep_ratio=True)"
+SCALES = "scales=[8]"
+BOX_LOSS = "loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)"
+HEAD = "type='Shared2FCBBoxHead', "
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> State:
+    return state(tmp_path_factory.mktemp("weights"))
+
+
+def test_a_usual_config_is_read_whole(weights: State, tmp_path: Path) -> None:
+    found = convert.read(save(tmp_path / "a.pth", weights, text()))
+    assert (found.unread, found.assumed, found.left) == ((), (), {})
+    assert found.settings == ("data.size (480, 640)",)
+    assert found.detector.config.assumed == ()
+
+
+# What is changed in the config, and what then is set here.
+DONE: dict[str, tuple[list[tuple[str, str]], dict[str, Any]]] = {
+    "one size for all images": (
+        [(RESIZE, "dict(type='Resize', scale=(512, 256), keep_ratio=False)")],
+        {"data.size": (256, 512), "data.keep_ratio": False},
+    ),
+    "3.x keeps no shape by itself": (
+        [(RESIZE, "dict(type='Resize', scale=(512, 256))")],
+        {"data.size": (256, 512), "data.keep_ratio": False},
+    ),
+    "2.x keeps the shape by itself": (
+        [
+            (
+                RESIZE,
+                "dict(type='MultiScaleFlipAug', img_scale=(512, 256), flip=False, "
+                "transforms=[dict(type='Resize'), dict(type='RandomFlip')])",
+            )
+        ],
+        {"data.size": (256, 512), "data.keep_ratio": True},
+    ),
+    "a size of one number": (
+        [(RESIZE, "dict(type='Resize', scale=512, keep_ratio=False)")],
+        {"data.size": (512, 512)},
+    ),
+    "nms across classes": (
+        [(NMS, "nms=dict(type='nms', iou_threshold=0.5, class_agnostic=True)")],
+        {"model.box.nms_across_classes": True, "model.box.soft_nms": None},
+    ),
+    "soft-nms": (
+        [(NMS, "nms=dict(type='soft_nms', iou_threshold=0.5, min_score=0.05)")],
+        {"model.box.soft_nms": SoftNMSConfig(min_score=0.05), "model.box.nms_iou": 0.5},
+    ),
+    "soft-nms as mmcv has it": (
+        [(NMS, "nms=dict(type='soft_nms')")],
+        {"model.box.soft_nms": SoftNMSConfig(), "model.box.nms_iou": 0.3},
+    ),
+    "gaussian soft-nms across classes": (
+        [(NMS, "nms=dict(type='soft_nms', method='gaussian', sigma=0.4, class_agnostic=True)")],
+        {
+            "model.box.soft_nms": SoftNMSConfig(method="gaussian", sigma=0.4),
+            "model.box.nms_across_classes": True,
+        },
+    ),
+    "octave scale": (
+        [(SCALES, "octave_base_scale=4, scales_per_octave=1")],
+        {"model.rpn.anchor_scale": 4.0, "model.rpn.anchor_multiples": (1.0,)},
+    ),
+    "no normalisation": (
+        [("mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],", "")],
+        {"model.backbone.mean": (0.0,) * 3, "model.backbone.std": (1 / 255,) * 3},
+    ),
+    "names of classes with their modules": (
+        [
+            ("type='AnchorGenerator'", "type='mmdet.models.task_modules.AnchorGenerator'"),
+            ("type='MaskRCNN'", "type='mmdet.models.MaskRCNN'"),
+        ],
+        {"model.rpn.anchor_scale": 8.0},
+    ),
+    "a pipeline inside of a wrapped data set": (
+        [
+            ("dataset=dict(\n        type='CocoDataset',", "dataset=dict(dataset=dict("),
+            ("'scale_factor'))]))", "'scale_factor'))])))"),
+        ],
+        {"data.size": (480, 640)},
+    ),
+    "a value by its name": (
+        [
+            ("\nmodel = dict(", "\nkept = 77\nmodel = dict("),
+            ("max_per_img=100,", "max_per_img=kept,"),
+        ],
+        {"model.box.max_detections": 77},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DONE)
+def test_a_setting_is_done(case: str) -> None:
+    changes, expected = DONE[case]
+    found = applied(*changes)
+    assert (found.unread, found.assumed) == ((), ())
+    for path, value in expected.items():
+        assert _at(found.config, path) == value
+
+
+def test_octaves_give_several_anchors_at_a_place(weights: State, tmp_path: Path) -> None:
+    nine = {**weights}
+    for name in ("cls", "reg"):
+        for kind in ("weight", "bias"):
+            value = weights[f"rpn_head.rpn_{name}.{kind}"]
+            nine[f"rpn_head.rpn_{name}.{kind}"] = value.repeat(3, *[1] * (value.ndim - 1))
+    octaves = text((SCALES, "octave_base_scale=4, scales_per_octave=3"))
+    rpn = convert.read(save(tmp_path / "a.pth", nine, octaves)).detector.config.model.rpn
+    assert rpn.anchor_scale == 4.0
+    assert rpn.anchor_multiples == pytest.approx((1, 2 ** (1 / 3), 2 ** (2 / 3)))
+    listed = text((SCALES, "scales=[2, 4, 16]"))
+    rpn = applied((SCALES, "scales=[2, 4, 16]")).config.model.rpn
+    assert (rpn.anchor_scale, rpn.anchor_multiples) == (2.0, (1.0, 2.0, 8.0))
+    with pytest.raises(CheckpointError, match=r"9 anchors at each place.*config has 3"):
+        convert.read(save(tmp_path / "c.pth", nine, text()))
+    with pytest.raises(CheckpointError, match=r"9 anchors at each place.*no config"):
+        convert.read(save(tmp_path / "d.pth", nine))
+    (tmp_path / "config.py").write_text(listed)
+    assert convert.read(tmp_path / "d.pth", config=tmp_path / "config.py").assumed == ()
+
+
+REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {
+    "sigmoid in the box head": (
+        [(BOX_LOSS, BOX_LOSS.replace("False", "True"))],
+        "bbox_head.loss_cls.use_sigmoid",
+    ),
+    "focal loss, sigmoid by itself": (
+        [(BOX_LOSS, "loss_cls=dict(type='FocalLoss')")],
+        "bbox_head.loss_cls.type",
+    ),
+    "CLAHE": ([(RESIZE, f"dict(type='CLAHE', clip_limit=4.0), {RESIZE}")], "CLAHE"),
+    "a step of their own": ([(RESIZE, f"dict(type='my.Denoise'), {RESIZE}")], "Denoise"),
+    "another activation of the pyramid": (
+        [("num_outs=5", "num_outs=5, act_cfg=dict(type='ReLU')")],
+        "neck.act_cfg.type",
+    ),
+    "another upsampling in the pyramid": (
+        [("num_outs=5", "num_outs=5, upsample_cfg=dict(mode='bilinear')")],
+        "neck.upsample_cfg.mode",
+    ),
+    "dilations": (
+        [("num_stages=4", "num_stages=4, dilations=(1, 1, 1, 2)")],
+        "backbone.dilations",
+    ),
+    "weight standardisation": (
+        [("num_stages=4", "num_stages=4, conv_cfg=dict(type='ConvWS')")],
+        "backbone.conv_cfg.type",
+    ),
+    "normalised layers": (
+        [(HEAD, f"{HEAD}cls_predictor_cfg=dict(type='NormedLinear', tempearture=20), ")],
+        "bbox_head.cls_predictor_cfg.type",
+    ),
+    "BGR by itself": ([("bgr_to_rgb=True, ", "")], "data_preprocessor.bgr_to_rgb"),
+    "anchors in the middle": (
+        [(SCALES, f"{SCALES}, center_offset=0.5")],
+        "anchor_generator.center_offset",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_setting_is_refused_by_name_and_can_be_left(case: str) -> None:
+    changes, named = REFUSED[case]
+    with pytest.raises(CheckpointError, match=named) as caught:
+        applied(*changes)
+    advised = str(caught.value).split("--leave ")[1].split(",")
+    assert named.split(".")[-1] in applied(*changes, leave=tuple(advised)).unread[0]
+
+
+TOLD: dict[str, tuple[list[tuple[str, str]], str]] = {
+    "a model of their own": ([("type='MaskRCNN'", "type='TreeRCNN'")], "type = TreeRCNN"),
+    "an unknown test setting": (
+        [("mask_thr_binary=0.5", "mask_thr_binary=0.5, merge_nearby=3")],
+        "test_cfg.rcnn.merge_nearby = 3",
+    ),
+    "augmentation at test time": (
+        [
+            (
+                RESIZE,
+                "dict(type='MultiScaleFlipAug', img_scale=[(640, 480), (800, 600)], flip=True, "
+                "transforms=[dict(type='Resize', keep_ratio=True)])",
+            )
+        ],
+        "MultiScaleFlipAug.flip = True",
+    ),
+    "grey images": (
+        [("backend_args=None", "color_type='grayscale'")],
+        "LoadImageFromFile.color_type = grayscale",
+    ),
+    "other padding": (
+        [("pad_size_divisor=32", "pad_size_divisor=128")],
+        "data_preprocessor.pad_size_divisor = 128",
+    ),
+    "another file": ([("\nmodel", "\n_base_ = ['../mask_rcnn.py']\nmodel")], "_base_ = "),
+    "what has to run": ([("max_per_img=100,", "max_per_img=int('100'),")], "int('100')"),
+    "a change afterwards": (
+        [("test_cfg = dict(type='TestLoop')", "model['backbone']['depth'] = 101")],
+        "model['backbone']['depth'] = 101",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_what_is_not_read_is_told(case: str) -> None:
+    changes, expected = TOLD[case]
+    assert any(expected in line for line in applied(*changes).unread)
+
+
+def test_the_command_tells_what_is_refused_left_and_not_read(
+    weights: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = text((RESIZE, f"dict(type='CLAHE'), {RESIZE}"), ("_binary=0.5", "_binary=0.5, x=1"))
+    file, output = save(tmp_path / "a.pth", weights, changed), tmp_path / "a.safetensors"
+    command = ["convert", str(file), "-o", str(output)]
+    assert main(command) == 1
+    assert "CLAHE" in capsys.readouterr().err
+    assert not output.exists()
+    assert main([*command, "--leave", "CLAHE"]) == 0
+    printed = capsys.readouterr().out
+    assert "not read: images pass CLAHE before its network" in printed
+    assert "not read: test_cfg.rcnn.x = 1" in printed
+
+
+@pytest.mark.parametrize("config", [None, "model = (", "model = dict(**others)"])
+def test_without_a_config_what_is_assumed_is_printed_and_kept(
+    weights: State, tmp_path: Path, config: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = save(tmp_path / "a.pth", weights, config)
+    output = tmp_path / "a.safetensors"
+    assert main(["convert", str(file), "-o", str(output)]) == 0
+    printed = capsys.readouterr().out
+    with safe_open(output, "pt") as opened:
+        kept = json.loads(opened.metadata()["scnet"])["assumed"]
+    for words in ("anchor_scale 8.0", "RGB", "mean", "style", "size [800", "threshold 0.05"):
+        assert words in printed
+        assert any(words in line for line in kept)
+    assert scnet.load(file, device="cpu").config.assumed == tuple(kept)
+    assert "anchor_scale 8.0" in capsys.readouterr().err
+
+
+def _at(config: Any, path: str) -> Any:
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def test_the_weights_are_those_of_the_file(weights: State, tmp_path: Path) -> None:
+    found = convert.read(save(tmp_path / "a.pth", weights, text()))
+    theirs = weights["roi_head.bbox_head.fc_cls.weight"]
+    assert torch.equal(found.detector.roi_heads.stages[0].cls.weight, theirs)
