@@ -156,3 +156,8 @@ def test_the_folders_of_cvat_are_found(tmp_path: Path, folder: str) -> None:
     dataset = load(file)
     assert dataset.image_root / dataset.images[0].file_name == tmp_path / f"images/{folder}/001.png"
     assert dataset.notes == ()
+
+
+def test_a_file_of_another_entry_is_not_offered(tmp_path: Path) -> None:
+    (note,) = load(write(tmp_path, ["001.png", "002.png"], ["001.png"])).notes
+    assert "did you mean" not in note

@@ -9,11 +9,12 @@ What is found lies inside the image folder, is the only file that fits, and serv
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -29,6 +30,7 @@ SUFFIXES = frozenset(
 ONE_KIND = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
 NOT_INSIDE = "is no file of that name"
 DEPTH = 4  # folders below the image folder that are looked into
+MOST_NEAR = 20_000  # names among which a similar one is looked for
 MOST = 1_000_000  # files of an index; more are no data set's image folder
 # Masks and pictures made of images have their names, and are not the images.
 NO_IMAGES = re.compile(
@@ -97,11 +99,16 @@ class Index:
                 return ["/".join(f) for f in found]
         return []
 
-    def near(self, name: str) -> str:
-        """Return the file with the most similar name; nothing if none is similar."""
+    def near(self, name: str, taken: Container[str] = ()) -> str:
+        """Return the file with the most similar name that is not taken; nothing if none is."""
         last = (_parts(unquote(name)) or ("",))[-1]
-        close = difflib.get_close_matches(_key(last), list(self.files)[:20_000], 1, 0.75)
-        return "/".join(self.files[close[0]][0]) if close else ""
+        free = {
+            key: file
+            for key, files in itertools.islice(self.files.items(), MOST_NEAR)
+            if (file := "/".join(files[0])) not in taken
+        }
+        close = difflib.get_close_matches(_key(last), free, 1, 0.75)
+        return free[close[0]] if close else ""
 
     def _fitting(self, parts: Parts, foreign: bool) -> list[Parts]:
         key = _key(parts[-1])
@@ -170,7 +177,7 @@ def _resolved(root: Path, names: Sequence[str], passed_over: Callable[[str], boo
             found.missing[name] = ""
     _refuse_shared(found, set(distinct).difference(absent))
     for name in list(found.missing)[:1]:  # the one that is named as the example
-        found.missing[name] = index.near(name)
+        found.missing[name] = index.near(name, {*distinct, *found.names.values()})
     return found
 
 
