@@ -27,6 +27,7 @@ from scnet.data.faults import (
 )
 from scnet.data.images import DataError
 from scnet.data.mending import BOXES_ALONE, Settled
+from scnet.data.overlap import key_notes
 from scnet.data.reading import Content, read_content
 from scnet.data.screening import Sheet
 from scnet.ops.rle import pack, runs
@@ -130,7 +131,7 @@ def _read(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> An
     content, notes = checked_content(file, classes, config)
     _stop_at(_image_faults(content, file))
     found = _records(content, file, config)
-    return replace(found, notes=(*notes, *found.notes))
+    return replace(found, notes=(*notes, *key_notes(content["annotations"]), *found.notes))
 
 
 def numbered(annotations: Sequence[dict[str, Any]]) -> bool:

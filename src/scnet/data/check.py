@@ -29,8 +29,9 @@ from scnet.data.faults import (
     structure_faults,
 )
 from scnet.data.images import DataError, read_image
-from scnet.data.layout import WORDS, annotation_files, find_split, pick_image_root, split_of
+from scnet.data.layout import WORDS, annotation_files, find_split, locate_images, split_of
 from scnet.data.mending import BOXES_ALONE, is_box_alone, mended
+from scnet.data.overlap import Part, overlaps, repeated, unknown_keys
 from scnet.data.reading import read_content
 from scnet.data.report import Problem, Report, Summary
 from scnet.data.semantic import find_stuff_maps
@@ -71,6 +72,8 @@ def check(
     for file in files:
         checks.append(_FileCheck(file, config or DataConfig(), outcomes, progress))
         problems += checks[-1].problems
+    parts = [Part(c.file, c.summary.split, c.root, c.files) for c in checks if c.root]
+    problems += [Problem(said[0], str(part.file), "", *said[1:]) for part, said in overlaps(parts)]
     problems += _other_classes([c.summary for c in checks])
     chosen = next((c.chosen for c in checks if c.chosen), ())
     return Report(path, tuple(c.summary for c in checks), tuple(problems), tuple(chosen))
@@ -101,6 +104,8 @@ class _FileCheck:
         self.problems: list[Problem] = []
         self.summary = Summary(split_of(file) or "all", file)
         self.chosen: list[tuple[Path, tuple[Entry, ...], dict[int, str]]] = []
+        self.files: dict[int, Path] = {}  # of the images, by id
+        self.root: Path | None = None  # of them
         content = self._content()
         if content is None:
             return
@@ -114,6 +119,8 @@ class _FileCheck:
         images = self._images(content["images"])
         sound = self._annotations(content["annotations"], images, names)
         self._count(images, names, sound)
+        for said in (*repeated(content["annotations"]), *unknown_keys(content["annotations"])):
+            self.add(said[0], "", *said[1:])
         root = self._root(images)
         if root is not None:
             self._read(images, root, progress)
@@ -286,15 +293,27 @@ class _FileCheck:
             action = "that may be meant; --data.keep-empty false leaves them out of training"
             self.add("note", "", f"{len(empty)} images have no object, such as {empty[0]}", action)
 
-    def _root(self, images: Mapping[int, Entry]) -> Path | None:
+    def _root(self, images: dict[int, Entry]) -> Path | None:
+        """Return the folder of the images, which get the names that they have there."""
         split = next((s for s in WORDS if s == self.summary.split), "train")
         try:
-            found = find_split(self.file, split)  # type: ignore[arg-type]
-            return pick_image_root(found, [entry["file_name"] for entry in images.values()])
+            place = find_split(self.file, split)  # type: ignore[arg-type]
+            found = locate_images(place, [entry["file_name"] for entry in images.values()])
         except DataError as error:
             reason, _, action = str(error).removeprefix(f"{self.file}: ").rpartition("; ")
             self.add("error", "", reason, action)
             return None
+        for i, entry in list(images.items()):
+            if fault := found.faults.get(entry["file_name"]):
+                self.add("error", image_name(entry), f"refused: {fault}", "correct the entry")
+                del images[i]
+            elif other := found.names.get(entry["file_name"]):
+                images[i] = {**entry, "file_name": other}
+        for note in found.notes:
+            self.add("note", "", note, "correct the names, or leave them if that is right")
+        self.files = {i: found.root / entry["file_name"] for i, entry in images.items()}
+        self.root = found.root
+        return found.root
 
     def _read(self, images: Mapping[int, Entry], root: Path, progress: Progress | None) -> None:
         """Read every image not read before, and compare its size with the file's."""

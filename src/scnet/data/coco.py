@@ -28,7 +28,8 @@ from scnet.data.contents import Contents
 from scnet.data.copy_paste import paste_objects
 from scnet.data.faults import box_fault, is_crowd, is_finite
 from scnet.data.images import DataError, read_image, shrinking, upright_size
-from scnet.data.layout import Split, SplitName, find_split, pick_image_root
+from scnet.data.layout import Split, SplitName, find_split, locate_images
+from scnet.data.overlap import repeated_notes
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.transforms import (
     Objects,
@@ -97,6 +98,11 @@ class CocoDataset(Dataset[Sample]):
         return Contents(
             int((~crowd).sum()), int(crowd.sum()) - ignored, tuple(self.dropped.values())
         )
+
+    @property
+    def paths(self) -> list[Path]:
+        """Return where the images are."""
+        return [self.image_root / record.file_name for record in self.images]
 
     @property
     def aspect_ratios(self) -> list[float]:
@@ -226,10 +232,27 @@ def load_dataset(
     found = find_split(path, split)
     skip_empty = train and not config.keep_empty
     source = read_annotations(found.annotations, classes, config, skip_empty=skip_empty)
-    names = [record.file_name for record in source.images]
-    root = Path(image_root) if image_root else pick_image_root(found, names)
+    if image_root:
+        found = replace(found, image_roots=(Path(image_root),))
+    root, source = _with_images(found, source)
     stuff = find_stuff_maps(config.stuff_maps, root, source.path) if semantic and train else None
     return CocoDataset(source, root, config, train=train, semantic=semantic, stuff=stuff)
+
+
+def _with_images(split: Split, source: AnnotationFile) -> tuple[Path, AnnotationFile]:
+    """Return the folder of the images, and the file with the names that they have there."""
+    found = locate_images(split, [record.file_name for record in source.images])
+    for record in source.images:
+        if fault := found.faults.get(record.file_name):
+            where = f"{source.path}: image {record.id} ({record.file_name})"
+            raise DataError(f"{where}: {fault}; correct the entry")
+    bounds = [(record.first, record.end) for record in source.images]
+    doubles = repeated_notes(source.images[0].columns, bounds)
+    images = [
+        replace(record, file_name=found.names.get(record.file_name, record.file_name))
+        for record in source.images
+    ]
+    return found.root, replace(source, images=images, notes=(*source.notes, *found.notes, *doubles))
 
 
 def _objects(annotations: Sequence[Annotation], view: View, visible: bool) -> Objects:

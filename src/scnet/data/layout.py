@@ -1,6 +1,7 @@
 """Where a data set keeps its annotations and images: the usual layouts, found by looking.
 
 - COCO: annotations/instances_train.json, instances_train2017.json; images in train/, train2017/
+- CVAT: annotations/instances_default.json; images in images/default/
 - Roboflow: train/_annotations.coco.json, valid/_annotations.coco.json; images beside the file
 - one file: any COCO JSON, given directly; images near it
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from scnet.data.finding import Found, find_images, nearest
 from scnet.data.images import DataError
 
 SplitName = Literal["train", "val", "test"]
@@ -74,21 +76,38 @@ def annotation_files(path: Path) -> list[Path]:
     return found or list(_unsplit(path))
 
 
+def locate_images(split: Split, file_names: Sequence[str]) -> Found:
+    """Find the images of a split, under other spellings of their names too.
+
+    Raises:
+        DataError: none is found.
+    """
+
+    def passed_over(folder: str) -> bool:
+        """Return whether a folder is that of another split than the file is named for."""
+        named = _FOLDER.fullmatch(folder)
+        own = split_of(split.annotations)
+        return named is not None and own not in (None, _split_named(named[1]))
+
+    found = find_images(split.image_roots, file_names, passed_over)
+    if found is not None:
+        return found
+    name = file_names[0]
+    near = nearest(split.image_roots, name, passed_over)
+    raise DataError(
+        f"{split.annotations}: none of its images found, such as {name}, in "
+        f"{', '.join(str(root) for root in split.image_roots)}"
+        f"{f' (did you mean {near}?)' if near else ''}; put the images there"
+    )
+
+
 def pick_image_root(split: Split, file_names: Sequence[str]) -> Path:
-    """Return the first of the split's folders that holds the images, judged by a few of them.
+    """Return the first of the split's folders that holds the images.
 
     Raises:
         DataError: none does.
     """
-    probes = file_names[:: max(1, len(file_names) // 10)]
-    hits = [sum((root / name).is_file() for name in probes) for root in split.image_roots]
-    if probes and not max(hits):
-        looked = ", ".join(str(root) for root in split.image_roots)
-        raise DataError(
-            f"{split.annotations}: none of its images found, such as {probes[0]}, in {looked}; "
-            "put the images there"
-        )
-    return split.image_roots[hits.index(max(hits))]
+    return locate_images(split, file_names).root
 
 
 def _split_named(word: str) -> str:
@@ -179,5 +198,7 @@ def _image_roots(file: Path, split: str) -> Iterator[Path]:
                 word = _FOLDER.fullmatch(d.name)
                 if word and _split_named(word[1]) == own:
                     yield from (d, d / "images")
+        part = re.sub(r"^(instances|annotations)_", "", file.stem)
+        yield from (d for d in (base / "images" / part,) if d.is_dir())  # as CVAT writes it
         yield from (d for d in (base / "images", base / "data", base / "JPEGImages") if d.is_dir())
         yield base

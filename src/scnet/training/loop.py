@@ -18,6 +18,7 @@ from torch import Tensor
 from scnet.config import to_dict
 from scnet.data.coco import CocoDataset
 from scnet.data.loader import Share, train_loader
+from scnet.data.overlap import shared_notes
 from scnet.evaluation.run import evaluate_dataset
 from scnet.inference.fused import for_inference
 from scnet.model.detector import Detector
@@ -268,7 +269,8 @@ class Trainer:
     def _notes(self) -> list[str]:
         """Return what was taken for what when the data were read."""
         sets = [self.dataset] + ([self.val_set] if self.val_set else [])
-        return [f"{s.annotation_file}: {note}" for s in sets for note in s.notes]
+        notes = [f"{s.annotation_file}: {note}" for s in sets for note in s.notes]
+        return notes + (shared_notes(sets[0].paths, sets[1].paths) if self.val_set else [])
 
     def _introduce(self) -> None:
         config, share = self.config, self.share
