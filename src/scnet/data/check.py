@@ -60,10 +60,11 @@ def check(
     path = Path(path).expanduser()
     checks: list[_FileCheck] = []
     problems = []
-    files = annotation_files(path) if path.exists() else []
-    if not files:
-        reason = "no annotation files" if path.exists() else "no such file or folder"
-        action = "give a folder with COCO annotations or a JSON file"
+    files: list[Path] = []
+    try:
+        files = annotation_files(path)
+    except DataError as error:
+        reason, _, action = str(error).removeprefix(f"{path}: ").rpartition("; ")
         problems.append(Problem("error", str(path), "", reason, action))
     outcomes: dict[Path, Outcome] = {}
     for file in files:
@@ -118,8 +119,8 @@ class _FileCheck:
         try:
             content, notes = read_content(self.file, self.config)
         except DataError as error:
-            reason = str(error).removeprefix(f"{self.file}: ")
-            self.add("error", "", reason, "write or download it again")
+            reason, _, action = str(error).removeprefix(f"{self.file}: ").rpartition("; ")
+            self.add("error", "", reason, action)
             return None
         for note in notes:
             self.add("note", "", note, "nothing to do if that is right")
