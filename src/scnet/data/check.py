@@ -90,6 +90,7 @@ class _FileCheck:
         self.problems: list[Problem] = []
         self.summary = Summary(split_of(file) or "all", file)
         self.chosen: list[tuple[Path, tuple[Entry, ...], dict[int, str]]] = []
+        self.blamed: set[tuple[str, str]] = set()  # ids of entries that are broken themselves
         content = self._content()
         if content is None:
             return
@@ -140,6 +141,7 @@ class _FileCheck:
             where = f"category {entry.get('id')}"
             if fault := category_fault(entry):
                 self.add("error", where, fault, "give each category an id and a name")
+                self.blamed.add(("category_id", repr(entry.get("id"))))
             elif entry["id"] in names:
                 self.add("error", where, "another category has the same id", "give each its own")
             else:
@@ -158,6 +160,7 @@ class _FileCheck:
             if fault := image_fault(entry):
                 refused = "refused: " if "leaves" in fault else ""
                 self.add("error", where, refused + fault, "correct the entry")
+                self.blamed.add(("image_id", repr(entry.get("id"))))
                 continue
             if entry["id"] in images:
                 self.add("error", where, "another image has the same id", "give each its own")
@@ -184,6 +187,8 @@ class _FileCheck:
             size = size_of(image) if image else None
             known = by_id(names, entry.get("category_id")) is not None
             fault = annotation_fault(entry, size, known)
+            if self._is_blamed(entry, image, known):
+                continue
             if fault or image is None or size is None:
                 self.add("error", where, fault or "", REMOVE)
                 continue
@@ -192,6 +197,11 @@ class _FileCheck:
             if self._mask_is_sound(entry, where, size):
                 sound[image["id"]].append(entry)
         return sound
+
+    def _is_blamed(self, entry: Entry, image: Entry | None, known: bool) -> bool:
+        """Return whether an annotation is wrong because its image or category is, which is said."""
+        keys = [key for key, found in (("image_id", image), ("category_id", known)) if not found]
+        return any((key, repr(entry.get(key))) in self.blamed for key in keys)
 
     def _annotation_id(self, entry: Entry, where: str, seen: set[int]) -> None:
         number = entry.get("id")

@@ -84,15 +84,15 @@ def _refer(
         old = annotation.get(reference)
         key, number = _key(old), whole(old)
         new = table.get(key) if key else None
-        known = new is not None or number in meant
+        if new is None and number is not None and number not in meant and number in given:
+            # The number of no image may be one that another image was given.
+            annotation[reference] = f"{number}"
+            continue
         if new is None:
             new = meant.get(number, number)
-        if new is None or (type(old) is int and new == old):
-            continue
-        # The number of no image may be one that another image was given.
-        lost = not known and new in given
-        annotation[reference] = str(old) if lost else new
-        notes.add("annotation", said, not lost)
+        if new is not None and (type(old) is not int or new != old):
+            annotation[reference] = new
+            notes.add("annotation", said)
 
 
 def _key(value: Any) -> Key | None:
