@@ -120,7 +120,25 @@ TAKEN: dict[str, tuple[Change, list[str]]] = {
     ),
     "names for ids of categories": (
         each("annotations", "category_id", {9: "coin", 7: "ring"}.get),
-        ["5 annotations: category_id is the name of a category"],
+        ["5 annotations: category_id is a name, taken as the id that it belongs to"],
+    ),
+    "categories are names alone": (
+        both(
+            each("annotations", "category_id", {9: "coin", 7: "ring"}.get),
+            listed("categories", lambda found: [c["name"] for c in found]),
+        ),
+        ["2 categories: categories are names alone", "5 annotations: category_id is a name"],
+    ),
+    "names of files for ids of images": (
+        each("annotations", "image_id", "{}.png".format),
+        ["5 annotations: image_id is a file_name, taken as the id that it belongs to"],
+    ),
+    "images without ids": (
+        both(
+            listed("images", lambda found: [i for i in found if i.pop("id")]),
+            each("annotations", "image_id", "{}.png".format),
+        ),
+        ["4 images: the id is missing, numbered from 1", "5 annotations: image_id is a file_name"],
     ),
     "ids of annotations are text": (
         each("annotations", "id", lambda i: f"a{i}"),

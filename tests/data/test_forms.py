@@ -105,6 +105,21 @@ REFUSED: dict[str, tuple[Change, str]] = {
         ),
         "4 images: width and height are missing, and cannot be read from the files",
     ),
+    "masks in other files": (
+        each("annotations", "segmentation", lambda _: "masks/1.png"),
+        "segmentation: masks/1.png is an image, and masks in other files are not read; write",
+    ),
+    "categories are names alone": (
+        listed("categories", lambda found: [c["name"] for c in found]),
+        "categories are names alone, so that it cannot be known which number is whose; write",
+    ),
+    "a name is the id of another": (
+        both(
+            each("annotations", "category_id", str),
+            each("categories", "name", {"coin": "7", "ring": "9"}.get),
+        ),
+        'category_id "7" is the id of one and the name of another; write ids as whole numbers',
+    ),
     "panoptic": (
         listed("annotations", lambda _: [{"segments_info": [], "file_name": "1.png"}]),
         "it is a COCO panoptic file, whose masks are in PNG files; give the instances file",

@@ -40,6 +40,10 @@ NAMED: dict[str, tuple[bytes, str]] = {
     "broken gzip": (b"\x1f\x8b\x08\0\0", "its gzip data are broken"),
     "lines": (b'{"image": 1}\n{"image": 2}\n', "it is JSON Lines, an object a line"),
     "two documents": (f"{TEXT} {TEXT}".encode(), "it holds two JSON documents"),
+    "a list twice": (
+        b'{"images": [{"annotations": 1}], "annotations": [1], "annotations" : [2]}',
+        "it has annotations twice; join the two",
+    ),
     "comment": (b'{\n// made by hand\n"images": []}', "there is a comment at line 2, column 1"),
     "comment behind": (f"{TEXT} # the end".encode(), "a comment stands behind the content"),
     "comma": (b'{"images": [1, 2, ],}', "there is a comma too many at line 1"),

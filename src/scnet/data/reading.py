@@ -14,7 +14,7 @@ from scnet.data.faults import is_crowd
 from scnet.data.foreign import known_content, read_folder
 from scnet.data.forms import RefusedError, normalise
 from scnet.data.images import DataError
-from scnet.data.not_json import explain, unpacked
+from scnet.data.not_json import explain, stop_at_doubles, unpacked
 from scnet.data.parse import parse_json
 from scnet.runtime.collector import without_collector
 
@@ -52,7 +52,9 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file}: cannot be read: {reason}; write or download it again") from None
     try:
         with without_collector():
-            return parse_json(unpacked(data))
+            content = parse_json(text := unpacked(data))
+            stop_at_doubles(text)
+            return content
     except (ValueError, RecursionError) as error:
         raise DataError(f"{file}: not JSON: {explain(data, error)}") from None
 

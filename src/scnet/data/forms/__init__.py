@@ -11,10 +11,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scnet.data.forms.categories import name_categories
 from scnet.data.forms.fields import take_fields
 from scnet.data.forms.ids import take_ids
 from scnet.data.forms.lists import take_lists
+from scnet.data.forms.names import name_categories, take_names
 from scnet.data.forms.nearby import measure, name_files
 from scnet.data.forms.notes import Notes, RefusedError
 from scnet.data.forms.values import entries
@@ -37,9 +37,10 @@ def normalise(content: Any, file: Path) -> list[str]:
     images, annotations, categories = (
         entries(content, key) for key in ("images", "annotations", "categories")
     )
-    name_categories(categories, annotations, notes)
+    name_files(images, file, notes)
+    name_categories(categories, notes)
+    take_names(images, annotations, categories, notes)
     take_ids(images, annotations, categories, notes)
     take_fields(images, annotations, notes)
-    name_files(images, file, notes)
     measure(images, file, notes)
     return notes.sentences()

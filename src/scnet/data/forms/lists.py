@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scnet.data.forms.notes import Notes
-from scnet.data.forms.values import whole
+from scnet.data.forms.notes import Notes, RefusedError
+from scnet.data.forms.values import entries, kinds, types, whole
 
 
 def take_lists(content: dict[str, Any], notes: Notes) -> None:
@@ -24,6 +24,20 @@ def take_lists(content: dict[str, Any], notes: Notes) -> None:
         if len(found) == len(table):
             content["categories"] = found
             notes.add("category", "categories is an object, taken as a list", len(found))
+    names = content.get("categories")
+    if isinstance(names, list) and types(names) == {str}:
+        _name(content, names, notes)
+
+
+def _name(content: dict[str, Any], names: list[str], notes: Notes) -> None:
+    """Turn names alone into categories, where annotations give the name and no number."""
+    if not kinds(entries(content, "annotations"), "category_id") <= {str}:
+        raise RefusedError(
+            "categories are names alone, so that it cannot be known which number is whose; "
+            'write each as {"id": 1, "name": "..."}'
+        )
+    content["categories"] = [{"id": n, "name": name} for n, name in enumerate(names, start=1)]
+    notes.add("category", "categories are names alone, numbered from 1", len(names))
 
 
 def _is_grouped(table: dict[str, Any], key: str) -> bool:

@@ -16,6 +16,10 @@ Taken = tuple[Any, str] | None
 DEPTH = 5  # of lists within lists
 _WRAPPED = ("b'", 'b"', "[", "'", '"', " ")  # no packed run lengths begin so, but for the third
 _AXES = (("x", "y"), ("all_points_x", "all_points_y"))
+_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+_ELSEWHERE = (
+    "{:.60} is an image, and masks in other files are not read; write polygons or run lengths"
+)
 _HOLES = (
     "a polygon of GeoJSON has holes, which COCO's polygons cannot have; "
     "write these masks as run lengths"
@@ -41,6 +45,8 @@ def in_form(segmentation: Any) -> Taken:
         RefusedError: it cannot be written in COCO's form.
     """
     if isinstance(segmentation, str):
+        if segmentation.lower().endswith(_IMAGES):
+            raise RefusedError(_ELSEWHERE.format(segmentation))
         found = _parsed(segmentation)
         inner = in_form(found)
         return (inner[0] if inner else found, "is text, read as JSON") if found else None
