@@ -73,8 +73,8 @@ def test_yolo_segmentation_is_read(images: str, yaml: str, given: str, tmp_path:
     assert triangle.box == pytest.approx((4, 3, 20, 15))
     assert square.label == 1
     assert np.allclose(square.segmentation[0], [20, 15, 30, 15, 30, 24, 20, 24])
-    assert "YOLO segmentation, read as it is: 3 polygons" in dataset.notes
-    assert "1 images have no label file, taken as without objects" in dataset.notes
+    assert "YOLO segmentation, read as it is; polygons: 3" in dataset.notes
+    assert "images without a label file, taken as without objects: 1" in dataset.notes
     assert dataset[0].objects is not None
     assert len(dataset.ground_truth["annotations"]) == 3
     score(dataset.ground_truth, [])
@@ -123,8 +123,8 @@ def test_boxes_among_masks_and_lone_labels_are_counted(tmp_path: Path) -> None:
     (root / "labels/train/lone.txt").write_text(TRIANGLE)
     report = check(root)
     notes = [p.reason for p in report.problems if p.severity == "note"]
-    assert "1 of 2 labels are boxes without a mask" in notes
-    assert "1 label files have no image, left out" in notes
+    assert "labels that are boxes without a mask: 1 of 2" in notes
+    assert "label files without an image, left out: 1" in notes
 
 
 def shape(points: list[list[float]], kind: str = "polygon", **more: Any) -> dict[str, Any]:
@@ -194,8 +194,8 @@ def test_parts_of_a_group_are_one_object_and_points_none(tmp_path: Path) -> None
     assert [len(a.segmentation) for a in dataset.images[0].annotations] == [2, 1]
     assert dataset.images[0].annotations[0].box == (4, 3, 35, 15)
     assert dataset.classes == ("cell", "debris")
-    notes = ("1 shapes are joined to others of their group_id",)
-    notes += ("1 shapes are a point, which has no mask, left out",)
+    notes = ("shapes joined to others of their group_id: 1",)
+    notes += ("shapes of the kind point, which have no mask, left out: 1",)
     assert set(notes) <= set(dataset.notes)
 
 

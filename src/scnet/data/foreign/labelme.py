@@ -78,9 +78,11 @@ def read(folder: Path) -> tuple[dict[str, Any], list[str]]:
             annotation = {"id": len(found["annotations"]) + 1, "image_id": number, "iscrowd": 0}
             annotation |= {"category_id": numbers[label], **_mask(parts)}
             found["annotations"].append(annotation)
-    counts["JSON files are not labelme's, left out"] = len(list(folder.glob("*.json"))) - len(files)
-    notes = [f"labelme, read as it is: {len(found['annotations']):,} objects"]
-    return found, notes + [f"{number:,} {what}" for what, number in counts.items() if number]
+    counts["JSON files that are not labelme's, left out"] = len(list(folder.glob("*.json"))) - len(
+        files
+    )
+    notes = [f"labelme, read as it is; objects: {len(found['annotations']):,}"]
+    return found, notes + [f"{what}: {number:,}" for what, number in counts.items() if number]
 
 
 def _objects(
@@ -93,11 +95,11 @@ def _objects(
         kind, label = _kind(shape), _label(shape)
         outline = _part(kind, shape, size, where)
         if outline is None:
-            counts[f"shapes are a {kind}, which has no mask, left out"] += 1
+            counts[f"shapes of the kind {kind}, which have no mask, left out"] += 1
             continue
         group = shape.get("group_id")
         key = (label, group) if group is not None else place
-        counts["shapes are joined to others of their group_id"] += key in groups
+        counts["shapes joined to others of their group_id"] += key in groups
         groups.setdefault(key, (label, []))[1].append(outline)
     yield from groups.values()
 

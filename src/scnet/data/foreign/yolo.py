@@ -66,7 +66,7 @@ def read(labels: Path) -> tuple[dict[str, Any], list[str]]:
         entry = {"id": number, "file_name": name.as_posix(), "width": width, "height": height}
         content["images"].append(entry)
         if not label.is_file():
-            counts["images have no label file, taken as without objects"] += 1
+            counts["images without a label file, taken as without objects"] += 1
             continue
         for annotation in _annotations(label, (height, width), names):
             kind = "segmentation" if "segmentation" in annotation else "box"
@@ -78,7 +78,7 @@ def read(labels: Path) -> tuple[dict[str, Any], list[str]]:
     without = [
         file for file in labels.rglob("*.txt") if file not in listed and file.stem != "classes"
     ]
-    counts["label files have no image, left out"] = len(without)
+    counts["label files without an image, left out"] = len(without)
     return content, _notes(labels, counts, content["annotations"])
 
 
@@ -89,13 +89,13 @@ def _notes(labels: Path, counts: Counter[str], annotations: Sequence[dict[str, A
             f"{labels}: YOLO labels of boxes alone ({boxes:,}), while instance segmentation learns "
             f"from masks; {_SEGMENTATION}"
         )
-    notes = [f"YOLO segmentation, read as it is: {masks:,} polygons"]
+    notes = [f"YOLO segmentation, read as it is; polygons: {masks:,}"]
     if boxes:
-        notes.append(f"{boxes:,} of {boxes + masks:,} labels are boxes without a mask")
+        notes.append(f"labels that are boxes without a mask: {boxes:,} of {boxes + masks:,}")
     corners = {len(a["segmentation"][0]) for a in annotations if "segmentation" in a}
     if corners == {8}:
         notes.append("every polygon has four corners: these may be oriented boxes, not masks")
-    return notes + [f"{number:,} {what}" for what, number in counts.items() if number]
+    return notes + [f"{what}: {number:,}" for what, number in counts.items() if number]
 
 
 def _annotations(label: Path, size: Size, names: dict[int, str]) -> Iterator[dict[str, Any]]:

@@ -17,6 +17,7 @@ from scnet.data.forms.lists import take_lists
 from scnet.data.forms.names import name_categories, take_names
 from scnet.data.forms.nearby import measure, name_files
 from scnet.data.forms.notes import Notes, RefusedError
+from scnet.data.forms.survey import Survey
 from scnet.data.forms.values import entries
 
 __all__ = ["RefusedError", "normalise"]
@@ -37,10 +38,11 @@ def normalise(content: Any, file: Path) -> list[str]:
     images, annotations, categories = (
         entries(content, key) for key in ("images", "annotations", "categories")
     )
+    seen = Survey.of(annotations)
     name_files(images, file, notes)
     name_categories(categories, notes)
-    take_names(images, annotations, categories, notes)
-    take_ids(images, annotations, categories, notes)
-    take_fields(images, annotations, notes)
+    take_names(images, annotations, categories, seen, notes)
+    take_ids(images, annotations, categories, seen, notes)
+    take_fields(images, annotations, seen, notes)
     measure(images, file, notes)
     return notes.sentences()

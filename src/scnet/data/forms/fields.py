@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from scnet.data.forms.masks import are_plain, in_form
+from scnet.data.forms.masks import in_form
 from scnet.data.forms.notes import Notes, RefusedError, counted
-from scnet.data.forms.values import NUMBERS, Entry, are_numbers, column, kinds, number, types, whole
+from scnet.data.forms.survey import Survey
+from scnet.data.forms.values import NUMBERS, Entry, column, number, types, whole
 
 Taken = (
     tuple[Any, str] | None
@@ -22,18 +23,20 @@ _EXTENT = (("width", "height"), ("w", "h"))
 _CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
 
 
-def take_fields(images: Sequence[Entry], annotations: Sequence[Entry], notes: Notes) -> None:
+def take_fields(
+    images: Sequence[Entry], annotations: Sequence[Entry], seen: Survey, notes: Notes
+) -> None:
     """Bring the fields of entries into COCO's form, where their kinds show that one is not."""
     for key in ("width", "height"):
-        if not kinds(images, key) <= {int, type(None)}:
+        if not types(column(images, key)) <= {int, type(None)}:
             _take(images, key, "image", _length, notes)
-    if not kinds(annotations, "iscrowd") <= {int, bool, float, type(None)}:
+    if not seen.kinds["iscrowd"] <= {int, bool, float, type(None)}:
         _take(annotations, "iscrowd", "annotation", _flag, notes)
-    if str in kinds(annotations, "area"):
+    if str in seen.kinds["area"]:
         _take(annotations, "area", "annotation", _text, notes)
-    if not _are_boxes(column(annotations, "bbox")):
+    if not seen.boxes:
         _take(annotations, "bbox", "annotation", _box, notes)
-    if not are_plain(column(annotations, "segmentation")):
+    if not seen.masks:
         _take(annotations, "segmentation", "annotation", in_form, notes)
 
 
@@ -68,11 +71,6 @@ def _flag(value: Any) -> Taken:
 def _text(value: Any) -> Taken:
     found = number(value)
     return None if found is None else (found, _TEXT)
-
-
-def _are_boxes(boxes: Sequence[Any]) -> bool:
-    """Return whether boxes are lists of numbers, or missing."""
-    return are_numbers(filter(None, boxes))  # keys of an object cannot be added up
 
 
 def _box(value: Any) -> Taken:

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scnet.data.forms.notes import Notes
-from scnet.data.forms.values import Entry, kinds, whole
+from scnet.data.forms.survey import Survey
+from scnet.data.forms.values import Entry, column, types, whole
 
 ORIGINAL = "original_id"  # the key under which a numbered image keeps the id that it had
 Key = tuple[bool, Any]  # whether an id is text, and the id
@@ -23,6 +24,7 @@ def take_ids(
     images: Sequence[Entry],
     annotations: Sequence[Entry],
     categories: Sequence[Entry],
+    seen: Survey,
     notes: Notes,
 ) -> None:
     """Give images, categories and annotations whole numbers for ids, and what refers to them."""
@@ -30,11 +32,11 @@ def take_ids(
         (images, "image", "image_id"),
         (categories, "category", "category_id"),
     ):
-        own, given = kinds(found, "id"), kinds(annotations, reference)
+        own, given = types(column(found, "id")), seen.kinds[reference]
         if not {str, float}.isdisjoint(own | given):
             table = _numbered(found, noun, notes)
             _refer(annotations, reference, table, notes)
-    if not {str, float}.isdisjoint(kinds(annotations, "id")):
+    if not {str, float}.isdisjoint(seen.kinds["id"]):
         _numbered(annotations, "annotation", notes)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from scnet.data.forms.notes import Notes, RefusedError
-from scnet.data.forms.values import entries, kinds, types, whole
+from scnet.data.forms.values import column, entries, types, whole
 
 
 def take_lists(content: dict[str, Any], notes: Notes) -> None:
@@ -31,7 +31,7 @@ def take_lists(content: dict[str, Any], notes: Notes) -> None:
 
 def _name(content: dict[str, Any], names: list[str], notes: Notes) -> None:
     """Turn names alone into categories, where annotations give the name and no number."""
-    if not kinds(entries(content, "annotations"), "category_id") <= {str}:
+    if not types(column(entries(content, "annotations"), "category_id")) <= {str}:
         raise RefusedError(
             "categories are names alone, so that it cannot be known which number is whose; "
             'write each as {"id": 1, "name": "..."}'

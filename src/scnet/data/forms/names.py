@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from scnet.data.forms.notes import Notes, RefusedError
-from scnet.data.forms.values import Entry, kinds, whole
+from scnet.data.forms.survey import Survey
+from scnet.data.forms.values import Entry, whole
 
 
 def name_categories(categories: Sequence[Entry], notes: Notes) -> None:
@@ -25,6 +26,7 @@ def take_names(
     images: Sequence[Entry],
     annotations: Sequence[Entry],
     categories: Sequence[Entry],
+    seen: Survey,
     notes: Notes,
 ) -> None:
     """Replace names by ids where annotations refer to categories and images by their names.
@@ -36,7 +38,7 @@ def take_names(
         (categories, "name", "category_id", "category"),
         (images, "file_name", "image_id", "image"),
     ):
-        if str in kinds(annotations, reference):
+        if str in seen.kinds[reference]:
             if found and not any("id" in entry for entry in found):
                 for number, entry in enumerate(found, start=1):
                     entry["id"] = number

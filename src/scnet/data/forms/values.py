@@ -33,11 +33,6 @@ def types(values: Iterable[Any]) -> set[type]:
     return set(map(type, values))
 
 
-def kinds(found: Sequence[Entry], key: str) -> set[type]:
-    """Return the types of what stands under a key; None's where an entry has no such key."""
-    return types(column(found, key))
-
-
 def are_numbers(rows: Iterable[Any]) -> bool:
     """Return whether rows, such as boxes and polygons, hold numbers alone.
 
