@@ -134,8 +134,8 @@ def shape(points: list[list[float]], kind: str = "polygon", **more: Any) -> dict
 CORNERS = [[4, 3], [20, 3], [20, 15]]
 
 
-def labelme(folder: Path, shapes: dict[str, list[Any]], **more: Any) -> Path:
-    for name, found in shapes.items():
+def labelme(folder: Path, drawn: dict[str, list[Any]], **more: Any) -> Path:
+    for name, found in drawn.items():
         write_image(folder / f"{name}.png")
         content = {
             "version": "5.4.1",
@@ -216,6 +216,24 @@ def test_a_broken_shape_is_named(points: Any, reason: str, tmp_path: Path) -> No
     folder = labelme(tmp_path / "set", {"a": [shape(points)]})
     with pytest.raises(DataError, match=rf"a\.json: shape 1: {reason}"):
         load(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shapes": [shape(CORNERS, "mask", mask="no image")]},
+        {"shapes": [shape(CORNERS, "mask", mask=png(np.ones((30, 40), bool)))]},
+        {"imageHeight": 10**6, "imageWidth": 10**6},
+        {"imageHeight": None, "imagePath": "broken.png"},
+        {"imageHeight": None, "imagePath": "gone.png"},
+    ],
+)
+def test_a_broken_file_of_labelme_is_named(change: dict[str, Any], tmp_path: Path) -> None:
+    folder = labelme(tmp_path / "set", {"a": [shape(CORNERS)]}, **change)
+    (folder / "broken.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"set/(a\.json|broken\.png): "):
+        load(folder)
+    assert len(check(folder).errors) == 1
 
 
 # Files of a folder, and what it must be called.

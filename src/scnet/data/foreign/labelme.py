@@ -7,7 +7,6 @@ one group_id and label are parts of one object.
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,8 +20,8 @@ import torch
 from jaxtyping import Bool
 from PIL import Image
 
-from scnet.data.foreign.place import Place
-from scnet.data.images import DataError, upright_size
+from scnet.data.foreign.place import Place, lines_of, measured
+from scnet.data.images import MAX_PIXELS, DataError
 from scnet.data.parse import parse_json
 from scnet.ops.rle import decode, encode
 from scnet.types import Size
@@ -60,7 +59,7 @@ def read(folder: Path) -> tuple[dict[str, Any], list[str]]:
     Raises:
         DataError: a file is broken, or names an image that is not there.
     """
-    files = {file: content for file in sorted(folder.glob("*.json")) if (content := _content(file))}
+    files = {file: content for file in _files(folder) if (content := _content(file))}
     names = _names(folder, files.values())
     numbers = {name: number for number, name in enumerate(names, start=1)}
     found: dict[str, Any] = {
@@ -76,11 +75,9 @@ def read(folder: Path) -> tuple[dict[str, Any], list[str]]:
         found["images"].append(entry)
         for label, parts in _objects(content["shapes"], file, (height, width), counts):
             annotation = {"id": len(found["annotations"]) + 1, "image_id": number, "iscrowd": 0}
-            annotation |= {"category_id": numbers[label], **_mask(parts)}
+            annotation |= {"category_id": numbers[label], **_mask(parts, file)}
             found["annotations"].append(annotation)
-    counts["JSON files that are not labelme's, left out"] = len(list(folder.glob("*.json"))) - len(
-        files
-    )
+    counts["JSON files that are not labelme's, left out"] = len(_files(folder)) - len(files)
     notes = [f"labelme, read as it is; objects: {len(found['annotations']):,}"]
     return found, notes + [f"{what}: {number:,}" for what, number in counts.items() if number]
 
@@ -98,7 +95,7 @@ def _objects(
             counts[f"shapes of the kind {kind}, which have no mask, left out"] += 1
             continue
         group = shape.get("group_id")
-        key = (label, group) if group is not None else place
+        key = (label, repr(group)) if group is not None else place
         counts["shapes joined to others of their group_id"] += key in groups
         groups.setdefault(key, (label, []))[1].append(outline)
     yield from groups.values()
@@ -141,17 +138,20 @@ def _decoded(shape: Shape, points: Points, size: Size, where: str) -> Bool[np.nd
         whole = np.zeros(size, bool)
         left, top = (round(v) for v in points[0])
         whole[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
-    except (KeyError, TypeError, ValueError, OSError, binascii.Error) as error:
+    except Exception as error:  # decoders of broken images raise anything
         raise DataError(f"{where}: its mask cannot be read: {error}; draw it again") from None
     return whole
 
 
-def _mask(parts: list[Any]) -> dict[str, Any]:
+def _mask(parts: list[Any], file: Path) -> dict[str, Any]:
     """Return segmentation and box of an object; as run lengths where a part is a mask."""
     masks = [part for part in parts if isinstance(part, np.ndarray)]
     outlines = [part for part in parts if not isinstance(part, np.ndarray)]
     if masks:
-        pixels = np.logical_or.reduce([*masks, *(_drawn(o, masks[0].shape) for o in outlines)])
+        try:
+            pixels = np.logical_or.reduce([*masks, *(_drawn(o, masks[0].shape) for o in outlines)])
+        except ValueError as error:
+            raise DataError(f"{file}: {error}; draw it again") from None
         ys, xs = (np.flatnonzero(pixels.any(axis)).tolist() or [0, -1] for axis in (1, 0))
         box = [xs[0], ys[0], xs[-1] + 1 - xs[0], ys[-1] + 1 - ys[0]]
         return {"segmentation": encode(torch.from_numpy(pixels)), "bbox": box}
@@ -168,6 +168,10 @@ def _kind(shape: Shape) -> str:
     return str(shape.get("shape_type") or "polygon")
 
 
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.json"))
+
+
 def _label(shape: Shape) -> str:
     return str(shape.get("label")).strip()
 
@@ -176,8 +180,7 @@ def _names(folder: Path, contents: Any) -> list[str]:
     """Return the names of classes: those of labels.txt, or all that occur here and beside."""
     for file in (folder / "labels.txt", folder.parent / "labels.txt"):
         if file.is_file():
-            lines = (line.strip() for line in file.read_text("utf-8-sig").splitlines())
-            listed = [line for line in lines if line and not line.startswith("_")]
+            listed = [line for line in map(str.strip, lines_of(file)) if not line.startswith("_")]
             return list(dict.fromkeys([*listed, *sorted(_labels(contents))]))
     beside = (f for f in folder.parent.glob("*/*.json") if f.parent != folder)
     others = (content for file in beside if (content := _content(file)))
@@ -209,7 +212,7 @@ def _content(file: Path) -> dict[str, Any] | None:
 def _holds_files(folder: Path) -> bool:
     if not folder.is_dir():
         return False
-    files = sorted(folder.glob("*.json"))[:_PROBED]
+    files = _files(folder)[:_PROBED]
     return any(b'"shapes"' in (data := f.read_bytes()) and b'"imagePath"' in data for f in files)
 
 
@@ -231,9 +234,11 @@ def _image_name(file: Path, content: Mapping[str, Any]) -> str:
 def _size(file: Path, content: Mapping[str, Any], name: str) -> Size:
     """Return the size that the file gives, else that of the image."""
     height, width = content.get("imageHeight"), content.get("imageWidth")
-    if type(height) is int and type(width) is int and height > 0 and width > 0:
+    if type(height) is int and type(width) is int and min(height, width) > 0:
+        if height * width > MAX_PIXELS:
+            raise DataError(f"{file}: {width} x {height} is no size of an image; correct it")
         return height, width
     for root in _roots(file.parent):
         if (root / name).is_file():
-            return upright_size(root / name)
+            return measured(root / name)
     raise DataError(f"{file}: no imageHeight and imageWidth; put {name} beside it")

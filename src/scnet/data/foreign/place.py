@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from scnet.data.images import DataError, upright_size
+from scnet.types import Size
+
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".jp2"}
 
 
@@ -13,6 +16,24 @@ class Place(NamedTuple):
 
     labels: Path
     images: tuple[Path, ...]
+
+
+def measured(file: Path) -> Size:
+    """Return height and width of an image file; DataError if it cannot be read."""
+    try:
+        return upright_size(file)
+    except Exception as error:  # decoders of broken files raise anything
+        raise DataError(
+            f"{file}: cannot be read: {error}; replace or remove the file and its labels"
+        ) from error
+
+
+def lines_of(file: Path) -> list[str]:
+    """Return the lines of a text file that are not blank; DataError if it cannot be read."""
+    try:
+        return [line for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read: {error}; save it as UTF-8") from None
 
 
 def image_files(folder: Path) -> list[Path]:

@@ -17,8 +17,8 @@ from typing import Any
 
 import yaml
 
-from scnet.data.foreign.place import Place, image_files
-from scnet.data.images import DataError, upright_size
+from scnet.data.foreign.place import Place, image_files, lines_of, measured
+from scnet.data.images import DataError
 from scnet.types import Size
 
 _NAMES = ("data.yaml", "dataset.yaml", "data.yml", "dataset.yml")
@@ -61,7 +61,7 @@ def read(labels: Path) -> tuple[dict[str, Any], list[str]]:
     for file in image_files(images):
         name = file.relative_to(images)
         listed.add(label := labels / name.with_suffix(".txt"))
-        height, width = _size(file)
+        height, width = measured(file)
         number = len(content["images"]) + 1
         entry = {"id": number, "file_name": name.as_posix(), "width": width, "height": height}
         content["images"].append(entry)
@@ -100,20 +100,15 @@ def _notes(labels: Path, counts: Counter[str], annotations: Sequence[dict[str, A
 
 def _annotations(label: Path, size: Size, names: dict[int, str]) -> Iterator[dict[str, Any]]:
     """Yield the objects of a label file, with corners in pixels."""
-    try:
-        lines = label.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{label}: cannot be read: {error}; write it again") from None
-    for place, line in enumerate(lines, start=1):
-        if line.strip():
-            where = f"{label}: line {place}"
-            number, *values = _numbers(line, where)
-            if not number.is_integer() or int(number) not in names:
-                raise DataError(
-                    f"{where}: class {number:g} has no name; "
-                    f"name it in data.yaml, which has {len(names)} names"
-                )
-            yield {"category_id": int(number), "iscrowd": 0, **_shape(values, size, where)}
+    for place, line in enumerate(lines_of(label), start=1):
+        where = f"{label}: line {place}"
+        number, *values = _numbers(line, where)
+        if not number.is_integer() or int(number) not in names:
+            raise DataError(
+                f"{where}: class {number:g} has no name; "
+                f"name it in data.yaml, which has {len(names)} names"
+            )
+        yield {"category_id": int(number), "iscrowd": 0, **_shape(values, size, where)}
 
 
 def _numbers(line: str, where: str) -> list[float]:
@@ -147,15 +142,6 @@ def _shape(values: Sequence[float], size: Size, where: str) -> dict[str, Any]:
     xs, ys = pixels[::2], pixels[1::2]
     box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
     return {"bbox": box, "segmentation": [pixels]}
-
-
-def _size(file: Path) -> Size:
-    try:
-        return upright_size(file)
-    except Exception as error:  # decoders of broken files raise anything
-        raise DataError(
-            f"{file}: cannot be read: {error}; replace or remove the file and its labels"
-        ) from error
 
 
 def _config(file: Path) -> dict[str, Any] | None:
@@ -256,9 +242,7 @@ def _names(labels: Path) -> dict[int, str]:
         if file := _yaml_in(folder):
             return _listed((_config(file) or {}).get("names"), file)
         if file := _classes_in(folder):
-            return _listed(
-                [line for line in file.read_text("utf-8-sig").splitlines() if line], file
-            )
+            return _listed(lines_of(file), file)
     raise DataError(f"{labels}: no data.yaml with the names of classes above; put it there")
 
 
