@@ -26,10 +26,10 @@ BROKEN_ANNOTATIONS: list[tuple[dict[str, Any], str]] = [
     ({"bbox": [60, 1, 5, 5]}, "box lies outside the image of 40 x 30"),
     ({"bbox": [1, float("nan"), 5, 5]}, "not finite"),
     ({"bbox": [1, 1, float("inf"), 5]}, "not finite"),
-    ({"bbox": [1, 1, "5", 5]}, "not a number"),
+    ({"bbox": [1, 1, "five", 5]}, "not a number"),
     ({"bbox": {"x": 1}}, "bbox is missing"),
     ({"segmentation": [[1, 1, 9, 1]]}, "polygon has 4 numbers"),
-    ({"segmentation": [[1, 1, "9", 1, 9, 9]]}, "holds something that is not a number"),
+    ({"segmentation": [[1, 1, "nine", 1, 9, 9]]}, "holds something that is not a number"),
     ({"segmentation": [[60, 1, 70, 1, 70, 9]]}, "mask lies outside the image"),
     ({"segmentation": [[1, 1, 9, 1, 1e12, 9]]}, "far outside the image"),
     ({"segmentation": {"size": [30, 40], "counts": [7]}}, "cover 7 pixels"),
@@ -42,7 +42,7 @@ BROKEN_ANNOTATIONS: list[tuple[dict[str, Any], str]] = [
     ({"image_id": 77}, "belongs to image 77, which is not in the file"),
     ({"image_id": {}}, "which is not in the file"),
     ({"category_id": 77}, "has category 77, which is not in the file"),
-    ({"iscrowd": "1"}, "iscrowd is '1'; expected 0, or 1 for a crowd region"),
+    ({"iscrowd": "yes"}, "iscrowd is 'yes'; expected 0, or 1 for a crowd region"),
 ]
 ODD_ANNOTATIONS: list[tuple[dict[str, Any], str]] = [
     ({"id": 0}, "evaluators built like pycocotools count it as unmatched"),

@@ -63,10 +63,11 @@ def check(
     path = Path(path).expanduser()
     checks: list[_FileCheck] = []
     problems = []
-    files = annotation_files(path) if path.exists() else []
-    if not files:
-        reason = "no annotation files" if path.exists() else "no such file or folder"
-        action = "give a folder with COCO annotations or a JSON file"
+    files: list[Path] = []
+    try:
+        files = annotation_files(path)
+    except DataError as error:
+        reason, _, action = str(error).removeprefix(f"{path}: ").rpartition("; ")
         problems.append(Problem("error", str(path), "", reason, action))
     outcomes: dict[Path, Outcome] = {}
     for file in files:
@@ -106,6 +107,7 @@ class _FileCheck:
         self.chosen: list[tuple[Path, tuple[Entry, ...], dict[int, str]]] = []
         self.files: dict[int, Path] = {}  # of the images, by id
         self.root: Path | None = None  # of them
+        self.blamed: set[tuple[str, str]] = set()  # ids of entries that are broken themselves
         content = self._content()
         if content is None:
             return
@@ -137,8 +139,8 @@ class _FileCheck:
         try:
             content, notes = read_content(self.file, self.config)
         except DataError as error:
-            reason = str(error).removeprefix(f"{self.file}: ")
-            self.add("error", "", reason, "write or download it again")
+            reason, _, action = str(error).removeprefix(f"{self.file}: ").rpartition("; ")
+            self.add("error", "", reason, action)
             return None
         for note in notes:
             self.add("note", "", note, "nothing to do if that is right")
@@ -158,6 +160,7 @@ class _FileCheck:
             where = f"category {entry.get('id')}"
             if fault := category_fault(entry):
                 self.add("error", where, fault, "give each category an id and a name")
+                self.blamed.add(("category_id", repr(entry.get("id"))))
             elif entry["id"] in names:
                 self.add("error", where, "another category has the same id", "give each its own")
             else:
@@ -176,6 +179,7 @@ class _FileCheck:
             if fault := image_fault(entry):
                 refused = "refused: " if "leaves" in fault else ""
                 self.add("error", where, refused + fault, "correct the entry")
+                self.blamed.add(("image_id", repr(entry.get("id"))))
                 continue
             if entry["id"] in images:
                 self.add("error", where, "another image has the same id", "give each its own")
@@ -203,6 +207,8 @@ class _FileCheck:
             size = size_of(image) if image else None
             known = by_id(names, entry.get("category_id")) is not None
             fault = annotation_fault(entry, size, known)
+            if self._is_blamed(entry, image, known):
+                continue
             part = mended(entry, size) if fault and size and known else None
             if part and size:
                 entry, reason = part
@@ -228,6 +234,11 @@ class _FileCheck:
         elif places:
             reason = f"{len(places):,} annotations have a box but no mask, such as {places[0]}"
             self.add("warning", "", reason, "draw them; till then they are ignored as crowd is")
+
+    def _is_blamed(self, entry: Entry, image: Entry | None, known: bool) -> bool:
+        """Return whether an annotation is wrong because its image or category is, which is said."""
+        keys = [key for key, found in (("image_id", image), ("category_id", known)) if not found]
+        return any((key, repr(entry.get(key))) in self.blamed for key in keys)
 
     def _annotation_id(self, entry: Entry, where: str, seen: set[int]) -> None:
         number = entry.get("id")

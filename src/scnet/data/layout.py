@@ -4,6 +4,7 @@
 - CVAT: annotations/instances_default.json; images in images/default/
 - Roboflow: train/_annotations.coco.json, valid/_annotations.coco.json; images beside the file
 - one file: any COCO JSON, given directly; images near it
+- without COCO files: data sets of the formats in `foreign`, whose folders of labels stand for files
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from scnet.data.finding import Found, find_images, nearest
+from scnet.data.foreign import Place, find_places, known_folder
 from scnet.data.images import DataError
 
 SplitName = Literal["train", "val", "test"]
@@ -30,6 +32,10 @@ _IN_SPLIT_FOLDER = ("_annotations.coco.json", "annotations.json", "labels.json",
 _UNSPLIT = re.compile(r"(instances|annotations|labels|result|coco|_annotations)([._-].*)?", re.I)
 
 
+_GIVE = "give a folder with COCO annotations or a JSON file"
+_JSON_LOOKED_AT = 20  # files of a folder
+
+
 class NoSplitError(DataError):
     """A data set without the split that is asked for."""
 
@@ -39,7 +45,7 @@ class Split:
     """One part of a data set, as found on disk."""
 
     name: str
-    annotations: Path  # COCO JSON
+    annotations: Path  # COCO JSON, or a folder of labels in another format
     image_roots: tuple[Path, ...]  # folders that may hold the images, likeliest first
 
 
@@ -55,9 +61,9 @@ def find_split(path: str | Path, split: SplitName) -> Split:
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise DataError(
-            f"{path}: no such file or folder; give a folder with COCO annotations or a JSON file"
-        )
+        raise DataError(f"{path}: no such file or folder; {_GIVE}")
+    if places := _foreign(path):
+        return _of_place(path, places, split)
     file = _sibling(path, split) if path.is_file() else _in_folder(path, split)
     return Split(split, file, tuple(dict.fromkeys(_image_roots(file, split))))
 
@@ -69,11 +75,20 @@ def split_of(file: Path) -> str | None:
 
 
 def annotation_files(path: Path) -> list[Path]:
-    """Return every annotation file of a data set; the file itself if one is given."""
-    if path.is_file():
-        return [path]
-    found = [f for split in WORDS for f in _candidates(path, split)]
-    return found or list(_unsplit(path))
+    """Return every annotation file of a data set; the file itself if one is given.
+
+    Raises:
+        DataError: there is none; says what is there instead.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; {_GIVE}")
+    places = _foreign(path)
+    found = [place.labels for place in places.values()]
+    if not places:
+        found = [path] if path.is_file() else _coco_files(path)
+    if not found:
+        raise DataError(f"{path}: {known_folder(path) or f'no annotation files; {_GIVE}'}")
+    return list(dict.fromkeys(found))
 
 
 def locate_images(split: Split, file_names: Sequence[str]) -> Found:
@@ -110,6 +125,23 @@ def pick_image_root(split: Split, file_names: Sequence[str]) -> Path:
     return locate_images(split, file_names).root
 
 
+def _coco_files(path: Path) -> list[Path]:
+    found = [file for split in WORDS for file in _candidates(path, split)]
+    return found or list(_unsplit(path))
+
+
+def _foreign(path: Path) -> dict[str, Place]:
+    """Return the splits of a data set of another format, which has no COCO files."""
+    return {} if path.is_dir() and _coco_files(path) else find_places(path, WORDS)
+
+
+def _of_place(path: Path, places: dict[str, Place], split: SplitName) -> Split:
+    if split not in places:
+        has = ", ".join(places)
+        raise NoSplitError(f"{path}: no {split} split; it has {has}; name or add one")
+    return Split(split, *places[split])
+
+
 def _split_named(word: str) -> str:
     return next(split for split, words in WORDS.items() if word.lower() in words)
 
@@ -139,6 +171,8 @@ def _in_folder(path: Path, split: SplitName) -> Path:
     found = _candidates(path, split)
     if not found and split == "train":
         found = list(_unsplit(path))
+    if not found and not _coco_files(path) and (known := known_folder(path)):
+        raise DataError(f"{path}: {known}")
     if not found:
         raise NoSplitError(
             f"{path}: no {split} split; expected annotations/instances_{split}.json or "
@@ -182,8 +216,17 @@ def _candidates(path: Path, split: str) -> list[Path]:
 
 
 def _unsplit(path: Path) -> Iterator[Path]:
-    for folder in (path / "annotations", path):
-        yield from (f for f in sorted(folder.glob("*.json")) if _UNSPLIT.fullmatch(f.stem))
+    """Yield files that are named for no split; if none has a usual name, the only one in COCO."""
+    files = [f for folder in (path / "annotations", path) for f in sorted(folder.glob("*.json"))]
+    usual = [f for f in files if _UNSPLIT.fullmatch(f.stem)]
+    alike = [] if usual else [f for f in files[:_JSON_LOOKED_AT] if _is_coco(f)]
+    yield from usual or (alike if len(alike) == 1 else ())
+
+
+def _is_coco(file: Path) -> bool:
+    """Return whether a file seems to hold COCO annotations, whatever it is called."""
+    text = file.read_bytes()
+    return all(key in text for key in (b'"images"', b'"annotations"', b'"categories"'))
 
 
 def _image_roots(file: Path, split: str) -> Iterator[Path]:

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.faults import is_crowd
+from scnet.data.foreign import known_content, read_folder
+from scnet.data.forms import RefusedError, normalise
 from scnet.data.images import DataError
+from scnet.data.not_json import explain, stop_at_doubles, unpacked
 from scnet.data.parse import parse_json
 from scnet.runtime.collector import without_collector
 
@@ -27,22 +30,33 @@ def read_content(file: Path, config: DataConfig) -> Content:
     """Return the content of an annotation file as the settings want it read.
 
     Raises:
-        DataError: there is no JSON.
+        DataError: there is no JSON, or it has a form that is not read.
     """
-    content = read_json(file)
-    notes = _objects_of_crowds(content) if config.crowd == "objects" else []
+    content, notes = read_folder(file) if file.is_dir() else (read_json(file), [])
+    if known := known_content(content):
+        raise DataError(f"{file}: {known}")
+    try:
+        notes += normalise(content, file)
+    except RefusedError as error:
+        raise DataError(f"{file}: {error}") from None
+    notes += _objects_of_crowds(content) if config.crowd == "objects" else []
     return Content(content, tuple(notes))
 
 
 def read_json(file: Path) -> Any:
     """Return the content of a JSON file; DataError if there is none."""
     try:
-        with without_collector():
-            return parse_json(file.read_bytes())
+        data = file.read_bytes()
     except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+        reason = error.strerror
+        raise DataError(f"{file}: cannot be read: {reason}; write or download it again") from None
+    try:
+        with without_collector():
+            content = parse_json(text := unpacked(data))
+            stop_at_doubles(text)
+            return content
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{file}: not JSON: {error}") from None
+        raise DataError(f"{file}: not JSON: {explain(data, error)}") from None
 
 
 def entries(content: Any, key: str) -> list[dict[str, Any]]:

@@ -22,10 +22,6 @@ SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of mask area, in pixels
 SHOWN_CLASSES = 30
 # The gravest stand last, where a terminal shows them.
 SEVERITIES: tuple[Literal["note", "warning", "error"], ...] = ("note", "warning", "error")
-    "note",
-    "warning",
-    "error",
-)  # the gravest stand last, where a terminal shows them
 
 
 @dataclass(frozen=True)
