@@ -54,7 +54,8 @@ def unknown_keys(entries: Sequence[Entry]) -> Iterator[Said]:
         yield "warning", note, "set iscrowd to 1 or remove the annotations, if that is meant"
     found = Counter(key for entry in entries for key in entry.keys() - KNOWN - TELLING)
     if found:
-        named = ", ".join(f"{key} ({count:,})" for key, count in found.most_common(10))
+        commonest = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        named = ", ".join(f"{key} ({count:,})" for key, count in commonest[:10])
         yield "note", f"keys of annotations without effect: {named}", "nothing to do"
 
 
