@@ -104,7 +104,7 @@ def _check(kind: Any, value: Any, path: str) -> None:
     elif origin in (types.UnionType, typing.Union):
         for member in args:
             _check(member, value, path)
-    elif origin is tuple:
+    elif origin is tuple and isinstance(value, tuple):  # or it is a word beside a list, of a union
         kinds = [args[0]] * len(value) if args[1:] == (Ellipsis,) else args
         for i, (inner, item) in enumerate(zip(kinds, value, strict=True)):
             _check(inner, item, f"{path}[{i}]")
@@ -149,8 +149,21 @@ def _first(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
     for kind in kinds:
         with contextlib.suppress(ConfigError):
             return lay_over(kind, None, value, path)
-    names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+    names = " or ".join(_kind_name(kind) for kind in kinds)
     raise ConfigError(f"{path}: expected {names}, got {value!r}")
+
+
+def _kind_name(kind: Any) -> str:
+    """Return how a kind of value is called in a message."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _kind_name(args[0])
+    if origin is Literal:
+        return ", ".join(map(str, args))
+    if origin is tuple:
+        items = [_kind_name(arg) if arg is not Ellipsis else "..." for arg in args]
+        return f"a list [{', '.join(items)}]"
+    return cast(str, kind.__name__)
 
 
 def _part(members: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:

@@ -55,7 +55,12 @@ def fused(backbone: Backbone) -> Backbone:
     backbone.eval()
     device = next(backbone.parameters()).device
     probe = torch.rand(
-        1, 3, 64, 64, device=device, generator=torch.Generator(device).manual_seed(0)
+        1,
+        len(backbone.mean),
+        64,
+        64,
+        device=device,
+        generator=torch.Generator(device).manual_seed(0),
     )
     copied = copy.deepcopy(backbone)
     for conv, norm in _pairs(copied, probe):
