@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
+from scnet.data.check_pixels import Look, look_at, rows
 from scnet.data.faults import (
     TOO_DEEP,
     annotation_fault,
@@ -26,7 +27,7 @@ from scnet.data.faults import (
     size_of,
     structure_faults,
 )
-from scnet.data.images import DataError, read_image
+from scnet.data.images import DataError
 from scnet.data.layout import WORDS, annotation_files, find_split, pick_image_root, split_of
 from scnet.data.parse import parse_json
 from scnet.data.report import Problem, Report, Summary
@@ -37,7 +38,6 @@ from scnet.types import Size
 __all__ = ["Problem", "Report", "Summary", "check"]
 
 Entry = Mapping[str, Any]
-Outcome = Size | str  # the size of an image that could be read, or why it could not
 Progress = Callable[[int, int], None]  # images done, images in all
 
 REMOVE = "remove it or run with --data.drop-invalid"
@@ -57,9 +57,9 @@ def check(path: str | Path, progress: Progress | None = None) -> Report:
         reason = "no annotation files" if path.exists() else "no such file or folder"
         action = "give a folder with COCO annotations or a JSON file"
         problems.append(Problem("error", str(path), "", reason, action))
-    outcomes: dict[Path, Outcome] = {}
+    looks: dict[Path, Look] = {}
     for file in files:
-        checks.append(_FileCheck(file, outcomes, progress))
+        checks.append(_FileCheck(file, looks, progress))
         problems += checks[-1].problems
     chosen = next((c.chosen for c in checks if c.chosen), ())
     return Report(path, tuple(c.summary for c in checks), tuple(problems), tuple(chosen))
@@ -68,11 +68,9 @@ def check(path: str | Path, progress: Progress | None = None) -> Report:
 class _FileCheck:
     """The check of one annotation file; made and done in one go."""
 
-    def __init__(
-        self, file: Path, outcomes: dict[Path, Outcome], progress: Progress | None
-    ) -> None:
+    def __init__(self, file: Path, looks: dict[Path, Look], progress: Progress | None) -> None:
         self.file = file
-        self.outcomes = outcomes  # of images read for any file of the data set
+        self.looks = looks  # at images read for any file of the data set
         self.problems: list[Problem] = []
         self.summary = Summary(split_of(file) or "all", file)
         self.chosen: list[tuple[Path, tuple[Entry, ...], dict[int, str]]] = []
@@ -251,16 +249,19 @@ class _FileCheck:
     def _read(self, images: Mapping[int, Entry], root: Path, progress: Progress | None) -> None:
         """Read every image not read before, and compare its size with the file's."""
         paths = {i: root / entry["file_name"] for i, entry in images.items()}
-        new = [path for path in dict.fromkeys(paths.values()) if path not in self.outcomes]
+        new = [path for path in dict.fromkeys(paths.values()) if path not in self.looks]
         start = time.perf_counter()
         with ThreadPoolExecutor(8) as pool:
-            for done, outcome in enumerate(pool.map(_outcome, new), start=1):
-                self.outcomes[new[done - 1]] = outcome
+            for done, look in enumerate(pool.map(look_at, new), start=1):
+                self.looks[new[done - 1]] = look
                 if progress:
                     progress(done, len(new))
         self.summary.read, self.summary.seconds = len(new), time.perf_counter() - start
+        looks = [(image_name(entry), self.looks[paths[i]]) for i, entry in images.items()]
+        for row in rows(looks):
+            self.add(row.severity, "", row.reason, row.action)
         for i, entry in images.items():
-            outcome = self.outcomes[paths[i]]
+            outcome = self.looks[paths[i]].outcome
             if isinstance(outcome, str):
                 action = "restore or replace the file, or remove the entry"
                 self.add("error", image_name(entry), outcome, action)
@@ -282,7 +283,7 @@ class _FileCheck:
         for i, entry in images.items():
             path = root / entry["file_name"]
             objects = tuple(e for e in sound[i] if not is_crowd(e))
-            if objects and self.outcomes[path] == size_of(entry):
+            if objects and self.looks[path].outcome == size_of(entry):
                 usable.append((path, objects, names))
         step = max(1, len(usable) // CHOSEN)
         self.chosen = usable[::step][:CHOSEN]
@@ -299,11 +300,3 @@ class _FileCheck:
                 f"semantic maps of {stuff.num_classes} classes for {have} of {len(images)} images: "
                 f"{stuff.folder}"
             )
-
-
-def _outcome(path: Path) -> Outcome:
-    try:
-        image = read_image(path)
-    except DataError as error:
-        return str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
-    return image.height, image.width

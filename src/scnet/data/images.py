@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ __all__ = [
     "ImageSource",
     "open_image",
     "read_image",
+    "read_picture",
     "read_pixels",
     "shrinking",
     "upright_size",
@@ -86,6 +88,21 @@ def read_pixels(source: ImageSource, data: DataConfig, shrink: int = 1) -> Pixel
         raise DataError(
             f"{_name(source)}: cannot be read: {reason}; replace or remove the file"
         ) from error
+
+
+def read_picture(source: str | os.PathLike[str]) -> Image.Image:
+    """Return an image file to be looked at, whatever it holds.
+
+    Three bands are shown; values are spread where an image would lose its contrast.
+
+    Raises:
+        DataError: cannot be read.
+    """
+    with suppress(DataError):
+        pixels = read_pixels(source, DEFAULT)
+        if not pixels.fault:
+            return pixels.picture
+    return read_pixels(source, DataConfig(range="percentile", bands="all")).picture
 
 
 def _read(source: str | os.PathLike[str] | BufferedIOBase, data: DataConfig, shrink: int) -> Pixels:

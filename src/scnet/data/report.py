@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from PIL import Image
 
-from scnet.data.images import read_image
+from scnet.data.images import read_picture
 from scnet.ops.rle import RLE, to_rle
 
 SMALL, MEDIUM = 32**2, 96**2  # COCO's limits of mask area, in pixels
@@ -129,7 +129,7 @@ class Report:
 def _labelled(
     path: Path, entries: Sequence[Mapping[str, Any]], names: Mapping[int, str]
 ) -> LabelledImage:
-    image = read_image(path)
+    image = read_picture(path)
     size = (image.height, image.width)
     rles = [to_rle(entry["segmentation"], size) for entry in entries]
     return LabelledImage(image, rles, [names[entry["category_id"]] for entry in entries], path.name)

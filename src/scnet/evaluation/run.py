@@ -74,6 +74,8 @@ def evaluate(
     """
     model = model if isinstance(model, Model) else load(model)
     dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
+    if dataset.contrast_warning:
+        warnings.warn(dataset.contrast_warning, stacklevel=2)
     return evaluate_dataset(
         model, dataset, batch_size=batch_size, max_detections=max_detections, quiet=quiet
     )[0]
@@ -97,6 +99,7 @@ def evaluate_dataset(
         DataError: an image cannot be used, or none can.
     """
     start = time.perf_counter()
+    _require_bands(finder, dataset)
     mine = range(rank(), len(dataset), world_size())
     images = track(
         _outcomes(finder, dataset, batch_size, max_detections, mine),
@@ -121,6 +124,16 @@ def evaluate_dataset(
         result = _figures(dataset, found, most)
     seconds = round(time.perf_counter() - start, 3)
     return gather(result)[0] | {"skipped": len(faults), "seconds": seconds}, found
+
+
+def _require_bands(finder: Finder, dataset: CocoDataset) -> None:
+    """Refuse images of more or fewer bands than the model was trained on."""
+    bands = finder.config.model.backbone.bands
+    if dataset.bands != bands:
+        raise DataError(
+            f"{dataset.annotation_file}: its images have {dataset.bands} bands, but the model was "
+            f"trained on {bands}; use data with as many"
+        )
 
 
 def detect_dataset(
