@@ -250,7 +250,9 @@ def with_value(config: Any, path: str, value: Any) -> Any:
 
 
 def everything_on() -> Config:
-    config = override(recipes.scnet(), {"data": {"jitter": [0.5, 2.0], "range": [0, 1], "bands": [1]}})
+    config = override(
+        recipes.scnet(), {"data": {"jitter": [0.5, 2.0], "range": [0, 1], "bands": [1]}}
+    )
     given = {"widths": (64, 256, 512, 1024), "mean": (0.5,) * 3, "std": (0.2,) * 3}
     return override(config, {"model": {"backbone": given}})
 

@@ -96,6 +96,9 @@ def _check(kind: Any, value: Any, path: str) -> None:
     if value is None:
         return
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    is_list = tuple in (origin, typing.get_origin(args[0]) if args else None)
+    if is_list and not isinstance(value, tuple):  # a word beside a list, in a union of the two
+        return
     if origin is Annotated:
         for rule in args[1:]:
             if fault := rule.fault(value):
@@ -104,7 +107,7 @@ def _check(kind: Any, value: Any, path: str) -> None:
     elif origin in (types.UnionType, typing.Union):
         for member in args:
             _check(member, value, path)
-    elif origin is tuple and isinstance(value, tuple):  # or it is a word beside a list, of a union
+    elif origin is tuple:
         kinds = [args[0]] * len(value) if args[1:] == (Ellipsis,) else args
         for i, (inner, item) in enumerate(zip(kinds, value, strict=True)):
             _check(inner, item, f"{path}[{i}]")
