@@ -139,21 +139,19 @@ def _deep_png(image: Image.Image) -> Numbers | None:
     ways = DEEP_PNG.get(str(tiles[0].args)) if tiles else None
     if ways is None:
         return None
-    planes = []
+    planes, file = [], cast(Any, image).fp
+    place = file.tell()  # where the image itself would go on reading
     for mode, raw in ways:
-        again = _reopened(image)
+        file.seek(0)
+        again: Any = Image.open(file)
         again._mode = mode
         again.tile = [tiles[0]._replace(args=raw)]
         again.load()
         planes.append(np.asarray(again).astype(np.uint16))
+    file.seek(place)
     if len(planes) == 1:
         return Numbers((planes[0][..., :1] << 8) | planes[0][..., 1:2])
     return Numbers(((planes[0] << 8) | planes[1])[..., :3])
-
-
-def _reopened(image: Image.Image) -> Any:
-    cast(Any, image).fp.seek(0)
-    return Image.open(cast(Any, image).fp)
 
 
 def _turned(numbers: Numbers, orientation: int) -> Numbers:
