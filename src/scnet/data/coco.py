@@ -28,6 +28,7 @@ from scnet.data.copy_paste import paste_objects
 from scnet.data.faults import box_fault, is_crowd, is_finite
 from scnet.data.images import DataError, read_image, read_pixels, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, pick_image_root
+from scnet.data.numbers import counted
 from scnet.data.pixels import Pixels
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.survey import contrast_warning, count_bands
@@ -205,7 +206,7 @@ class CocoDataset(Dataset[Sample]):
             raise DataError(_size_message(path, found, record.size, self.annotation_file))
         if pixels.bands != self.bands:
             raise DataError(
-                f"{path}: has {pixels.bands} bands, but the first image has {self.bands}; "
+                f"{path}: has {counted(pixels.bands)}, but the first image has {self.bands}; "
                 "choose those that all have, such as --data.bands '[1,2,3]'"
             )
         return pixels

@@ -40,7 +40,7 @@ def require_bands(count: int, bands: Bands, *, pages: bool) -> None:
         DataError: says how many there are, and the setting that helps.
     """
     kind = "page" if pages else "band"
-    there = f"{count} {kind}{'s' * (count != 1)}"
+    there = counted(count, kind)
     if bands is None and (count not in (1, 3) or (pages and count > 1)):
         some = [1, 2, min(3, count)]
         raise DataError(
@@ -122,6 +122,15 @@ def contrast_fault(numbers: Numbers, rule: Rule) -> str:
     if most == least or share >= NARROW:
         return ""
     return f"its values, {least:g}..{most:g}, use {share:.1%} of the range {low:g}..{high:g}"
+
+
+def counted(count: int, kind: str = "band") -> str:
+    """Return a number of bands in words.
+
+    >>> counted(1), counted(5)
+    ('1 band', '5 bands')
+    """
+    return f"{count} {kind}{'s' * (count != 1)}"
 
 
 def _finite(values: NDArray[Any]) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
+from scnet.data.numbers import counted
 from scnet.evaluation.scoring import score
 from scnet.inference.detections import Detections
 from scnet.inference.model import Model, load
@@ -131,8 +132,8 @@ def _require_bands(finder: Finder, dataset: CocoDataset) -> None:
     bands = finder.config.model.backbone.bands
     if dataset.bands != bands:
         raise DataError(
-            f"{dataset.annotation_file}: its images have {dataset.bands} bands, but the model was "
-            f"trained on {bands}; use data with as many"
+            f"{dataset.annotation_file}: its images have {counted(dataset.bands)}, but the "
+            f"model was trained on {bands}; use data with as many"
         )
 
 
