@@ -180,6 +180,9 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "data.jitter[]": (0.0, -1.0),
     "data.copy_paste": (-0.1, 1.1),
     "data.color_jitter[]": (-0.1, 1.1),
+    "data.range[]": (float("nan"), float("inf")),
+    "data.bands[]": (0,),
+    "model.backbone.bands": (0,),
     "data.workers": (-2,),
     "optim.epochs": (0,),
     "optim.batch_size": (0,),
@@ -214,6 +217,7 @@ FILLED = (
     "model.rpn.anchor_multiples",
     "model.box.stages",
     "model.mask.fed_by",
+    "data.bands",
 )
 
 
@@ -250,7 +254,9 @@ def with_value(config: Any, path: str, value: Any) -> Any:
 
 
 def everything_on() -> Config:
-    config = override(recipes.scnet(), {"data": {"jitter": [0.5, 2.0]}})
+    config = override(
+        recipes.scnet(), {"data": {"jitter": [0.5, 2.0], "range": [0, 1], "bands": [1]}}
+    )
     given = {"widths": (64, 256, 512, 1024), "mean": (0.5,) * 3, "std": (0.2,) * 3}
     return override(config, {"model": {"backbone": given, "box": {"soft_nms": True}}})
 

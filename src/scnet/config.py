@@ -20,6 +20,7 @@ CountOrNone = Annotated[int, Range(0)]  # what 0 means stands beside the field
 Share = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(0, ends="()")]
 Weight = Annotated[float, Range(0)]
+Finite = Annotated[float, Range()]
 Deltas = tuple[Positive, Positive, Positive, Positive]
 T = TypeVar("T")
 
@@ -37,9 +38,13 @@ class BackboneConfig:
     frozen_norm: bool = True
     # with frozen_norm off: statistics are taken over the images of all processes
     sync_norm: bool = False
+    # bands of the images; taken from the data when training. The first convolution of ImageNet
+    # weights, made for 3, is repeated over others
+    bands: Count = 3
     # channels of a ResNet's stages; None = the model's own
     widths: Annotated[tuple[Count, ...], NotEmpty()] | None = None
-    # of the images, scaled to 0..1; None = as the network was trained on ImageNet
+    # of the images, scaled to 0..1, for 3 bands (repeated over others) or for each; None = as the
+    # network was trained on ImageNet
     mean: Annotated[tuple[Share, ...], NotEmpty()] | None = None
     std: Annotated[tuple[Positive, ...], NotEmpty()] | None = None
 
@@ -49,6 +54,12 @@ class BackboneConfig:
             raise ConfigError(
                 "model.backbone.sync_norm: a frozen norm takes no statistics; set frozen_norm off"
             )
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) not in (3, self.bands):
+                raise ConfigError(
+                    f"model.backbone.{name}: {len(values)} values; expected 3, or one for each of "
+                    f"{self.bands} bands"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +237,13 @@ class ModelConfig:
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     path: str = ""  # folder in a usual COCO layout, or an annotation file
+    # values that become black and white: "full" = all that a file may hold (0..65535 of 16 bits;
+    # floating-point 0..1, or to its maximum), "minmax" of each band of each image, "percentile" =
+    # 0.1 and 99.9 of each band of each image, or two numbers
+    range: Literal["full", "minmax", "percentile"] | tuple[Finite, Finite] = "full"
+    # bands to take, counted from 1, such as [4, 3, 2], pages of a stack being bands; or "all";
+    # None = grey and RGB, and other images are refused
+    bands: Literal["all"] | Annotated[tuple[Count, ...], NotEmpty()] | None = None
     # shorter side, and the most the longer side may have
     size: tuple[Count, Count] = (800, 1333)
     keep_ratio: bool = True  # off: `size` is height and width, whatever shape an image has
@@ -262,6 +280,19 @@ class DataConfig:
             )
         if self.jitter and self.scales:
             raise ConfigError("data.jitter and data.scales both choose the size; set only one")
+        if isinstance(self.range, tuple) and not self.range[0] < self.range[1]:
+            raise ConfigError(f"data.range: {self.range}; expected a lower and a higher value")
+        if isinstance(self.bands, tuple):
+            require_colours(self, len(self.bands))
+
+
+def require_colours(data: DataConfig, bands: int) -> None:
+    """Refuse to change the colours of images that are not RGB."""
+    if any(data.color_jitter) and bands != 3:
+        raise ConfigError(
+            f"data.color_jitter: changes the colours of 3 bands, but there are {bands}; "
+            "set --data.color-jitter '[0,0,0]'"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -96,6 +96,9 @@ def _check(kind: Any, value: Any, path: str) -> None:
     if value is None:
         return
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    is_list = tuple in (origin, typing.get_origin(args[0]) if args else None)
+    if is_list and not isinstance(value, tuple):  # a word beside a list, in a union of the two
+        return
     if origin is Annotated:
         for rule in args[1:]:
             if fault := rule.fault(value):
@@ -149,8 +152,21 @@ def _first(kinds: tuple[Any, ...], value: Any, path: str) -> Any:
     for kind in kinds:
         with contextlib.suppress(ConfigError):
             return lay_over(kind, None, value, path)
-    names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+    names = " or ".join(_kind_name(kind) for kind in kinds)
     raise ConfigError(f"{path}: expected {names}, got {value!r}")
+
+
+def _kind_name(kind: Any) -> str:
+    """Return how a kind of value is called in a message."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _kind_name(args[0])
+    if origin is Literal:
+        return ", ".join(map(str, args))
+    if origin is tuple:
+        items = [_kind_name(arg) if arg is not Ellipsis else "..." for arg in args]
+        return f"a list [{', '.join(items)}]"
+    return cast(str, kind.__name__)
 
 
 def _part(members: tuple[Any, ...], base: Any, value: Any, path: str) -> Any:

@@ -154,7 +154,7 @@ class Targets:
 class Batch:
     """Images padded to one size (a multiple of 32), and what is known about them."""
 
-    images: Num[Tensor, "B 3 H W"]  # RGB, 0..255, uint8 or float; anything may stand in the padding
+    images: Num[Tensor, "B D H W"]  # RGB, 0..255, uint8 or float; anything may stand in the padding
     sizes: Int[Tensor, "B 2"]  # height and width of each image inside the padding
     inverse: Float[Tensor, "B 4 2"]  # sign, shift, scale and size of the way back, see `Inverse`
     info: tuple[ImageInfo, ...]
@@ -164,7 +164,7 @@ class Batch:
     skipped: tuple[str, ...] = ()  # images that could not be used, with the reason
 
     @classmethod
-    def of(cls, images: Num[Tensor, "B 3 H W"], info: Sequence[ImageInfo], **others: Any) -> Batch:
+    def of(cls, images: Num[Tensor, "B D H W"], info: Sequence[ImageInfo], **others: Any) -> Batch:
         """Return padded images as a batch; their sizes follow from how each is seen."""
         sizes = torch.tensor([i.view.size for i in info])
         inverse = torch.tensor([i.view.inverse for i in info], dtype=torch.float32)

@@ -10,6 +10,8 @@ from tests.model_cases import make_batch, make_detector, small
 
 from scnet.model.backbone import ANY_SIZE, STRIDES, Backbone
 from scnet.model.detector import Detector
+from scnet.settings import ConfigError
+from scnet.weights.pretrained import _fill
 
 
 def backbone(name: str) -> Backbone:
@@ -66,3 +68,18 @@ def test_statistics_of_frozen_stages_stand_still_while_others_move(stages: int) 
     moved = {name.split(".")[0] for name, x in before.items() if not torch.equal(x, now[name])}
     parts = ["bn1", "layer1", "layer2", "layer3", "layer4"]
     assert moved == set(parts[stages + 1 if stages else 0 :])
+
+
+def test_a_first_convolution_of_rgb_is_repeated_over_more_bands() -> None:
+    plain = replace(small("scnet").model.backbone, widths=None, weights="imagenet")
+    rgb, five = Backbone(plain), Backbone(replace(plain, bands=5))
+    state = rgb.net.state_dict()
+    _fill(five.net, state, "a file")
+    wide, narrow = five.net.conv1.weight, rgb.net.conv1.weight
+    assert wide.shape[1] == 5
+    for band in range(5):
+        torch.testing.assert_close(wide[:, band], narrow[:, band % 3] * 3 / 5)
+    assert five.mean == (*rgb.mean, *rgb.mean[:2])
+    assert torch.equal(five.net.layer1[0].conv1.weight, rgb.net.layer1[0].conv1.weight)
+    with pytest.raises(ConfigError, match=r"model.backbone.mean: 4 values; expected 3, or one"):
+        replace(plain, bands=5, mean=(0.5,) * 4)

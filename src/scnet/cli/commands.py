@@ -81,7 +81,7 @@ def predict(options: argparse.Namespace) -> int:
     _say(options, f"{model}; {len(files)} images, score from {options.score:g}")
     folder = new_folder(options.output, "predictions", root=".")
     done = 0
-    for paths, images in _readable(files, options.batch):
+    for paths, images in _readable(files, options.batch, model):
         found = model.predict(
             images,
             score=options.score,
@@ -96,14 +96,17 @@ def predict(options: argparse.Namespace) -> int:
     return 0 if done == len(files) else 1
 
 
-def _readable(files: Sequence[Path], number: int) -> Iterator[tuple[list[Path], list[Any]]]:
+def _readable(
+    files: Sequence[Path], number: int, model: Model
+) -> Iterator[tuple[list[Path], list[Any]]]:
     """Yield so many files with their images at a time; say which ones cannot be read."""
-    from scnet.data.images import DataError, read_image
+    from scnet.data.images import DataError
+    from scnet.inference.sources import to_pixels
 
     waiting: list[tuple[Path, Any]] = []
     for place, path in enumerate(files, 1):
         try:
-            waiting.append((path, read_image(path)))
+            waiting.append((path, to_pixels(path, model.config)))
         except DataError as error:
             print(f"error: {error}", file=sys.stderr)
         if waiting and (place == len(files) or len(waiting) == number):

@@ -5,6 +5,7 @@ Nothing here trusts a file: any content ends in a report, never in an exception.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from scnet.config import DataConfig
 from scnet.data.categories import CROWD_ACTION, crowd_message, differences, mostly_crowd
+from scnet.data.check_pixels import Look, look_at, rows
 from scnet.data.faults import (
     TOO_DEEP,
     annotation_fault,
@@ -28,7 +30,7 @@ from scnet.data.faults import (
     size_of,
     structure_faults,
 )
-from scnet.data.images import DataError, read_image
+from scnet.data.images import DataError
 from scnet.data.layout import WORDS, annotation_files, find_split, locate_images, split_of
 from scnet.data.mending import BOXES_ALONE, is_box_alone, mended
 from scnet.data.overlap import Part, overlaps, repeated, unknown_keys
@@ -41,7 +43,6 @@ from scnet.types import Size
 __all__ = ["Problem", "Report", "Summary", "check"]
 
 Entry = Mapping[str, Any]
-Outcome = Size | str  # the size of an image that could be read, or why it could not
 Progress = Callable[[int, int], None]  # images done, images in all
 
 REMOVE = "remove it or run with --data.drop-invalid"
@@ -69,9 +70,9 @@ def check(
     except DataError as error:
         reason, _, action = str(error).removeprefix(f"{path}: ").rpartition("; ")
         problems.append(Problem("error", str(path), "", reason, action))
-    outcomes: dict[Path, Outcome] = {}
+    looks: dict[Path, Look] = {}
     for file in files:
-        checks.append(_FileCheck(file, config or DataConfig(), outcomes, progress))
+        checks.append(_FileCheck(file, config or DataConfig(), looks, progress))
         problems += checks[-1].problems
     parts = [Part(c.file, c.summary.split, c.root, c.files) for c in checks if c.root]
     problems += [Problem(said[0], str(part.file), "", *said[1:]) for part, said in overlaps(parts)]
@@ -96,12 +97,12 @@ class _FileCheck:
         self,
         file: Path,
         config: DataConfig,
-        outcomes: dict[Path, Outcome],
+        looks: dict[Path, Look],
         progress: Progress | None,
     ) -> None:
         self.file = file
         self.config = config
-        self.outcomes = outcomes  # of images read for any file of the data set
+        self.looks = looks  # at images read for any file of the data set
         self.problems: list[Problem] = []
         self.summary = Summary(split_of(file) or "all", file)
         self.chosen: list[tuple[Path, tuple[Entry, ...], dict[int, str]]] = []
@@ -329,16 +330,21 @@ class _FileCheck:
     def _read(self, images: Mapping[int, Entry], root: Path, progress: Progress | None) -> None:
         """Read every image not read before, and compare its size with the file's."""
         paths = {i: root / entry["file_name"] for i, entry in images.items()}
-        new = [path for path in dict.fromkeys(paths.values()) if path not in self.outcomes]
+        new = [path for path in dict.fromkeys(paths.values()) if path not in self.looks]
         start = time.perf_counter()
         with ThreadPoolExecutor(8) as pool:
-            for done, outcome in enumerate(pool.map(_outcome, new), start=1):
-                self.outcomes[new[done - 1]] = outcome
+            for done, look in enumerate(
+                pool.map(functools.partial(look_at, data=self.config), new), start=1
+            ):
+                self.looks[new[done - 1]] = look
                 if progress:
                     progress(done, len(new))
         self.summary.read, self.summary.seconds = len(new), time.perf_counter() - start
+        looks = [(image_name(entry), self.looks[paths[i]]) for i, entry in images.items()]
+        for row in rows(looks):
+            self.add(row.severity, "", row.reason, row.action)
         for i, entry in images.items():
-            outcome = self.outcomes[paths[i]]
+            outcome = self.looks[paths[i]].outcome
             if isinstance(outcome, str):
                 action = "restore or replace the file, or remove the entry"
                 self.add("error", image_name(entry), outcome, action)
@@ -360,7 +366,7 @@ class _FileCheck:
         for i, entry in images.items():
             path = root / entry["file_name"]
             objects = tuple(e for e in sound[i] if not is_crowd(e))
-            if objects and self.outcomes[path] == size_of(entry):
+            if objects and self.looks[path].outcome == size_of(entry):
                 usable.append((path, objects, names))
         step = max(1, len(usable) // CHOSEN)
         self.chosen = usable[::step][:CHOSEN]
@@ -377,11 +383,3 @@ class _FileCheck:
                 f"semantic maps of {stuff.num_classes} classes for {have} of {len(images)} images: "
                 f"{stuff.folder}"
             )
-
-
-def _outcome(path: Path) -> Outcome:
-    try:
-        image = read_image(path)
-    except DataError as error:
-        return str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
-    return image.height, image.width

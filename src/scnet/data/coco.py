@@ -27,10 +27,13 @@ from scnet.data.annotations import (
 from scnet.data.contents import Contents
 from scnet.data.copy_paste import paste_objects
 from scnet.data.faults import box_fault, is_crowd, is_finite
-from scnet.data.images import DataError, read_image, shrinking, upright_size
+from scnet.data.images import DataError, read_image, read_pixels, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, locate_images
+from scnet.data.numbers import counted
 from scnet.data.overlap import repeated_notes
+from scnet.data.pixels import Pixels
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
+from scnet.data.survey import contrast_warning, count_bands
 from scnet.data.transforms import (
     Objects,
     Sample,
@@ -99,10 +102,26 @@ class CocoDataset(Dataset[Sample]):
             int((~crowd).sum()), int(crowd.sum()) - ignored, tuple(self.dropped.values())
         )
 
+    @cached_property
+    def bands(self) -> int:
+        """Return the number of bands of the images as they are read.
+
+        Raises:
+            DataError: all are taken, and no image tells how many there are.
+        """
+        if self.config.bands != "all":
+            return 3 if self.config.bands is None else len(self.config.bands)
+        return count_bands(self.paths, self.config)
+
     @property
     def paths(self) -> list[Path]:
         """Return where the images are."""
         return [self.image_root / record.file_name for record in self.images]
+
+    @cached_property
+    def contrast_warning(self) -> str:
+        """Return what to say of images that show little, as their numbers are scaled; or empty."""
+        return contrast_warning(self.paths, self.config)
 
     @property
     def aspect_ratios(self) -> list[float]:
@@ -152,7 +171,7 @@ class CocoDataset(Dataset[Sample]):
         if not self.train:
             record = self.images[index]
             view = eval_view(record.size, self.config)
-            return Sample(view_image(self._read(record), view), self._info(record, view))
+            return Sample(view_image(self._read(record).values, view), self._info(record, view))
         random = np.random.default_rng((self.seed, self.epoch, index))
         sample = self._usable(index, random)
         if self.config.copy_paste and random.random() < self.config.copy_paste:
@@ -180,22 +199,31 @@ class CocoDataset(Dataset[Sample]):
     def _view(self, record: ImageRecord, random: np.random.Generator) -> Sample:
         """Return an image as it is seen, with its objects, and its stuff map if there are any."""
         view = train_view(record.size, self.config, random)
-        image = view_image(self._read(record, view.resized), view)
+        image = view_image(self._read(record, view.resized).values, view)
         objects = _objects(record.annotations, view, self.config.jitter is not None)
         stuff = None
         if self.semantic and self.stuff:
             stuff = view_map(self.stuff.read(record.file_name, view.resized), view)
         return Sample(image, self._info(record, view), objects, stuff)
 
-    def _read(self, record: ImageRecord, target: Size | None = None) -> Image.Image:
+    def picture(self, index: int) -> Image.Image:
+        """Return an image as it is read, to be looked at: its first three bands."""
+        return self._read(self.images[index]).picture
+
+    def _read(self, record: ImageRecord, target: Size | None = None) -> Pixels:
         """Return an image, perhaps smaller than it is if it shall be resized to `target`."""
         path = self.image_root / record.file_name
         shrink = shrinking(record.size, target) if target else 1
-        image = read_image(path, shrink)
-        found = image.size if shrink == 1 else upright_size(path)[::-1]
+        pixels = read_pixels(path, self.config, shrink)
+        found = (pixels.size if shrink == 1 else upright_size(path))[::-1]
         if found != record.size[::-1]:
             raise DataError(_size_message(path, found, record.size, self.annotation_file))
-        return image
+        if pixels.bands != self.bands:
+            raise DataError(
+                f"{path}: has {counted(pixels.bands)}, but the first image has {self.bands}; "
+                "choose those that all have, such as --data.bands '[1,2,3]'"
+            )
+        return pixels
 
     def _info(self, record: ImageRecord, view: View) -> ImageInfo:
         return ImageInfo(record.id, str(self.image_root / record.file_name), view)

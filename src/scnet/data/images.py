@@ -1,26 +1,38 @@
-"""Image files of any kind to upright RGB."""
+"""Image files of any kind to upright RGB, or to the bands that are asked for."""
 
 from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
+from scnet.config import DataConfig
+from scnet.data import tiff
+from scnet.data.errors import DataError
+from scnet.data.pixels import Pixels, of_image, of_tiff
 from scnet.types import Size
+
+__all__ = [
+    "DataError",
+    "ImageSource",
+    "open_image",
+    "read_image",
+    "read_picture",
+    "read_pixels",
+    "shrinking",
+    "upright_size",
+]
 
 ImageSource = str | os.PathLike[str] | BufferedIOBase | Image.Image
 
 MAX_PIXELS = 300_000_000
+DEFAULT = DataConfig()
 _opening = threading.Lock()
-
-
-class DataError(ValueError):
-    """Data that cannot be used: says what is wrong, where, and what to do."""
 
 
 def open_image(source: str | os.PathLike[str] | BufferedIOBase) -> Image.Image:
@@ -46,27 +58,69 @@ def read_image(source: ImageSource, shrink: int = 1) -> Image.Image:
     smaller, which saves most of its decoding.
 
     Raises:
-        DataError: the file is missing, damaged, no image, or larger than `MAX_PIXELS`.
+        DataError: the file is missing, damaged, no image, or larger than `MAX_PIXELS`; or it has
+            bands or pages that would be cut.
+    """
+    return read_pixels(source, DEFAULT, shrink).picture
+
+
+def read_pixels(source: ImageSource, data: DataConfig, shrink: int = 1) -> Pixels:
+    """Return an image with its numbers scaled and its bands chosen as the settings say.
+
+    A JPEG comes `shrink` times smaller, as from `read_image`, unless its own values say what is
+    black and white: those of a smaller image are others.
+
+    Raises:
+        DataError: as `read_image`; or bands that are chosen are not there.
     """
     try:
         if isinstance(source, Image.Image):
-            return _upright_rgb(source)
-        with open_image(source) as image:
-            width, height = image.size
-            if width * height <= MAX_PIXELS:
-                if shrink > 1:
-                    image.draft(None, (width // shrink, height // shrink))
-                return _upright_rgb(image)
+            return of_image(source, data)
+        return _read(source, data, 1 if data.range in ("minmax", "percentile") else shrink)
     except FileNotFoundError:
         raise DataError(f"{_name(source)}: no such image file") from None
     except Image.DecompressionBombError:
         raise DataError(f"{_name(source)}: {_TOO_LARGE}") from None
+    except DataError as error:
+        raise DataError(f"{_name(source)}: {error}") from error.__cause__
     except Exception as error:  # decoders of broken files raise anything
         reason = "not an image in a known format" if "cannot identify" in str(error) else str(error)
         raise DataError(
             f"{_name(source)}: cannot be read: {reason}; replace or remove the file"
         ) from error
-    raise DataError(f"{_name(source)}: {width} x {height}: {_TOO_LARGE}")
+
+
+def read_picture(source: str | os.PathLike[str]) -> Image.Image:
+    """Return an image file to be looked at, whatever it holds.
+
+    Three bands are shown; values are spread where an image would lose its contrast.
+
+    Raises:
+        DataError: cannot be read.
+    """
+    with suppress(DataError):
+        pixels = read_pixels(source, DEFAULT)
+        if not pixels.fault:
+            return pixels.picture
+    return read_pixels(source, DataConfig(range="percentile", bands="all")).picture
+
+
+def _read(source: str | os.PathLike[str] | BufferedIOBase, data: DataConfig, shrink: int) -> Pixels:
+    try:
+        opened = open_image(source)
+    except UnidentifiedImageError:
+        if not tiff.is_tiff(source):
+            raise
+        return of_tiff(source, data, MAX_PIXELS)
+    with opened as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(f"{width} x {height}: {_TOO_LARGE}")
+        if image.format != "TIFF" or tiff.is_plain(image):
+            if shrink > 1:
+                image.draft(None, (width // shrink, height // shrink))
+            return of_image(image, data)
+    return of_tiff(source, data, MAX_PIXELS)
 
 
 _TOO_LARGE = f"more than {MAX_PIXELS // 10**6} million pixels; cut the image into parts"
@@ -86,32 +140,18 @@ def shrinking(size: Size, target: Size) -> int:
 
 def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Return height and width of an image, EXIF orientation applied, from the head of its file."""
-    with open_image(path) as image:
+    try:
+        opened = open_image(path)
+    except UnidentifiedImageError:
+        if not tiff.is_tiff(path):
+            raise
+        return tiff.upright_size(path)
+    with opened as image:
         width, height = image.size
         turned = image.getexif().get(0x0112, 1) >= 5
+        if image.format == "TIFF" and not tiff.is_plain(image):
+            return tiff.upright_size(path)
     return (width, height) if turned else (height, width)
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    image.load()
-    image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB":
-        return image
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _from_numbers(np.asarray(image).astype(np.float32), image.mode)
-    # Pillow has no direct way, or warns about transparency.
-    if image.mode in ("P", "PA", "RGBa", "La"):
-        image = image.convert("LA" if image.mode == "La" else "RGBA")
-    return image.convert("RGB")
-
-
-def _from_numbers(
-    values: np.ndarray[tuple[int, ...], np.dtype[np.float32]], mode: str
-) -> Image.Image:
-    values = np.nan_to_num(values, posinf=0, neginf=0)
-    limit = max(float(values.max(initial=0)), 1.0) if mode == "F" else 65535.0
-    grey = np.clip(values * (255 / limit) + 0.5, 0, 255).astype(np.uint8)
-    return Image.fromarray(grey).convert("RGB")
 
 
 def _name(source: ImageSource) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from PIL import Image
 
 from scnet.data.contents import alike
-from scnet.data.images import read_image
+from scnet.data.images import read_picture
 from scnet.ops.rle import RLE, to_rle
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Report:
 def _labelled(
     path: Path, entries: Sequence[Mapping[str, Any]], names: Mapping[int, str]
 ) -> LabelledImage:
-    image = read_image(path)
+    image = read_picture(path)
     size = (image.height, image.width)
     rles = [to_rle(entry["segmentation"], size) for entry in entries]
     return LabelledImage(image, rles, [names[entry["category_id"]] for entry in entries], path.name)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped, UInt8
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -40,7 +41,7 @@ class Objects:
 class Sample:
     """One image as the network sees it."""
 
-    image: UInt8[Tensor, "3 H W"]
+    image: UInt8[Tensor, "D H W"]
     info: ImageInfo
     objects: Objects | None = None  # None at inference
     semantic: Int[Tensor, "H W"] | None = None
@@ -89,8 +90,8 @@ def train_view(original: Size, data: DataConfig, random: np.random.Generator) ->
     )
 
 
-def view_image(image: Image.Image, view: View) -> UInt8[Tensor, "3 H W"]:
-    """Resize, cut and mirror an image, and change its colours.
+def view_image(image: Image.Image | NDArray[np.uint8], view: View) -> UInt8[Tensor, "D H W"]:
+    """Resize, cut and mirror an image, RGB or (H, W, D), and change its colours.
 
     Shrinking averages over all pixels, so patterns do not alias. PyTorch gives what Pillow's
     `resize` does, with differences of 1 at most (in 0.05 % of the values of photographs), three
@@ -199,8 +200,8 @@ def _random_colour(
 
 
 def _coloured(
-    pixels: UInt8[Tensor, "3 H W"], colour: tuple[float, float, float]
-) -> UInt8[Tensor, "3 H W"]:
+    pixels: UInt8[Tensor, "D H W"], colour: tuple[float, float, float]
+) -> UInt8[Tensor, "D H W"]:
     # Importing torchvision takes seconds, and reading data does without.
     from torchvision.transforms.v2.functional import (
         adjust_brightness,

@@ -19,6 +19,7 @@ from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
+from scnet.data.numbers import counted
 from scnet.evaluation.scoring import score
 from scnet.inference.detections import Detections
 from scnet.inference.model import Model, load
@@ -78,6 +79,8 @@ def evaluate(
     if not quiet:
         for note in dataset.notes:
             print(f"note: {dataset.annotation_file}: {note}", file=sys.stderr)
+    if dataset.contrast_warning:
+        warnings.warn(dataset.contrast_warning, stacklevel=2)
     return evaluate_dataset(
         model, dataset, batch_size=batch_size, max_detections=max_detections, quiet=quiet
     )[0]
@@ -101,6 +104,7 @@ def evaluate_dataset(
         DataError: an image cannot be used, or none can.
     """
     start = time.perf_counter()
+    _require_bands(finder, dataset)
     mine = range(rank(), len(dataset), world_size())
     images = track(
         _outcomes(finder, dataset, batch_size, max_detections, mine),
@@ -125,6 +129,16 @@ def evaluate_dataset(
         result = _figures(dataset, found, most)
     seconds = round(time.perf_counter() - start, 3)
     return gather(result)[0] | {"skipped": len(faults), "seconds": seconds}, found
+
+
+def _require_bands(finder: Finder, dataset: CocoDataset) -> None:
+    """Refuse images of more or fewer bands than the model was trained on."""
+    bands = finder.config.model.backbone.bands
+    if dataset.bands != bands:
+        raise DataError(
+            f"{dataset.annotation_file}: its images have {counted(dataset.bands)}, but the "
+            f"model was trained on {bands}; use data with as many"
+        )
 
 
 def detect_dataset(

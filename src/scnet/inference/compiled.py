@@ -57,7 +57,7 @@ class CompiledDense:
         mode = "reduce-overhead" if detector.device.type == "cuda" else None  # CUDA graphs
         self.run = torch.compile(detector.dense, fullgraph=True, dynamic=False, mode=mode)
 
-    def __call__(self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]) -> Dense:
+    def __call__(self, images: Num[Tensor, "B D H W"], sizes: Int[Tensor, "B 2"]) -> Dense:
         number = len(images)
         # The last images of a list may be fewer: computing some twice beats compiling once more.
         self.most = max(self.most, number)
@@ -71,8 +71,8 @@ class CompiledDense:
 
 
 def _fill(
-    images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"], number: int, size: Size
-) -> tuple[Num[Tensor, "n 3 h w"], Int[Tensor, "n 2"]]:
+    images: Num[Tensor, "B D H W"], sizes: Int[Tensor, "B 2"], number: int, size: Size
+) -> tuple[Num[Tensor, "n D h w"], Int[Tensor, "n 2"]]:
     """Pad images to a size, and their number by repeating the last."""
     right, below = size[1] - images.shape[3], size[0] - images.shape[2]
     index = torch.arange(number, device=images.device).clamp(max=len(images) - 1)

@@ -156,9 +156,7 @@ class Detections:
         )
 
     def _picture(self) -> Any:
-        from PIL import ImageOps
-
-        from scnet.data.images import open_image
+        from scnet.data.images import read_picture
 
         if self.image is not None:
             return self.image
@@ -166,8 +164,7 @@ class Detections:
             raise ValueError(
                 "these detections carry no image and no path, so there is nothing to plot on"
             )
-        with open_image(self.path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+        return read_picture(self.path)
 
 
 def _positions(index: Any, length: int) -> Int[Tensor, "M"]:

@@ -54,9 +54,8 @@ def fused(backbone: Backbone) -> Backbone:
     was_training = backbone.training
     backbone.eval()
     device = next(backbone.parameters()).device
-    probe = torch.rand(
-        1, 3, 64, 64, device=device, generator=torch.Generator(device).manual_seed(0)
-    )
+    generator = torch.Generator(device).manual_seed(0)
+    probe = torch.rand(1, len(backbone.mean), 64, 64, device=device, generator=generator)
     copied = copy.deepcopy(backbone)
     for conv, norm in _pairs(copied, probe):
         _fold(copied, conv, norm)

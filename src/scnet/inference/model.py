@@ -17,7 +17,7 @@ from scnet.inference.compiled import compiled
 from scnet.inference.detections import Detections
 from scnet.inference.fused import for_inference, with_proposals
 from scnet.inference.place import place
-from scnet.inference.sources import Source, to_image
+from scnet.inference.sources import Source, to_pixels, warn_of_contrast
 from scnet.model.detector import Detector
 from scnet.ops.images import pad_images
 from scnet.runtime.device import pick_device
@@ -55,6 +55,7 @@ class Model:
         """
         self.device = pick_device(device)
         self.precision: Precision = precision
+        self.warned_of_contrast = False
         detector.to(device=self.device)
         detector.to(memory_format=torch.channels_last)
         self.detector: Detector = detector.eval()
@@ -107,7 +108,8 @@ class Model:
 
         Args:
             source: path, PIL image, (H, W, 3) or (H, W) uint8 array, (3, H, W) tensor 0..255,
-                or a list of these.
+                or a list of these. A model trained with other `data.bands` takes (H, W, bands) and
+                (bands, H, W), and with another `data.range` than "full" numbers of any type.
             score: lowest score.
             max_detections: most objects per image; None takes the model's own setting.
             batch_size: images of a list that pass through the network together, in their order;
@@ -137,15 +139,17 @@ class Model:
         return found if isinstance(source, list) else found[0]
 
     def read(self, sources: Sequence[Source]) -> tuple[list[Image.Image], Batch]:
-        """Return images as they are, and resized as a batch on the device."""
-        images, data = [to_image(source) for source in sources], self.detector.config.data
-        views = [eval_view((image.height, image.width), data) for image in images]
-        pixels = pad_images([view_image(i, v) for i, v in zip(images, views, strict=True)])
+        """Return images to be looked at, and as a batch on the device, resized."""
+        config = self.detector.config
+        read = [to_pixels(source, config) for source in sources]
+        self.warned_of_contrast |= warn_of_contrast(read, said=self.warned_of_contrast)
+        views = [eval_view(image.size, config.data) for image in read]
+        pixels = pad_images([view_image(i.values, v) for i, v in zip(read, views, strict=True)])
         info = [
             ImageInfo(0, str(s) if isinstance(s, str | os.PathLike) else "", view)
             for s, view in zip(sources, views, strict=True)
         ]
-        return images, Batch.of(pixels, info).to(self.device)
+        return [image.picture for image in read], Batch.of(pixels, info).to(self.device)
 
     def detect(
         self, batch: Batch, *, min_score: float = 0.0, max_detections: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from scnet.data.images import DataError, read_image
+from scnet.config import Config, DataConfig
+from scnet.data.images import DataError, read_pixels
+from scnet.data.numbers import Numbers, counted
+from scnet.data.pixels import Pixels, is_default, of_numbers
+from scnet.data.survey import ADVICE
 
-Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Pixels
 
 
 def to_image(source: Source) -> Image.Image:
@@ -24,11 +29,45 @@ def to_image(source: Source) -> Image.Image:
     Raises:
         DataError: unreadable, or an array or tensor of another shape, type or range of values.
     """
+    return to_pixels(source, Config()).picture
+
+
+def to_pixels(source: Source, config: Config) -> Pixels:
+    """Return any kind of source as a model with these settings reads it.
+
+    Raises:
+        DataError: unreadable, or an array or tensor of another shape, type or range of values;
+            or not with the bands that the model takes.
+    """
+    if isinstance(source, Pixels):
+        return source
+    data = config.data
     if isinstance(source, Tensor):
-        source = _tensor_pixels(source)
-    if isinstance(source, np.ndarray):
-        return read_image(_array_image(source))
-    return read_image(source)
+        source = _tensor_array(source, data)
+    if not isinstance(source, np.ndarray):
+        pixels = read_pixels(source, data)
+    elif is_default(data):
+        pixels = read_pixels(_array_image(source), data)
+    else:
+        pixels = of_numbers(_array_numbers(source, data), data)
+    if pixels.bands != config.model.backbone.bands:
+        raise DataError(
+            f"{_name(source)}: has {counted(pixels.bands)}, but the model was trained on images of "
+            f"{config.model.backbone.bands}; give those"
+        )
+    return pixels
+
+
+def warn_of_contrast(images: Sequence[Pixels], *, said: bool) -> bool:
+    """Warn, if that was not said, of numbers scaled so that an image shows little; return if so."""
+    fault = next((image.fault for image in images if image.fault), "")
+    if fault and not said:
+        warnings.warn(f"an image loses contrast: {fault}; {ADVICE}", stacklevel=4)
+    return bool(fault)
+
+
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, str | os.PathLike) else "image"
 
 
 def image_files(sources: Sequence[str]) -> list[Path]:
@@ -59,15 +98,22 @@ def image_files(sources: Sequence[str]) -> list[Path]:
     return files
 
 
-def _tensor_pixels(tensor: Tensor) -> NDArray[np.uint8]:
-    if tensor.ndim != 3 or tensor.shape[0] != 3 or not tensor.numel():
+def _tensor_array(tensor: Tensor, data: DataConfig) -> NDArray[Any]:
+    """Return a tensor as an array (H, W, bands): of 8 bits where no other range is set."""
+    if data.bands is None and (tensor.ndim != 3 or tensor.shape[0] != 3 or not tensor.numel()):
         raise DataError(f"a tensor image must be (3, H, W), not {tuple(tensor.shape)}")
+    if tensor.ndim != 3 or not tensor.numel():
+        raise DataError(f"a tensor image must be (bands, H, W), not {tuple(tensor.shape)}")
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise DataError(f"a tensor image must hold numbers 0..255, not {tensor.dtype}")
-    if tensor.is_floating_point():
-        _require_0_to_255(tensor)
-    pixels = tensor.detach().cpu().clamp(0, 255).round().to(torch.uint8)
-    return pixels.permute(1, 2, 0).numpy()
+    values = tensor.detach().cpu()
+    if data.range == "full":
+        if tensor.is_floating_point():
+            _require_0_to_255(tensor)
+        values = values.clamp(0, 255).round().to(torch.uint8)
+    elif values.is_floating_point():
+        values = values.double()
+    return values.permute(1, 2, 0).numpy()
 
 
 def _require_0_to_255(tensor: Tensor) -> None:
@@ -87,8 +133,27 @@ def _array_image(array: NDArray[Any]) -> Image.Image:
     if not array.size:
         raise DataError(f"an array image must have pixels, not {array.shape}")
     if array.dtype != np.uint8:
-        raise DataError(
-            f"an array image must be uint8, not {array.dtype}; expected 0..255: "
-            "multiply values of 0..1 by 255, then use .astype(np.uint8)"
-        )
+        raise DataError(_not_8_bit(array))
     return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+
+
+def _array_numbers(array: NDArray[Any], data: DataConfig) -> Numbers:
+    """Return an array as numbers, where the settings of the data are not the usual ones."""
+    if array.ndim not in (2, 3) or not array.size:
+        raise DataError(f"an array image must be (H, W) or (H, W, bands), not {array.shape}")
+    if array.dtype.kind not in "uif":
+        raise DataError(f"an array image must hold numbers, not {array.dtype}")
+    if data.range == "full" and array.dtype != np.uint8:
+        raise DataError(_not_8_bit(array))
+    values = array if array.ndim == 3 else array[..., None]
+    if data.bands is None and values.shape[2] == 4:  # the last is transparency, as in uint8
+        values = values[..., :3]
+    return Numbers(values, 255.0 if array.dtype == np.uint8 else None)
+
+
+def _not_8_bit(array: NDArray[Any]) -> str:
+    return (
+        f"an array image must be uint8, not {array.dtype}; expected 0..255: "
+        "multiply values of 0..1 by 255, then use .astype(np.uint8); a model trained with "
+        "--data.range percentile, minmax or '[LOW,HIGH]' takes other numbers as they are"
+    )

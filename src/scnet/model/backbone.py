@@ -5,6 +5,8 @@ Its maps at strides 4, 8, 16 and 32 become C2..C5.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -43,8 +45,9 @@ class Backbone(nn.Module):
         with_fast_gradients(self.net)
         _fold_norms(self.net)
         own = self.net.pretrained_cfg
-        self.mean: tuple[float, ...] = config.mean or own["mean"]  # of images scaled to 0..1
-        self.std: tuple[float, ...] = config.std or own["std"]
+        # of images scaled to 0..1
+        self.mean: tuple[float, ...] = _for_each_band(config.mean or own["mean"], config.bands)
+        self.std: tuple[float, ...] = _for_each_band(config.std or own["std"], config.bands)
         self.channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"  # transformers
         reduction, channels = self.net.feature_info.reduction(), self.net.feature_info.channels()
         self.index = [reduction.index(stride) for stride in STRIDES]
@@ -52,7 +55,7 @@ class Backbone(nn.Module):
         self._freeze(config.frozen_stages)
         self.train(self.training)
 
-    def forward(self, x: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _d _h _w"]]:
+    def forward(self, x: Float[Tensor, "B D H W"]) -> list[Float[Tensor, "B _d _h _w"]]:
         maps = self.net(x)
         maps = [maps[i] for i in self.index]
         return [m.permute(0, 3, 1, 2) for m in maps] if self.channels_last else maps
@@ -77,20 +80,28 @@ class Backbone(nn.Module):
             parameter.requires_grad_(False)
 
 
+def _for_each_band(values: Sequence[float], bands: int) -> tuple[float, ...]:
+    """Return a value for each band; those of RGB are repeated, as timm repeats their weights."""
+    given = tuple(values)
+    return given if len(given) == bands else tuple(itertools.islice(itertools.cycle(given), bands))
+
+
 def _create(config: BackboneConfig) -> Any:
     if not timm.is_model(config.name):
         known = timm.list_models(pretrained=True)
         raise ValueError(
             f"model.backbone.name: timm has no model {config.name!r}{suggest(config.name, known)}"
         )
-    widths: dict[str, Any] = {} if config.widths is None else {"channels": config.widths}
+    options: dict[str, Any] = {} if config.widths is None else {"channels": config.widths}
+    if config.bands != 3:
+        options["in_chans"] = config.bands
     try:
         try:  # transformers with windows then take images of any size; others know no such option
             net: Any = timm.create_model(
-                config.name, features_only=True, strict_img_size=False, **widths
+                config.name, features_only=True, strict_img_size=False, **options
             )
         except TypeError:
-            net = timm.create_model(config.name, features_only=True, **widths)
+            net = timm.create_model(config.name, features_only=True, **options)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
         raise ValueError(
             f"model.backbone.name: {config.name} cannot be built as a backbone: {error}"
@@ -101,11 +112,11 @@ def _create(config: BackboneConfig) -> Any:
             f"model.backbone.name: {config.name} has maps at strides {strides}, "
             f"but {list(STRIDES)} are needed"
         )
-    _require_any_size(net, config.name)
+    _require_any_size(net, config)
     return convert_sync_batchnorm(net) if config.sync_norm else net  # type: ignore[no-untyped-call]
 
 
-def _require_any_size(net: nn.Module, name: str) -> None:
+def _require_any_size(net: nn.Module, config: BackboneConfig) -> None:
     """Refuse a network that is made for one size of images.
 
     Convolutions and their norms take any; what has more than those is tried on a small image.
@@ -118,10 +129,10 @@ def _require_any_size(net: nn.Module, name: str) -> None:
     mode = net.training
     try:
         with torch.no_grad():
-            net.eval()(first.new_zeros(1, 3, *TRIED))
+            net.eval()(first.new_zeros(1, config.bands, *TRIED))
     except (AssertionError, RuntimeError, IndexError) as error:
         raise ValueError(
-            f"model.backbone.name: {name} is made for images of one size "
+            f"model.backbone.name: {config.name} is made for images of one size "
             f"({str(error).splitlines()[0]}); these take any, among others: {', '.join(ANY_SIZE)}"
         ) from error
     finally:

@@ -49,7 +49,7 @@ class Detector(nn.Module):
         for name, part in Cascade.parts(model).items():
             self.add_module(name, part)
         for name, values in (("mean", self.backbone.mean), ("std", self.backbone.std)):
-            pixels = torch.tensor(values, device="cpu").view(3, 1, 1) * 255
+            pixels = torch.tensor(values, device="cpu").view(-1, 1, 1) * 255
             self.register_buffer(name, pixels, persistent=False)
 
     @property
@@ -115,15 +115,16 @@ class Detector(nn.Module):
         image, place = valid.nonzero(as_tuple=True)
         return RoIs(boxes[image, place], image), scores[image, place], labels[image, place]
 
-    def dense(self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]) -> Dense:
+    def dense(self, images: Num[Tensor, "B D H W"], sizes: Int[Tensor, "B 2"]) -> Dense:
         """Return what depends on whole images alone: its shapes follow from theirs."""
         return self.head.dense(self.fpn(self.backbone(self.normalise(images, sizes))))
 
-    def predict(self, images: Sequence[Num[Tensor, "3 _h _w"]]) -> list[Detections]:
+    def predict(self, images: Sequence[Num[Tensor, "D _h _w"]]) -> list[Detections]:
         """Return the detections of each image, in its own pixels.
 
         Args:
-            images: (3, H, W) RGB, 0..255, of any sizes. They are not resized.
+            images: (3, H, W) RGB, or the bands that the model takes, 0..255, of any sizes. They
+                are not resized.
 
         Example:
             >>> detector.predict([torch.rand(3, 480, 640) * 255])[0].boxes.shape  # doctest: +SKIP
@@ -144,9 +145,14 @@ class Detector(nn.Module):
         return next(self.parameters()).device
 
     def normalise(
-        self, images: Num[Tensor, "B 3 H W"], sizes: Int[Tensor, "B 2"]
-    ) -> Float[Tensor, "B 3 H W"]:
+        self, images: Num[Tensor, "B D H W"], sizes: Int[Tensor, "B 2"]
+    ) -> Float[Tensor, "B D H W"]:
         """Bring images to the statistics that the backbone was trained with; padding becomes 0."""
+        if images.shape[1] != len(self.mean):
+            raise ValueError(
+                f"the images have {images.shape[1]} bands, but the model takes {len(self.mean)} "
+                "(model.backbone.bands)"
+            )
         images = images.float()
         rows = torch.arange(images.shape[2], device=images.device) < sizes[:, :1]
         columns = torch.arange(images.shape[3], device=images.device) < sizes[:, 1:]

@@ -17,7 +17,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
 from scnet import recipes
-from scnet.config import Config, from_dict, override, to_dict
+from scnet.config import Config, from_dict, override, require_colours, to_dict
 from scnet.data.advice import Advice
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
@@ -78,6 +78,7 @@ def train(
     dataset = load_train_set(config)
     config = fit_to_data(config, dataset)
     _require_classes_of_data(settings or {}, config)
+    contrast = dataset.contrast_warning  # looked for before there is a folder, as it may raise
     torch.manual_seed(config.optim.seed)
     detector = Detector(config)
     with accelerator.main_process_first():  # the others find a download in the cache
@@ -87,6 +88,7 @@ def train(
         for advice in chosen:
             log.say(f"chosen: {advice}")
         log.say(f"backbone {config.model.backbone.name}, weights: {source}")
+        _warn(log, contrast)
         with _closed_on_failure(log):
             trainer = Trainer(detector, dataset, folder, log, accelerator)
     return _finish(trainer)
@@ -113,6 +115,7 @@ def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
     dataset = load_train_set(config)
     _require_same_data(folder, dataset, config, state)
     log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
+    _warn(log, dataset.contrast_warning)
     with _closed_on_failure(log):
         trainer = Trainer(detector, dataset, folder, log, accelerator)
         trainer.restore(state)
@@ -163,8 +166,10 @@ def load_train_set(config: Config) -> CocoDataset:
 
 
 def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
-    """Return the config with the classes of the data set, and of its stuff maps."""
-    model = replace(config.model, num_classes=len(dataset.classes))
+    """Return the config with the classes and bands of the data set, and those of stuff maps."""
+    require_colours(config.data, dataset.bands)
+    backbone = replace(config.model.backbone, bands=dataset.bands)
+    model = replace(config.model, num_classes=len(dataset.classes), backbone=backbone)
     if model.semantic is not None:
         semantic = replace(model.semantic, num_classes=dataset.semantic_classes)
         model = replace(model, semantic=semantic)
@@ -172,9 +177,13 @@ def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
 
 
 def _require_classes_of_data(settings: Mapping[str, Any], fitted: Config) -> None:
-    """Refuse classes, or a number of them, that were asked for where the data have others."""
+    """Refuse classes, or a number of them or of bands, where the data have others."""
     model = _group(settings, "model")
     counts = {
+        "model.backbone.bands": (
+            _group(model, "backbone").get("bands"),
+            fitted.model.backbone.bands,
+        ),
         "model.num_classes": (model.get("num_classes"), fitted.model.num_classes),
         "model.semantic.num_classes": (
             _group(model, "semantic").get("num_classes"),
@@ -200,6 +209,11 @@ def _group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a group of settings; a switch, or none at all, holds nothing."""
     group = settings.get(name)
     return group if isinstance(group, Mapping) else {}
+
+
+def _warn(log: Log, text: str) -> None:
+    if text:
+        log.say(f"warning: {text}")
 
 
 def _finish(trainer: Trainer) -> Path:
@@ -258,6 +272,12 @@ def _require_same_data(
         raise CheckpointError(
             f"{folder} began with {counted_classes(config.classes)}, but {config.data.path} now "
             f"has {counted_classes(dataset.classes)}; bring the data back, or start a new training"
+        )
+    if dataset.bands != config.model.backbone.bands:
+        raise CheckpointError(
+            f"{folder} began with images of {config.model.backbone.bands} bands, but "
+            f"{config.data.path} now has {dataset.bands}; bring the data back, or start a new "
+            "training"
         )
     if len(dataset) != state["images"]:
         raise CheckpointError(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from scnet.config import Config
 from scnet.data.coco import CocoDataset, load_dataset
-from scnet.data.images import read_image
 from scnet.data.layout import NoSplitError
 from scnet.evaluation.run import truth_as_detections
 from scnet.inference.detections import Detections
@@ -48,7 +48,8 @@ def draw_samples(
     for k in range(count):
         i, detections = usable[round(k * (len(usable) - 1) / max(1, count - 1))]
         truth = truth_as_detections(val_set, i)
-        images += [overlay(read_image(truth.path), truth.rle), detections.plot(SHOWN)]
+        picture = val_set.picture(i)
+        images += [overlay(picture, truth.rle), replace(detections, image=picture).plot(SHOWN)]
         captions += [f"ground truth: {len(truth)} objects", f"found, score from {SHOWN:g}"]
     file.parent.mkdir(exist_ok=True)
     grid(images, captions, columns=2).save(file)

@@ -6,11 +6,13 @@ Weights are never silently random: what cannot be had is an error that says what
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from scnet.config import BackboneConfig
@@ -81,10 +83,26 @@ def _read(path: Path) -> dict[str, Tensor]:
     return weights
 
 
+def _widen(given: dict[str, Tensor], net: Any, own: Mapping[str, Tensor]) -> None:
+    """Repeat the first convolution of weights for RGB over the bands of the network, as timm does.
+
+    The sum over the bands stays as large as it was.
+    """
+    first = net.pretrained_cfg.get("first_conv") or ()
+    for module in (first,) if isinstance(first, str) else first:
+        name = flat_name(f"{module}.weight")
+        there = {flat_name(key): value for key, value in own.items()}.get(name)
+        if there is None or name not in given or given[name].ndim != 4:
+            continue
+        if given[name].shape[1] == 3 and there.shape[1] != 3:
+            given[name] = adapt_input_conv(there.shape[1], given[name])
+
+
 def _fill(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Copy weights by name; a classifier may be left over, but the whole network must be filled."""
     given = {flat_name(name): value for name, value in state.items()}
     own = net.state_dict()
+    _widen(given, net, own)
     bad = [
         name
         for name, value in own.items()

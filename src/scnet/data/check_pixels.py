@@ -1,0 +1,55 @@
+"""What `scnet check-data` finds by reading images: their sizes, and what would be lost of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from scnet.config import DataConfig
+from scnet.data.images import DEFAULT, DataError, read_pixels, upright_size
+from scnet.data.survey import ADVICE
+from scnet.types import Size
+
+
+class Look(NamedTuple):
+    """What reading an image showed."""
+
+    outcome: Size | str  # its size, or why it cannot be read
+    contrast: str = ""  # what is lost in scaling its numbers
+    bands: str = ""  # why its bands need a choice
+
+
+class Row(NamedTuple):
+    """A finding about several images."""
+
+    severity: Literal["error", "warning"]
+    reason: str
+    action: str
+
+
+def look_at(path: Path, data: DataConfig = DEFAULT) -> Look:
+    """Read an image as a training with these settings would."""
+    try:
+        pixels = read_pixels(path, data)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
+        return Look(upright_size(path), bands=reason) if "--data.bands" in reason else Look(reason)
+    return Look(pixels.size, pixels.fault)
+
+
+def rows(looks: Sequence[tuple[str, Look]]) -> Iterator[Row]:
+    """Yield what is to be said of all images of a file, given with their names."""
+    lost = [(name, look.contrast) for name, look in looks if look.contrast]
+    if lost:
+        reason = f"{_some(lost, len(looks))}, which leaves little contrast"
+        yield Row("warning", reason, ADVICE)
+    cut = [(name, look.bands) for name, look in looks if look.bands]
+    if cut:
+        reason, _, action = _some(cut, len(looks)).partition(": in training ")
+        yield Row("error", reason, f"in training {action}")
+
+
+def _some(found: Sequence[tuple[str, str]], images: int) -> str:
+    name, reason = found[0]
+    return f"{len(found)} of {images} images, such as {name}: {reason}"

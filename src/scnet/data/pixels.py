@@ -1,0 +1,166 @@
+"""Images as a network is given them before they are resized: 8 bits, their bands chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from scnet.config import DataConfig
+from scnet.data import tiff
+from scnet.data.numbers import WHITE, Numbers, choose, contrast_fault, to_bytes
+from scnet.types import Size
+
+# 16-bit colours of a PNG as Pillow names them, and how it can be made to give their bytes: it keeps
+# the upper byte of each value alone, so the lower ones are decoded in a second pass.
+DEEP_PNG = {
+    "RGB;16B": (("RGB", "RGB;16B"), ("RGB", "RGB;16L")),
+    "RGBA;16B": (("RGBA", "RGBA;16B"), ("RGBA", "RGBA;16L")),
+    "LA;16B": (("RGBA", "RGBA"),),  # four bytes of a pixel: two of grey, two of transparency
+}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image of 8 bits, upright, its bands chosen and its numbers scaled."""
+
+    values: Image.Image | NDArray[np.uint8]  # RGB; or (H, W, D) where there are not three bands
+    fault: str = ""  # what was lost in scaling the numbers, if that is much
+
+    @property
+    def size(self) -> Size:
+        """Return height and width."""
+        if isinstance(self.values, Image.Image):
+            return self.values.height, self.values.width
+        return self.values.shape[0], self.values.shape[1]
+
+    @property
+    def bands(self) -> int:
+        """Return the number of bands."""
+        return 3 if isinstance(self.values, Image.Image) else self.values.shape[2]
+
+    @property
+    def picture(self) -> Image.Image:
+        """Return the image as RGB, to be looked at: its first three bands, or grey."""
+        if isinstance(self.values, Image.Image):
+            return self.values
+        shown = [0, min(1, self.bands - 1), min(2, self.bands - 1)]
+        return Image.fromarray(np.ascontiguousarray(self.values[..., shown]))
+
+
+def is_default(data: DataConfig) -> bool:
+    """Return whether images are taken as they are, which for most files is Pillow's own way."""
+    return data.range == "full" and data.bands is None
+
+
+def of_image(image: Image.Image, data: DataConfig) -> Pixels:
+    """Return the pixels of an image that Pillow opened.
+
+    Raises:
+        DataError: bands would be cut, or are not there.
+    """
+    numbers = _deep_png(image) or _stack(image)
+    if numbers is None:
+        image.load()
+        image = ImageOps.exif_transpose(image)
+        if is_default(data) and not _has_numbers(image.mode):
+            return Pixels(upright_rgb(image))
+        return of_numbers(_numbers(image), data)
+    return of_numbers(_turned(numbers, image.getexif().get(0x0112, 1)), data)
+
+
+def of_tiff(source: tiff.File, data: DataConfig, most: int) -> Pixels:
+    """Return the pixels of a TIFF that Pillow does not read as it should.
+
+    Raises:
+        DataError: bands would be cut, or are not there; not readable.
+    """
+    numbers, orientation = tiff.read(source, data.bands, most)
+    return of_numbers(_turned(numbers, orientation), data)
+
+
+def of_numbers(numbers: Numbers, data: DataConfig) -> Pixels:
+    """Return numbers with their bands chosen, as 8 bits.
+
+    Raises:
+        DataError: bands would be cut, or are not there.
+    """
+    numbers = choose(numbers, data.bands)
+    fault = contrast_fault(numbers, data.range)
+    values = np.ascontiguousarray(to_bytes(numbers, data.range))
+    if data.bands is None and values.shape[2] == 1:
+        return Pixels(Image.fromarray(values[..., 0]).convert("RGB"), fault)
+    return Pixels(Image.fromarray(values) if values.shape[2] == 3 else values, fault)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of 8 bits, which is upright already, as RGB; transparency is dropped."""
+    if image.mode == "RGB":
+        return image
+    # Pillow has no direct way, or warns about transparency.
+    if image.mode in ("P", "PA", "RGBa", "La"):
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
+    return image.convert("RGB")
+
+
+def _has_numbers(mode: str) -> bool:
+    """Return whether pixels have more than 8 bits."""
+    return mode == "F" or mode.startswith("I")
+
+
+def _numbers(image: Image.Image) -> Numbers:
+    if _has_numbers(image.mode):
+        return Numbers(np.asarray(image)[..., None], None if image.mode == "F" else WHITE)
+    if image.mode in ("1", "L", "LA", "La"):
+        return Numbers(np.asarray(upright_rgb(image))[..., :1], 255.0)
+    return Numbers(np.asarray(upright_rgb(image)), 255.0)
+
+
+def _stack(image: Image.Image) -> Numbers | None:
+    """Return the pages of a TIFF that was opened elsewhere; None where there is one page."""
+    if image.format != "TIFF" or cast(Any, image).n_frames == 1:
+        return None
+    pages, size = [], image.size
+    for page in range(cast(Any, image).n_frames):
+        image.seek(page)
+        if image.size == size:  # others are the same picture, smaller
+            pages.append(_numbers(image))
+    image.seek(0)
+    values = np.concatenate([page.values for page in pages], axis=2)
+    return Numbers(values, pages[0].white, pages=len(pages) > 1)
+
+
+def _deep_png(image: Image.Image) -> Numbers | None:
+    """Return 16-bit colours of a PNG; None where it has none, or has been decoded before."""
+    tiles: list[Any] = cast(Any, image).tile if image.format == "PNG" else []
+    ways = DEEP_PNG.get(str(tiles[0].args)) if tiles else None
+    if ways is None:
+        return None
+    planes, file = [], cast(Any, image).fp
+    place = file.tell()  # where the image itself would go on reading
+    for mode, raw in ways:
+        file.seek(0)
+        again: Any = Image.open(file)
+        again._mode = mode
+        again.tile = [tiles[0]._replace(args=raw)]
+        again.load()
+        planes.append(np.asarray(again).astype(np.uint16))
+    file.seek(place)
+    if len(planes) == 1:
+        return Numbers((planes[0][..., :1] << 8) | planes[0][..., 1:2])
+    return Numbers(((planes[0] << 8) | planes[1])[..., :3])
+
+
+def _turned(numbers: Numbers, orientation: int) -> Numbers:
+    """Return numbers upright; as `ImageOps.exif_transpose` does."""
+    values = numbers.values
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        values = values[::-1]
+    if orientation in (2, 3, 6, 7):
+        values = values[:, ::-1]
+    return numbers._replace(values=values)

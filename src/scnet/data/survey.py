@@ -1,0 +1,65 @@
+"""A glance at a few images of a data set: how many bands they have, and whether they show much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scnet.config import DataConfig
+from scnet.data.images import DataError, read_pixels
+
+LOOKED_AT = 8  # images, evenly from all
+ADVICE = "train with --data.range percentile, minmax or '[LOW,HIGH]'"
+
+
+def contrast_warning(paths: Sequence[Path], data: DataConfig) -> str:
+    """Return what to say of images that lose most of their contrast; empty if no half of them does.
+
+    What cannot be read is left to those who need it, but not that bands need a choice: what holds
+    for one image does for all.
+
+    Raises:
+        DataError: bands or pages would be cut.
+    """
+    if data.range in ("minmax", "percentile"):
+        return ""
+    chosen = paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]
+    faults = [(path, fault) for path in chosen if (fault := _fault(path, data))]
+    if 2 * len(faults) < max(1, len(chosen)):
+        return ""
+    path, fault = faults[0]
+    return (
+        f"{len(faults)} of {len(chosen)} images looked at lose contrast, such as {path}: {fault}; "
+        f"{ADVICE}"
+    )
+
+
+def count_bands(paths: Sequence[Path], data: DataConfig) -> int:
+    """Return the number of bands of the first image that can be read.
+
+    Raises:
+        DataError: none can.
+    """
+    found = (_bands(path, data) for path in paths)
+    faults: list[DataError] = []
+    for bands in found:
+        if isinstance(bands, int):
+            return bands
+        faults.append(bands)
+    raise DataError(f"data.bands all: no image can be read; {faults[0]}")
+
+
+def _bands(path: Path, data: DataConfig) -> int | DataError:
+    try:
+        return read_pixels(path, data).bands
+    except DataError as error:
+        return error
+
+
+def _fault(path: Path, data: DataConfig) -> str:
+    try:
+        return read_pixels(path, data).fault
+    except DataError as error:
+        if "--data.bands" in str(error) and data.unreadable == "stop":
+            raise
+        return ""
