@@ -53,7 +53,10 @@ def test_a_mended_copy_is_sound_and_the_original_untouched(
     assert (len(crowds), sum(crowds)) == (6, 3)
 
 
-def test_what_is_sound_is_copied_as_it_is(coco_folder: Path, tmp_path: Path) -> None:
+def test_what_is_sound_is_copied_as_it_is(
+    coco_folder: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
     main(["check-data", str(coco_folder), "--quiet", "--fix", str(tmp_path / "fixed")])
     name = "annotations/instances_train.json"
     copy = json.loads((tmp_path / "fixed" / name).read_text())
