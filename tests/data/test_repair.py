@@ -75,5 +75,27 @@ def test_a_report_ends_with_a_command_that_suits_the_data(
     assert last == f"which is: scnet train auto --data {coco_folder} --data.crowd objects"
 
 
+def test_a_recommendation_repeats_lists_as_they_can_be_typed(
+    coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["check-data", str(coco_folder), "--quiet", "--data.classes", "[ring]"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"which is: scnet train auto --data {coco_folder} --data.classes '[ring]'"
+
+
+def test_a_picture_of_nothing_is_an_error(
+    coco_folder: Path, tmp_path: Path, content: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = coco_folder / "annotations/instances_train.json"
+    file.write_text(json.dumps(content | {"annotations": []}))
+    picture = tmp_path / "picture.png"
+    assert main(["check-data", str(file), "--quiet", "--picture", str(picture)]) == 1
+    said = capsys.readouterr()
+    assert f"--picture {picture}: no image to draw" in said.err
+    assert "nothing to recommend for a training" in said.out
+    assert not picture.exists()
+
+
 def test_other_settings_have_no_effect_and_are_refused(coco_folder: Path) -> None:
     assert main(["check-data", str(coco_folder), "--optim.lr", "1"]) == 2

@@ -108,14 +108,15 @@ def test_what_is_set_stays_and_the_command_says_the_rest(dense: Path) -> None:
     assert config.optim.epochs == 3
     assert config.model.box.max_detections == math.ceil(150 * 1.2 / 50) * 50
     assert {a.setting for a in found}.isdisjoint({"data.size", "optim.epochs"})
-    text = command(dense, found)
-    assert text.startswith(f"scnet train {found[0].value} --data {dense} ")
+    text = command("scnet", dense, [(a.setting, a.value) for a in found[1:]])
+    assert text.startswith(f"scnet train scnet --data {dense} ")
     assert "--model.box.max-detections 200" in text
 
 
 def test_the_command_means_what_was_recommended(dense: Path) -> None:
     config, found = recommend(dense)
-    words = shlex.split(command(dense, found))
+    advised = [(a.setting, a.value) for a in found[1:]]
+    words = shlex.split(command(found[0].value, dense, advised))
     settings: dict[str, Any] = nested("data.path", str(dense))
     for name, text in zip(words[5::2], words[6::2], strict=True):
         settings = merge(settings, nested(name.removeprefix("--"), yaml.safe_load(text)))

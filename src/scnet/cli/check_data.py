@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +26,13 @@ def check_data(options: argparse.Namespace) -> int:
         file = Path(options.picture or "check-data.png")
         samples_picture(samples).save(file)
         print(f"wrote {file}: samples with their masks; look at it")
+    elif options.picture:
+        print(f"error: --picture {options.picture}: no image to draw", file=sys.stderr)
     if options.fix:
         _fix(Path(options.path), options.fix, config)
     if report.ok:
         _recommend(options.path, options.settings)
-    return 0 if report.ok else 1
+    return 0 if report.ok and (samples or not options.picture) else 1
 
 
 def _show(report: Report, listed: str | None) -> None:
@@ -82,16 +85,18 @@ def _fix(path: Path, output: str, config: DataConfig) -> None:
 
 def _recommend(path: str, settings: dict[str, Any]) -> None:
     """Say how to train on the data, and what of them speaks for it."""
-    from scnet.data.layout import NoSplitError
-    from scnet.training.auto import command, recommend
+    from scnet.data.images import DataError
+    from scnet.training.auto import AUTO, command, recommend
 
     try:
         _, found = recommend(path, settings)
-    except NoSplitError:
+    except DataError as error:
+        print(f"\nnothing to recommend for a training: {error}")
         return
     print("\nrecommended:")
     for advice in found:
         print(f"  {advice}")
-    given = "".join(f" --data.{k} {v}" for k, v in settings.get("data", {}).items())
-    print(f"next: {command(path, found)}{given}")
-    print(f"which is: scnet train auto --data {path}{given}")
+    given = [(f"data.{name}", value) for name, value in settings.get("data", {}).items()]
+    advised = [(advice.setting, advice.value) for advice in found[1:]]
+    print(f"next: {command(found[0].value, path, [*advised, *given])}")
+    print(f"which is: {command(AUTO, path, given)}")

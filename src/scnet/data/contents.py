@@ -27,7 +27,8 @@ class Contents(NamedTuple):
         if self.crowd >= MANY * max(1, number):
             found.append(
                 f"{self.crowd:,} of {number:,} annotations are crowd regions (iscrowd 1), which "
-                "nothing is learnt from; some tools write that for every brushed mask: set it to 0"
+                "nothing is learnt from; some tools write that for every brushed mask: "
+                "--data.crowd objects takes them as objects"
             )
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ def recommend(
     return override(config, chosen), [first, *found]
 
 
-def command(data: str | os.PathLike[str], found: Sequence[Advice]) -> str:
-    """Return the command that trains as advised."""
-    words = ["scnet", "train", str(found[0].value), "--data", str(data)]
-    for advice in found[1:]:
-        value = yaml.safe_dump(advice.value, default_flow_style=True).removesuffix("\n...\n")
-        words += [f"--{advice.setting.replace('_', '-')}", value.strip()]
+def command(
+    recipe: str, data: str | os.PathLike[str], settings: Iterable[tuple[str, Any]] = ()
+) -> str:
+    """Return the command that trains a recipe with settings, given by their dotted paths."""
+    words = ["scnet", "train", recipe, "--data", str(data)]
+    for path, value in settings:
+        text = yaml.safe_dump(value, default_flow_style=True).removesuffix("\n...\n")
+        words += [f"--{path.replace('_', '-')}", text.strip()]
     return shlex.join(words)
 
 

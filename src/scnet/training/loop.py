@@ -270,7 +270,9 @@ class Trainer:
         """Return what was taken for what when the data were read."""
         sets = [self.dataset] + ([self.val_set] if self.val_set else [])
         notes = [f"{s.annotation_file}: {note}" for s in sets for note in s.notes]
-        return notes + (shared_notes(sets[0].paths, sets[1].paths) if self.val_set else [])
+        if self.val_set and self.accelerator.is_main_process:  # the others say nothing
+            notes += shared_notes(self.dataset.paths, self.val_set.paths)
+        return notes
 
     def _introduce(self) -> None:
         config, share = self.config, self.share
