@@ -109,6 +109,13 @@ def test_a_wrong_command_line_has_status_2(arguments: list[str]) -> None:
     assert stop.value.code == 2
 
 
+def test_the_command_line_runs_from_python_too(capsys: pytest.CaptureFixture[str]) -> None:
+    from scnet import cli
+
+    assert cli.main(["recipes", "scnet"]) == 0
+    assert "recipe: scnet" in capsys.readouterr().out
+
+
 def test_predict_writes_a_picture_and_coco_results(
     weights: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
