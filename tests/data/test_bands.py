@@ -383,3 +383,51 @@ def test_settings_of_the_data_are_kept_in_the_config() -> None:
     settings = {"data": {"range": [0, 4095], "bands": "all"}, "model": {"backbone": {"bands": 5}}}
     config = override(Config(), settings)
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_a_stack_whose_pages_end_early_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "stack.tif"
+    tifffile.imwrite(file, np.ones((3, 20, 30), np.uint16), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(file) as opened:
+        second = opened.pages[1].offset
+    data = bytearray(file.read_bytes())
+    (tags,) = struct.unpack_from("<H", data, second)
+    struct.pack_into("<I", data, second + 2 + 12 * tags, 10**8)  # where the third page is
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=r"stack\.tif: is not whole: invalid page offset"):
+        read_pixels(file, DataConfig(bands="all"))
+    assert not caplog.records
+
+
+def test_channels_in_files_that_are_missing_are_not_taken_as_black(tmp_path: Path) -> None:
+    channels = "".join(
+        f'<TiffData FirstC="{i}" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{name}.ome.tif">urn:uuid:{name}</UUID></TiffData>'
+        for i, name in enumerate("abc")
+    )
+    head = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:a">'
+    sides = 'SizeX="30" SizeY="20" SizeC="3" SizeZ="1" SizeT="1"'
+    pixels = f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" {sides}>'
+    described = f'{head}<Image ID="Image:0">{pixels}{channels}</Pixels></Image></OME>'
+    file = tmp_path / "a.ome.tif"
+    values = np.ones((20, 30), np.uint16)
+    tifffile.imwrite(file, values, photometric="minisblack", description=described, metadata=None)
+    with pytest.raises(DataError, match=r"is not whole: OME series failed to read 'b\.ome\.tif'"):
+        read_pixels(file, DataConfig(bands="all"))
+
+
+def test_a_broken_tag_that_no_picture_depends_on_is_no_fault(tmp_path: Path) -> None:
+    file = tmp_path / "camera.tif"
+    tifffile.imwrite(
+        file,
+        np.full((20, 30), 7, np.uint16),
+        photometric="minisblack",
+        metadata=None,
+        extratags=[(50000, "H", 4, (1, 2, 3, 4), True)],
+    )
+    data = file.read_bytes()
+    at = data.index(struct.pack("<HH", 50000, 3)) + 2
+    file.write_bytes(data[:at] + struct.pack("<H", 99) + data[at + 2 :])  # a type that is none
+    assert read_pixels(file, DataConfig(range=(0.0, 255.0))).picture.getpixel((0, 0)) == (7, 7, 7)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from scnet.data.errors import DataError
 from scnet.data.numbers import WHITE, Bands, Numbers, require_bands
+from scnet.data.tiff_log import whole_or_refused
 from scnet.types import Size
 
 File = str | os.PathLike[str] | BufferedIOBase
@@ -126,7 +127,7 @@ def upright_size(source: File) -> Size:
     """Return height and width of a file, orientation applied."""
     from tifffile import TiffFile
 
-    with TiffFile(cast(Any, source)) as file:
+    with whole_or_refused(), TiffFile(cast(Any, source)) as file:
         return layout(file).size
 
 
@@ -137,11 +138,12 @@ def read(source: File, bands: Bands, most: int) -> tuple[Numbers, int]:
         most: pixels that an image may have.
 
     Raises:
-        DataError: bands would be cut, or are not there; too large; a compression not known here.
+        DataError: bands would be cut, or are not there; too large; a compression not known here;
+            not whole.
     """
     from tifffile import TiffFile
 
-    with TiffFile(cast(Any, source)) as file:
+    with whole_or_refused(), TiffFile(cast(Any, source)) as file:
         place = layout(file)
         height, width = place.size
         require_bands(place.bands, bands, pages=place.is_stack)
