@@ -43,7 +43,8 @@ def whole_or_refused() -> Iterator[None]:
     What else it says is dropped: it is about what a file tells of its picture.
     """
     logging.getLogger("tifffile").addFilter(_LISTENER)  # once, as filters are compared
-    _LISTENER.here.heard = heard = []
+    heard: list[logging.LogRecord] = []
+    _LISTENER.here.heard = heard
     try:
         yield
     finally:
