@@ -431,6 +431,10 @@ CASES: dict[str, Case] = {
     "three pages": Case(
         pixels(lambda rgb: np.stack([rgb[..., 0]] * 3)), r"data\.bands", r"data\.bands", stops=True
     ),
+    "floats from 0 to 4000": Case(
+        pixels(lambda rgb: (rgb[..., 0] * 16).astype(np.float32)),
+        *[r"have no range of their own.*data\.range"] * 2,
+    ),
     "floats from 0 to 1": Case(
         pixels(lambda rgb: (rgb[..., 0] / 255).astype(np.float32)), "", "24 objects"
     ),

@@ -431,3 +431,61 @@ def test_a_broken_tag_that_no_picture_depends_on_is_no_fault(tmp_path: Path) -> 
     at = data.index(struct.pack("<HH", 50000, 3)) + 2
     file.write_bytes(data[:at] + struct.pack("<H", 99) + data[at + 2 :])  # a type that is none
     assert read_pixels(file, DataConfig(range=(0.0, 255.0))).picture.getpixel((0, 0)) == (7, 7, 7)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_frames_that_are_not_read_are_counted(kind: str, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "green", "blue")]
+    file = tmp_path / "moving"
+    frames[0].save(file, format=kind, save_all=True, append_images=frames[1:])
+    assert read_pixels(file, DataConfig()).fault == (
+        "holds 3 frames, of which the first is read; save each frame as a file"
+    )
+    frames[0].save(file, format=kind)
+    assert not read_pixels(file, DataConfig()).fault
+
+
+def test_a_preview_beside_a_photo_is_no_frame(tmp_path: Path) -> None:
+    photo = Image.new("RGB", (30, 20), "red")
+    photo.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[photo])
+    assert not read_pixels(tmp_path / "a.jpg", DataConfig()).fault
+
+
+def test_floating_point_without_a_range_is_said(tmp_path: Path) -> None:
+    values = np.linspace(0, 4000, 600, dtype=np.float32).reshape(20, 30)
+    tifffile.imwrite(tmp_path / "counts.tif", values)
+    fault = read_pixels(tmp_path / "counts.tif", DataConfig()).fault
+    assert "0..4000, have no range of their own: white is the largest value of each" in fault
+    assert not read_pixels(tmp_path / "counts.tif", DataConfig(range=(0.0, 4000.0))).fault
+    tifffile.imwrite(tmp_path / "parts.tif", values / 4000)
+    assert not read_pixels(tmp_path / "parts.tif", DataConfig()).fault
+
+
+def test_bits_of_a_portable_pixmap_that_are_cut_are_said(tmp_path: Path) -> None:
+    values = np.full((20, 30, 3), 4000, ">u2")
+    (tmp_path / "deep.ppm").write_bytes(b"P6\n30 20\n65535\n" + values.tobytes())
+    assert (
+        "more than 8 bits, of which 8 are read"
+        in read_pixels(tmp_path / "deep.ppm", DataConfig()).fault
+    )
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"\0\0\0\x18ftypheic", "it is a HEIC photo; save it as JPEG"),
+        (b"\0\0\0\x18ftypmp42", "it is a video; take frames out of it"),
+        (bytes(128) + b"DICM", "it is DICOM; save each picture as 16-bit PNG or TIFF"),
+        (b"\x93NUMPY\x01\0", "it is an array of NumPy; save it as TIFF"),
+        (b"version https://git-lfs", "it is a Git LFS pointer; fetch the file"),
+        (b"<!DOCTYPE html>", "it is a web page; download the image again"),
+        (b"", "it is empty; replace or remove the file"),
+        (bytes(40), "it holds zeros, as after a copy that failed"),
+        (b"something", "not an image in a known format; replace or remove the file"),
+    ],
+)
+def test_what_is_no_image_is_called_what_it_is(head: bytes, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "image.png"
+    file.write_bytes(head)
+    with pytest.raises(DataError, match=rf"image\.png: cannot be read: {said}"):
+        read_pixels(file, DataConfig())

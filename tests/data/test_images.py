@@ -90,7 +90,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     for name, reason in {
         "cut.jpg": "truncated",
         "text.jpg": "not an image",
-        "empty.png": "not an image",
+        "empty.png": "it is empty",
         "folder.png": "directory",
         "missing.png": "no such image file",
     }.items():

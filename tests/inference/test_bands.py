@@ -58,7 +58,7 @@ def written(folder: Path, name: str) -> tuple[Path, np.ndarray[Any, Any]]:
     return path, values
 
 
-@pytest.mark.filterwarnings("ignore:an image loses contrast")
+@pytest.mark.filterwarnings("ignore:an image loses something")
 @pytest.mark.parametrize(("name", "data", "bands"), CASES)
 def test_training_and_prediction_read_alike(
     name: str, data: dict[str, Any], bands: int, tmp_path: Path

@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.images import DEFAULT, DataError, read_pixels, upright_size
-from scnet.data.survey import ADVICE
 from scnet.types import Size
 
 
@@ -16,7 +15,7 @@ class Look(NamedTuple):
     """What reading an image showed."""
 
     outcome: Size | str  # its size, or why it cannot be read
-    contrast: str = ""  # what is lost in scaling its numbers
+    fault: str = ""  # what is lost in reading it, and what to do
     bands: str = ""  # why its bands need a choice
 
 
@@ -40,10 +39,13 @@ def look_at(path: Path, data: DataConfig = DEFAULT) -> Look:
 
 def rows(looks: Sequence[tuple[str, Look]]) -> Iterator[Row]:
     """Yield what is to be said of all images of a file, given with their names."""
-    lost = [(name, look.contrast) for name, look in looks if look.contrast]
-    if lost:
-        reason = f"{_some(lost, len(looks))}, which leaves little contrast"
-        yield Row("warning", reason, ADVICE)
+    lost: dict[str, list[tuple[str, str]]] = {}
+    for name, look in looks:
+        reason, _, action = look.fault.rpartition("; ")
+        if reason:
+            lost.setdefault(action, []).append((name, reason))
+    for action, found in lost.items():
+        yield Row("warning", _some(found, len(looks)), action)
     cut = [(name, look.bands) for name, look in looks if look.bands]
     if cut:
         reason, _, action = _some(cut, len(looks)).partition(": in training ")

@@ -14,6 +14,8 @@ from PIL import Image, UnidentifiedImageError
 from scnet.config import DataConfig
 from scnet.data import tiff
 from scnet.data.errors import DataError
+from scnet.data.no_image import HEAD, REPLACE, named
+from scnet.data.numbers import ADVICE
 from scnet.data.pixels import Pixels, of_image, of_tiff
 from scnet.types import Size
 
@@ -84,10 +86,9 @@ def read_pixels(source: ImageSource, data: DataConfig, shrink: int = 1) -> Pixel
     except DataError as error:
         raise DataError(f"{_name(source)}: {error}") from error.__cause__
     except Exception as error:  # decoders of broken files raise anything
-        reason = "not an image in a known format" if "cannot identify" in str(error) else str(error)
-        raise DataError(
-            f"{_name(source)}: cannot be read: {reason}; replace or remove the file"
-        ) from error
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = named(_head(source)) if unknown else f"{error}; {REPLACE}"
+        raise DataError(f"{_name(source)}: cannot be read: {reason}") from error
 
 
 def read_picture(source: str | os.PathLike[str]) -> Image.Image:
@@ -100,7 +101,7 @@ def read_picture(source: str | os.PathLike[str]) -> Image.Image:
     """
     with suppress(DataError):
         pixels = read_pixels(source, DEFAULT)
-        if not pixels.fault:
+        if ADVICE not in pixels.fault:
             return pixels.picture
     return read_pixels(source, DataConfig(range="percentile", bands="all")).picture
 
@@ -152,6 +153,15 @@ def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         if image.format == "TIFF" and not tiff.is_plain(image):
             return tiff.upright_size(path)
     return (width, height) if turned else (height, width)
+
+
+def _head(source: ImageSource) -> bytes:
+    """Return what a file begins with; nothing can be told of an image that is open."""
+    if isinstance(source, BufferedIOBase):
+        source.seek(0)
+        return source.read(HEAD)
+    with open(cast(Any, source), "rb") as file:
+        return file.read(HEAD)
 
 
 def _name(source: ImageSource) -> str:

@@ -22,6 +22,8 @@ PERCENTILES = (0.1, 99.9)  # of a band's values, with the rule "percentile"
 COUNTED = 1_000_000  # values of a band, evenly spread, over which those are taken
 NARROW = 1 / 8  # of the range; an image that uses less has lost most of its contrast
 CUT = 0.1  # share of values beyond the range that is worth a word
+NEAR_ONE = 1.1  # floating point up to here is taken as 0..1
+ADVICE = "train with --data.range percentile, minmax or '[LOW,HIGH]'"
 WHITE = 65535.0  # of integers of more than 8 bits
 
 
@@ -102,7 +104,12 @@ def limits(band: NDArray[Any], white: float | None, rule: Rule) -> Limits:
 
 
 def contrast_fault(numbers: Numbers, rule: Rule) -> str:
-    """Return what is lost of an image when numbers are scaled by a fixed range; empty if little."""
+    """Return what is lost of an image in scaling its numbers, and what to do; empty if little."""
+    lost = _lost(numbers, rule)
+    return f"{lost}; {ADVICE}" if lost else ""
+
+
+def _lost(numbers: Numbers, rule: Rule) -> str:
     values = numbers.values
     if rule in ("minmax", "percentile") or values.dtype == np.bool_:
         return ""
@@ -120,8 +127,11 @@ def contrast_fault(numbers: Numbers, rule: Rule) -> str:
             return f"{cut:.0%} of its values, {there}, lie outside {low:g}..{high:g} and are cut"
     share = (min(most, high) - max(least, low)) / (high - low)
     if most == least or share >= NARROW:
-        return ""
-    return f"its values, {least:g}..{most:g}, use {share:.1%} of the range {low:g}..{high:g}"
+        own = rule == "full" and numbers.white is None and most > NEAR_ONE
+        scaled = "white is the largest value of each image, whatever it is in the next"
+        return f"its values, {least:g}..{most:g}, have no range of their own: {scaled}" * own
+    little = f"use {share:.1%} of the range {low:g}..{high:g}, which leaves little contrast"
+    return f"its values, {least:g}..{most:g}, {little}"
 
 
 def counted(count: int, kind: str = "band") -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +21,7 @@ DEEP_PNG = {
     "RGBA;16B": (("RGBA", "RGBA;16B"), ("RGBA", "RGBA;16L")),
     "LA;16B": (("RGBA", "RGBA"),),  # four bytes of a pixel: two of grey, two of transparency
 }
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # JPEG of cameras holds previews and depth beside
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Pixels:
     """An image of 8 bits, upright, its bands chosen and its numbers scaled."""
 
     values: Image.Image | NDArray[np.uint8]  # RGB; or (H, W, D) where there are not three bands
-    fault: str = ""  # what was lost in scaling the numbers, if that is much
+    fault: str = ""  # what was lost in reading, if that is much, and what to do
 
     @property
     def size(self) -> Size:
@@ -63,13 +64,17 @@ def of_image(image: Image.Image, data: DataConfig) -> Pixels:
         DataError: bands would be cut, or are not there.
     """
     numbers = _deep_png(image) or _stack(image)
+    cut = cut_fault(image)
     if numbers is None:
         image.load()
         image = ImageOps.exif_transpose(image)
         if is_default(data) and not _has_numbers(image.mode):
-            return Pixels(upright_rgb(image))
-        return of_numbers(_numbers(image), data)
-    return of_numbers(_turned(numbers, image.getexif().get(0x0112, 1)), data)
+            return Pixels(upright_rgb(image), cut)
+        numbers = _numbers(image)
+    else:
+        numbers = _turned(numbers, image.getexif().get(0x0112, 1))
+    pixels = of_numbers(numbers, data)
+    return replace(pixels, fault=pixels.fault or cut)
 
 
 def of_tiff(source: tiff.File, data: DataConfig, most: int) -> Pixels:
@@ -94,6 +99,17 @@ def of_numbers(numbers: Numbers, data: DataConfig) -> Pixels:
     if data.bands is None and values.shape[2] == 1:
         return Pixels(Image.fromarray(values[..., 0]).convert("RGB"), fault)
     return Pixels(Image.fromarray(values) if values.shape[2] == 3 else values, fault)
+
+
+def cut_fault(image: Image.Image) -> str:
+    """Return what Pillow leaves out of an image that is not decoded yet; empty if nothing."""
+    tiles: list[Any] = cast(Any, image).tile if image.format == "PPM" else []
+    if tiles and image.mode == "RGB" and tiles[0].args[-1] > 255:
+        return "has more than 8 bits, of which 8 are read; save it as PNG or TIFF"
+    frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
+    if frames == 1:
+        return ""
+    return f"holds {frames} frames, of which the first is read; save each frame as a file"
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

@@ -9,11 +9,10 @@ from scnet.config import DataConfig
 from scnet.data.images import DataError, read_pixels
 
 LOOKED_AT = 8  # images, evenly from all
-ADVICE = "train with --data.range percentile, minmax or '[LOW,HIGH]'"
 
 
 def contrast_warning(paths: Sequence[Path], data: DataConfig) -> str:
-    """Return what to say of images that lose most of their contrast; empty if no half of them does.
+    """Return what to say where half of the images or more lose something in reading; else empty.
 
     What cannot be read is left to those who need it, but not that bands need a choice: what holds
     for one image does for all.
@@ -21,16 +20,13 @@ def contrast_warning(paths: Sequence[Path], data: DataConfig) -> str:
     Raises:
         DataError: bands or pages would be cut.
     """
-    if data.range in ("minmax", "percentile"):
-        return ""
     chosen = paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]
     faults = [(path, fault) for path in chosen if (fault := _fault(path, data))]
     if 2 * len(faults) < max(1, len(chosen)):
         return ""
     path, fault = faults[0]
     return (
-        f"{len(faults)} of {len(chosen)} images looked at lose contrast, such as {path}: {fault}; "
-        f"{ADVICE}"
+        f"{len(faults)} of {len(chosen)} images looked at lose something, such as {path}: {fault}"
     )
 
 

@@ -18,7 +18,6 @@ from scnet.config import Config, DataConfig
 from scnet.data.images import DataError, read_pixels
 from scnet.data.numbers import Numbers, counted
 from scnet.data.pixels import Pixels, is_default, of_numbers
-from scnet.data.survey import ADVICE
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Pixels
 
@@ -62,7 +61,7 @@ def warn_of_contrast(images: Sequence[Pixels], *, said: bool) -> bool:
     """Warn, if that was not said, of numbers scaled so that an image shows little; return if so."""
     fault = next((image.fault for image in images if image.fault), "")
     if fault and not said:
-        warnings.warn(f"an image loses contrast: {fault}; {ADVICE}", stacklevel=4)
+        warnings.warn(f"an image loses something: {fault}", stacklevel=4)
     return bool(fault)
 
 
