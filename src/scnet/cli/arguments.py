@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scnet.cli import check_data, commands
+from scnet.cli.parser import Parser, Switch
 
 TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML file (--config):
   scnet train scnet_lite --data my_data --optim.epochs 30 --model.semantic off
@@ -16,7 +17,7 @@ TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML fi
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; `options.run(options)` carries out what was parsed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="scnet",
         description="Instance segmentation with Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet.",
         epilog="Start with `scnet demo`, or `scnet check-data my_data` on your own images.",
@@ -210,7 +211,7 @@ def _add_bench(subparsers: Any) -> None:
     parser.add_argument("--threads", type=_positive, default=0, help="of the processor")
     parser.add_argument("--rounds", type=_positive, default=7, help="(default: 7)")
     text = "measure memory, each model in a process of its own (default: yes)"
-    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help=text)
+    parser.add_argument("--memory", action=Switch, default=True, help=text)
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     parser.add_argument("--plot", metavar="FILE", help="draw where the time goes")
     _add_inference(parser)
@@ -233,7 +234,7 @@ def _add_experiment(subparsers: Any) -> None:
     text = "folder of runs and results of all experiments (default: experiments)"
     parser.add_argument("-o", "--output", metavar="DIR", default="experiments", help=text)
     text = "measure images a second of the trained models, too (default: yes)"
-    parser.add_argument("--speed", action=argparse.BooleanOptionalAction, default=True, help=text)
+    parser.add_argument("--speed", action=Switch, default=True, help=text)
     text = "of the network's input, for speed (default: 400x667, paper 800x1333)"
     parser.add_argument("--image-size", type=_size, metavar="HxW", help=text)
     text = "print the trainings and what they need, check the data, train nothing"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scnet.cli.commands import UsageError
+from scnet.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from scnet.config import DataConfig

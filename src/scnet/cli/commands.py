@@ -8,34 +8,31 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scnet.cli.errors import UsageError
+
 if TYPE_CHECKING:
     from scnet.inference.model import Model
 
 
-class UsageError(ValueError):
-    """The command line is wrong."""
-
-
 def train(options: argparse.Namespace) -> None:
     from scnet.runtime.distributed import part, rank
-    from scnet.settings import merge
     from scnet.training import run
 
     if options.resume:
-        if options.recipe or options.settings or options.config:
-            raise UsageError("--resume continues with the settings of the run; give no others")
-        folder = run.resume(options.resume, quiet=options.quiet)
+        folder = run.resume(
+            options.resume, data=options.data, settings=options.settings, quiet=options.quiet
+        )
     else:
         if not options.recipe or not options.data:
             raise UsageError(
                 "give a RECIPE and --data PATH, or --resume DIR; see scnet train --help"
             )
-        settings = merge(_read_yaml(options.config), options.settings)
         folder = run.train(
             options.recipe,
             options.data,
             output=options.output,
-            settings=settings,
+            settings=options.settings,
+            base=_read_yaml(options.config),
             quiet=options.quiet,
         )
     if rank() == 0:
