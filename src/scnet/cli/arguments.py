@@ -205,9 +205,8 @@ def _add_bench(subparsers: Any) -> None:
     parser.add_argument(
         "--images", metavar="IMAGE", nargs="+", help="images, cut to the shape of --size"
     )
-    parser.add_argument(
-        "--size", type=_size, default=(800, 1333), metavar="HxW", help="(default: 800x1333)"
-    )
+    text = "of the networks' input (default: 800x1333; where all are weights, that of the first)"
+    parser.add_argument("--size", type=_size, metavar="HxW", help=text)
     parser.add_argument("--threads", type=_positive, default=0, help="of the processor")
     parser.add_argument("--rounds", type=_positive, default=7, help="(default: 7)")
     text = "measure memory, each model in a process of its own (default: yes)"

@@ -56,7 +56,10 @@ def _data_config(settings: dict[str, Any]) -> DataConfig:
 
     if other := [name for name in settings if name != "data"]:
         raise UsageError(f"--{other[0]}: check-data takes settings of data alone, as --data.crowd")
-    return override(Config(), settings).data
+    config = override(Config(), settings).data
+    if config.path:
+        raise UsageError("--data.path: has no effect, as the data set is PATH; leave it out")
+    return config
 
 
 def _checked(options: argparse.Namespace, config: DataConfig) -> Report:

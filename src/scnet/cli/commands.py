@@ -181,10 +181,11 @@ def bench(options: argparse.Namespace) -> None:
     from scnet.inference.sources import image_files
 
     peer = ("torchvision",) if options.peer else ()
+    models = (*peer, *(options.model or ("mask_rcnn", "scnet")))
     setting = bench.Setting(
-        models=(*peer, *(options.model or ("mask_rcnn", "scnet"))),
+        models=models,
         images=tuple(image_files(options.images)) if options.images else (),
-        size=options.size,
+        size=options.size or bench.usual_size(models),
         batch=options.batch,
         detections=options.max_detections or 100,
         precision=options.precision,
@@ -207,7 +208,7 @@ def bench(options: argparse.Namespace) -> None:
 
 def experiment(options: argparse.Namespace) -> None:
     """Make a table or figure of the paper."""
-    from scnet.experiments import command
+    from scnet.experiments import SEEDED, command
     from scnet.experiments.plan import SIZES, Plan, data_folders
 
     size = SIZES[options.size]
@@ -215,7 +216,8 @@ def experiment(options: argparse.Namespace) -> None:
         name=options.name,
         size=size,
         data=data_folders(options.data, size),
-        seeds=options.seeds,
+        data_given=bool(options.data),
+        seeds=options.seeds if options.name in SEEDED else 1,
         root=Path(options.output),
         speed=options.speed,
         quiet=options.quiet,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from scnet.cli.errors import UsageError
 from scnet.cli.parser import given
+from scnet.experiments import SEEDED, SIZED, WITH_SPEED
 
 Options = argparse.Namespace
 
@@ -96,35 +97,21 @@ TABLE = (
     Unused(
         "experiment",
         "seeds",
-        lambda options: options.name == "figure6",
-        "figure6 trains each model once, with seed 0",
-        "leave it out",
-    ),
-    Unused(
-        "experiment",
-        "seeds",
-        lambda options: options.name == "speed",
-        "speed trains nothing",
+        lambda options: options.name not in SEEDED,
+        "this one trains nothing, or each model once",
         "leave it out",
     ),
     Unused(
         "experiment",
         "speed",
-        lambda options: options.name in ("figure1", "figure6"),
-        "figures measure no speed",
-        "leave it out",
-    ),
-    Unused(
-        "experiment",
-        "speed",
-        lambda options: options.name == "speed",
-        "measuring is all that this experiment does",
+        lambda options: options.name not in WITH_SPEED,
+        "only tables have, or leave out, a column of speeds",
         "leave it out",
     ),
     Unused(
         "experiment",
         "image_size",
-        lambda options: options.name != "speed",
+        lambda options: options.name not in SIZED,
         "other experiments measure at the size that they train with",
         "leave it out, or give it to `scnet experiment speed`",
     ),
