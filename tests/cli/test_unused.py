@@ -156,3 +156,24 @@ def test_speed_refuses_data_without_trained_models(
     words = ["experiment", "speed", "--data", "my_data", "-o", str(tmp_path), "--quiet"]
     assert main(words) == 1
     assert "--data my_data: has no effect, as there are no two models" in capsys.readouterr().err
+
+
+def test_settings_may_stand_before_the_arguments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their values are theirs, and not the recipe."""
+    parse = make_parser().parse_known_args
+    line = "train --optim.lr 0.5 --data.drop-invalid scnet_lite --data d --data.flip=1 --data.flip"
+    options, rest = parse(line.split())
+    assert (options.recipe, options.data) == ("scnet_lite", "d")
+    assert rest == ["--optim.lr=0.5", "--data.drop-invalid", "--data.flip=1", "--data.flip"]
+    options, rest = parse(
+        ["train", "--resume", "run", "--data.keep-ratio", "off", "--optim.lr", "1"]
+    )
+    assert (options.recipe, rest) == (None, ["--data.keep-ratio=off", "--optim.lr=1"])
+    data = generate(tmp_path / "data", train=1, val=1, size=(64, 64))
+    assert (
+        main(["check-data", "--data.drop-invalid", str(data), "--picture", str(tmp_path / "a.png")])
+        == 0
+    )
+    assert "--data.drop-invalid true" in capsys.readouterr().out

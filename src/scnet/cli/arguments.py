@@ -14,6 +14,8 @@ TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML fi
   scnet train scnet_lite --data my_data --optim.epochs 30 --model.semantic off
 `scnet recipes NAME` prints every setting of a recipe with its value."""
 
+TAKE_SETTINGS = ("train", "check-data")
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; `options.run(options)` carries out what was parsed."""
@@ -49,7 +51,7 @@ def _command(
     help: str,
     example: str,
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser: Parser = subparsers.add_parser(
         name,
         help=help,
         description=help[0].upper() + help[1:] + ".",
@@ -60,6 +62,7 @@ def _command(
     parser.add_argument("--quiet", action="store_true", help="no progress, results only")
     parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")
     parser.set_defaults(run=run)
+    parser.takes_settings = name in TAKE_SETTINGS
     return parser
 
 

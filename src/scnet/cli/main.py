@@ -14,12 +14,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from scnet.cli.arguments import make_parser
+from scnet.cli.arguments import TAKE_SETTINGS, make_parser
 from scnet.cli.errors import UsageError
 from scnet.cli.parser import read_settings
 from scnet.cli.unused import refuse_unused
-
-TAKE_SETTINGS = ("train", "check-data")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

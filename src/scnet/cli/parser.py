@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from scnet.cli.errors import UsageError
 from scnet.settings import leaves, merge, nested
 
+_BOOLEANS = ("true", "false", "on", "off", "yes", "no")  # of YAML
+
 
 class Parser(argparse.ArgumentParser):
     """Puts `given` into what it parses: the options that were given, by name, as they were typed.
 
-    It is not there where none was given; `given` of this module returns it.
+    It is not there where none was given; `given` of this module returns it. What looks like an
+    option and is none can be kept for `read_settings`, with the value behind it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.takes_settings = False
+        self._known: set[str] = set()
         super().__init__(*args, **kwargs)
         self.register("action", None, _Value)
         self.register("action", "store_true", _Flag)
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        action = super().add_argument(*args, **kwargs)
+        self._known |= set(action.option_strings)
+        return action
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; settings are taken out first, or their values would be taken for arguments."""
+        words, settings = list(sys.argv[1:] if args is None else args), list[str]()
+        if self.takes_settings:
+            words, settings = _split(words, self._known)
+        options, rest = super().parse_known_args(words, namespace)
+        return options, [*rest, *settings]
 
 
 def given(options: argparse.Namespace) -> dict[str, str]:
@@ -51,6 +72,34 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"{name}: cannot read the value {text!r}") from error
         settings = _joined(settings, nested(name[2:], value))
     return settings
+
+
+def _split(words: Sequence[str], known: set[str]) -> tuple[list[str], list[str]]:
+    """Return what is left without settings, and those, each as one word."""
+    left: list[str] = []
+    settings: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, has_value, _ = word.partition("=")
+        if len(name) < 3 or not name.startswith("--") or name in known:
+            left.append(word)
+        elif has_value or not rest or not _is_value(rest[0], name):
+            settings.append(word)
+        else:
+            settings.append(f"{word}={rest.pop(0)}")
+    return left, settings
+
+
+def _is_value(word: str, name: str) -> bool:
+    """Return whether the word behind a setting belongs to it: a switch may stand alone."""
+    from scnet.config import Config
+
+    value: Any = Config()
+    for part in name[2:].replace("-", "_").split("."):
+        value = getattr(value, part, None)
+    switch = isinstance(value, bool)
+    return not word.startswith("--") and (not switch or word.lower() in _BOOLEANS)
 
 
 def _joined(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

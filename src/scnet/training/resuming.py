@@ -79,21 +79,19 @@ def require_same_data(
     Raises:
         CheckpointError: says what it began with and what there is.
     """
-    semantic = config.model.semantic is not None
-    facts = (
+    facts = [
         (counted_classes(config.classes), counted_classes(dataset.classes)),
         (_bands(config.model.backbone.bands), _bands(dataset.bands)),
         (_images(state["images"]), _images(len(dataset))),
-        (
-            _semantic(config.model.semantic_classes) if semantic else "",
-            _semantic(dataset.semantic_classes) if semantic else "",
-        ),
-    )
+    ]
+    if config.model.semantic is not None:
+        there = dataset.semantic_classes or len(dataset.classes) + 1  # no maps: things and rest
+        facts.append((_semantic(config.model.semantic_classes), _semantic(there)))
     for began, now in facts:
         if began != now:
             raise CheckpointError(
-                f"{folder} began with {began}, but {config.data.path} has {now}; bring the data "
-                "back, say where they are (--data PATH), or start a new training"
+                f"{folder} began with {began}, but {config.data.path} now has {now}; bring the "
+                "data back, say where they are (--data PATH), or start a new training"
             )
 
 
@@ -113,5 +111,5 @@ def _images(number: int) -> str:
     return f"{number} training images"
 
 
-def _semantic(number: int | None) -> str:
+def _semantic(number: int) -> str:
     return f"{number} semantic classes (data.stuff_maps)"
