@@ -97,9 +97,15 @@ def test_what_may_change_does_and_reaches_the_training(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--optim.lr", "0.5"], "optim.lr: 0.5, but the training in RUN began with 0.001"),
-        (["--data.flip", "0.1"], "data.flip: 0.1, but the training in RUN began with 0.5"),
-        (["--model.semantic"], "model.semantic"),
+        (
+            ["--optim.lr", "0.5"],
+            "optim.lr: cannot change to 0.5, as the training in RUN began with 0.001",
+        ),
+        (
+            ["--data.flip", "0.1"],
+            "data.flip: cannot change to 0.1, as the training in RUN began with 0.5",
+        ),
+        (["--model.semantic"], "model.semantic.loss_weight: cannot change to 0.2"),
         (["--optim.lrr", "1"], 'did you mean "lr"'),
         (["scnet"], "RECIPE scnet: has no effect"),
     ],

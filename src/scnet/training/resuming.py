@@ -53,14 +53,7 @@ def changed(
         CheckpointError: the data are not where they were.
     """
     config = override(stored, settings)
-    now, before = (dict(leaves(to_dict(c))) for c in (config, stored))
-    for path, value in now.items():
-        if value != before.get(path, value) and not _may_change(path):
-            raise ConfigError(
-                f"{path}: {value}, but the training in {folder} began with {before[path]}; "
-                "leave it out, or start a new training without --resume. What may change is "
-                f"--data PATH, {', '.join(MAY_CHANGE)}"
-            )
+    _require_same_settings(folder, dict(leaves(to_dict(stored))), dict(leaves(to_dict(config))))
     if data is not None:
         config = replace_at(config, "data.path", str(data))
     elif not Path(config.data.path).expanduser().exists():
@@ -92,6 +85,16 @@ def require_same_data(
             raise CheckpointError(
                 f"{folder} began with {began}, but {config.data.path} now has {now}; bring the "
                 "data back, say where they are (--data PATH), or start a new training"
+            )
+
+
+def _require_same_settings(folder: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    for path in {**before, **now}:
+        if now.get(path) != before.get(path) and not _may_change(path):
+            raise ConfigError(
+                f"{path}: cannot change to {now.get(path, 'nothing')}, as the training in {folder} "
+                f"began with {before.get(path, 'nothing')}; leave it out, or start a new training "
+                f"without --resume. What may change: --data PATH, {', '.join(MAY_CHANGE)}"
             )
 
 
