@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
-from scnet.bench import PEER, Setting, _random, bench, contender, prepare
+from scnet.bench import PEER, Ours, Setting, _random, bench, contender, prepare, usual_size
 from scnet.bench.peer import Peer
-from scnet.bench.report import above_floor, ratios
+from scnet.bench.report import above_floor, ratios, show
 from scnet.bench.stopwatch import Stopwatch
 from scnet.cli.main import main
 from scnet.data.synthetic.scene import generate
 from scnet.inference.model import Model
 from scnet.runtime import memory
+from scnet.settings import nested
 
 SMALL = Setting(("mask_rcnn_lite", PEER), size=(96, 160), rounds=2, warmup=0, memory=False)
 
@@ -128,3 +132,66 @@ def test_weights_are_measured_too(photos: tuple[Path, ...], tmp_path: Path) -> N
     name = str(tmp_path / "last")
     run = contender(name, Setting((name,)), torch.device("cpu"), photos)
     assert len(run(photos[:1])) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("model.box.soft_nms", {"method": "linear"}),
+        ("model.box.nms_across_classes", True),
+        ("model.mask.relay", True),
+        ("model.rpn.anchor_scale", 4.0),
+        ("data.keep_ratio", False),
+        ("data.range", "minmax"),
+    ],
+)
+def test_torchvision_refuses_what_it_cannot_be_set_to(path: str, value: object) -> None:
+    detector = _random("mask_rcnn", nested(path, value))
+    with pytest.raises(ValueError, match=f"{path}.*torchvision's Mask R-CNN cannot be set to"):
+        Peer(detector, torch.device("cpu"), "fp32")
+
+
+def test_torchvision_takes_what_it_can_be_set_to(photos: tuple[Path, ...]) -> None:
+    setting = Setting((PEER,), photos, size=(96, 160), proposals=7)
+    peer = contender(PEER, setting, torch.device("cpu"), photos)
+    assert isinstance(peer, Peer)
+    assert peer.model.rpn._post_nms_top_n["testing"] == 7
+    other = _random("mask_rcnn", {"model": {"rpn": {"nms_iou": 0.6}, "box": {"nms_iou": 0.3}}})
+    model = Peer(other, torch.device("cpu"), "fp32").model
+    assert (model.rpn.nms_thresh, model.roi_heads.nms_thresh) == (0.6, 0.3)
+
+
+def test_weights_are_measured_at_the_size_that_is_asked_for(
+    photos: tuple[Path, ...], tmp_path: Path
+) -> None:
+    from tests.model_cases import make_detector
+
+    from scnet.weights import checkpoint
+
+    checkpoint.save(tmp_path / "last", make_detector("scnet_lite", data__size=(64, 96)))
+    name = str(tmp_path / "last")
+    assert usual_size([name]) == (64, 96)
+    assert usual_size([name, "scnet"]) == usual_size([PEER]) == (800, 1333)
+    run = contender(name, Setting((name,), size=(32, 64)), torch.device("cpu"), photos)
+    assert isinstance(run, Ours)
+    assert run.model.config.data.size == (32, 64)
+
+
+def test_images_that_no_round_takes_are_counted(photos: tuple[Path, ...]) -> None:
+    said: list[str] = []
+    setting = replace(SMALL, models=("mask_rcnn_lite",), images=photos, rounds=1)
+    assert len(photos) == 2
+    assert bench(setting, said.append)["setting"]["images"] == 1
+    assert "the first 1 of 2 images do for all rounds" in said
+
+
+def test_the_table_says_that_torchvision_is_not_compiled() -> None:
+    entry = {"seconds": [1.0], "floor": [1.0], "flops": 1.0, "detections": [1], "gb": 0.0}
+    models = [entry | {"model": "mask_rcnn", "shares": {"other": 1.0}}]
+    models.append(entry | {"model": PEER, "shares": {}})
+    rates = {"convolution": [1.0], "matrix product": [1.0]}
+    setting = {**vars(SMALL), "compile": True}
+    record = {"device": "a", "versions": "b", "setting": setting, "rates": rates, "models": models}
+    console = Console(width=160, record=True, file=io.StringIO())
+    show(record, console)
+    assert "torchvision (not compiled)" in console.export_text()

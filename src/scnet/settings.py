@@ -9,7 +9,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
 
@@ -66,6 +66,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(below, Mapping) and isinstance(value, Mapping)
         result[key] = merge(cast(Any, below), value) if both else value
     return result
+
+
+def leaves(settings: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted path and the value of each nested setting.
+
+    >>> dict(leaves({"a": {"b": 1}, "c": 2}))
+    {'a.b': 1, 'c': 2}
+    """
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{start}{name}.")
+        else:
+            yield f"{start}{name}", value
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

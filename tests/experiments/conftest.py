@@ -15,11 +15,13 @@ from scnet.experiments import figure1, figure6, runs, tabulate
 from scnet.experiments.plan import Plan, Size
 from scnet.settings import merge
 
+_OPTIM = {name: value for name, value in QUICK["optim"].items() if name != "epochs"}
+
 TINY = Size(
     name="tiny",
     suffix="_lite",
     settings=merge(
-        QUICK,
+        {**QUICK, "optim": _OPTIM},
         {
             "optim": {"max_steps": 2},
             "eval": {"every": 0},

@@ -10,7 +10,8 @@ import pytest
 
 from scnet import recipes
 from scnet.cli.arguments import make_parser
-from scnet.cli.main import _settings, main
+from scnet.cli.main import main
+from scnet.cli.parser import read_settings
 from scnet.config import from_dict, override, to_dict
 from scnet.data.synthetic.scene import generate
 from scnet.experiments import EXPERIMENTS, command
@@ -29,7 +30,7 @@ def test_every_planned_command_parses_to_the_planned_config(plan: Plan) -> None:
         words = shlex.split(run.command(gpus=0))
         assert words[0] == "scnet"
         options, rest = make_parser().parse_known_args(words[1:])
-        given = override(recipes.find(options.recipe), _settings(rest))
+        given = override(recipes.find(options.recipe), read_settings(rest))
         assert override(given, {"data": {"path": options.data}}) == run.config
         assert options.output == str(run.folder)
         assert given.optim.seed == run.seed

@@ -21,7 +21,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def quick() -> dict[str, Any]:
     """Settings of a training that takes seconds."""
-    return QUICK
+    return dict(QUICK)
 
 
 @pytest.fixture(autouse=True)

@@ -129,7 +129,7 @@ def test_images_with_crowd_regions_alone_train(
         annotations[0]["iscrowd"] = 0
 
     data = changed(shapes, tmp_path / "crowds", all_but_one)
-    settings = merge(quick, {"data": {"crowd": "ignore"}})
+    settings = merge(quick, {"data": {"crowd": "ignore"}, "eval": {"pictures": 0}})
     folder = train("scnet", data, output=tmp_path / "run", settings=settings)
     losses = [r["losses"]["mask"] for r in records(folder, "train")]
     assert np.isfinite(losses).all()
@@ -209,7 +209,7 @@ def test_a_data_set_without_a_validation_split_trains_and_says_so(
 ) -> None:
     data = Path(shutil.copytree(shapes, tmp_path / "shapes"))
     (data / "annotations" / "instances_val.json").unlink()
-    settings = merge(quick, {"optim": {"max_steps": 1}})
+    settings = merge(quick, {"optim": {"max_steps": 1}, "eval": {"pictures": 0}})
     folder = train("mask_rcnn", data, output=tmp_path / "run", settings=settings)
     assert "no evaluation during training: " in (said := capsys.readouterr().err)
     assert "no val split" in said

@@ -25,16 +25,18 @@ from scnet.bench.machine import Rates, describe, timed
 from scnet.bench.stopwatch import Stopwatch
 from scnet.config import override
 from scnet.data.images import read_image
-from scnet.inference.model import Model, Precision, load
+from scnet.inference.model import Model, Precision
 from scnet.model.detector import Detector
 from scnet.runtime.device import pick_device
 from scnet.runtime.memory import keep_freed, peak_memory, release_freed
 from scnet.types import Size
+from scnet.weights.load import read
 
 # A model, from image files to the COCO results of each.
 Contender = Callable[[Sequence[Path]], list[list[dict[str, Any]]]]
 
 PEER = "torchvision"
+USUAL_SIZE = (800, 1333)
 CANDIDATES = 5  # for each object, pass the score threshold of a model with random weights
 WIDE = 0.2  # deviation of its classifiers' weights
 MOST = 4  # images that memory is measured with, and thresholds are chosen by
@@ -46,12 +48,12 @@ class Setting:
 
     models: tuple[str, ...]  # recipes or weights; `torchvision` is the peer
     images: tuple[Path, ...] = ()  # none: a generated one
-    size: Size = (800, 1333)  # of the network's input
+    size: Size = USUAL_SIZE  # of the network's input, of weights too
     batch: int = 1
     detections: int = 100
     precision: Precision = "fp32"
-    compile: bool = False
-    proposals: int | None = None  # of ours
+    compile: bool = False  # ours; torchvision's runs as it is
+    proposals: int | None = None
     device: str = "auto"
     threads: int = 0  # 0 takes PyTorch's own number
     rounds: int = 7
@@ -100,6 +102,8 @@ def bench(setting: Setting, report: Callable[[str], None] = lambda text: None) -
     device = pick_device(setting.device)
     with tempfile.TemporaryDirectory() as folder, _own_threads_and_memory(setting.threads):
         files = prepare(setting, Path(folder))
+        if len(files) < len(setting.images):
+            report(f"the first {len(files)} of {len(setting.images)} images do for all rounds")
         measured = [Measured(name) for name in setting.models]
         for entry in measured if setting.memory else ():
             report(f"memory of {entry.model}")
@@ -126,7 +130,7 @@ def bench(setting: Setting, report: Callable[[str], None] = lambda text: None) -
             ]
     return {
         **describe(device),
-        "setting": {**vars(setting), "images": len(setting.images)},
+        "setting": {**vars(setting), "images": len(files) if setting.images else 0},
         "rates": rates.flops,
         "models": [vars(entry) for entry in measured],
     }
@@ -150,12 +154,14 @@ def contender(
     """Return a model that is ready to run; with random weights it finds objects all the same."""
     from scnet import recipes
 
-    sizes = {"data": {"size": list(setting.size)}}
+    sizes: dict[str, Any] = {"data": {"size": list(setting.size)}}
     options: dict[str, Any] = {"precision": setting.precision, "compile": setting.compile}
     options["proposals"] = setting.proposals
     if name == PEER:
         from scnet.bench.peer import Peer
 
+        if setting.proposals:
+            sizes["model"] = {"rpn": {"after_nms": setting.proposals}}
         ours = _random("mask_rcnn", sizes)
         peer = Peer(ours, device, setting.precision)
         heads = peer.model.roi_heads
@@ -163,11 +169,22 @@ def contender(
         heads.score_thresh = _threshold([heads.box_predictor], peer, files, setting, first=True)
         return peer
     if name not in recipes.RECIPES:
-        return Ours(load(name, device=device, quiet=True, **options), setting)
+        detector = read(name, quiet=True)
+        detector.config = override(detector.config, sizes)
+        return Ours(Model(detector, device, **options), setting)
     run = Ours(Model(_random(name, sizes), device, **options), setting)
     run.threshold = 1.0
     run.threshold = _threshold(run.model.detector.head.roi_heads.stages, run, files, setting)
     return run
+
+
+def usual_size(models: Sequence[str]) -> Size:
+    """Return the size to measure models at: that of the weights, where all are weights."""
+    from scnet import recipes
+
+    if any(name == PEER or name in recipes.RECIPES for name in models):
+        return USUAL_SIZE
+    return read(models[0], quiet=True).config.data.size
 
 
 def prepare(setting: Setting, folder: Path) -> list[Path]:

@@ -15,8 +15,22 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.transforms.functional import pil_to_tensor
 
+from scnet import recipes
+from scnet.config import Config, to_dict
 from scnet.inference.model import AUTOCAST, Precision
 from scnet.model.detector import Detector
+from scnet.settings import leaves
+
+# Settings that `from_ours` passes on, or that say nothing about what a network computes.
+_HONOURED = (
+    *(f"model.rpn.{name}" for name in ("positive_iou", "negative_iou", "samples", "nms_iou")),
+    *(f"model.rpn.{name}{of}" for name in ("before_nms", "after_nms") for of in ("", "_train")),
+    *(f"model.box.{name}" for name in ("samples", "positive_fraction", "score_threshold")),
+    *(f"model.box.{name}" for name in ("nms_iou", "max_detections")),
+    *(f"model.backbone.{name}" for name in ("name", "weights", "mean", "std", "frozen_stages")),
+    "model.num_classes",
+)
+_READING = ("data.keep_ratio", "data.range", "data.bands")  # of an image, as it is computed with
 
 
 class Peer:
@@ -60,12 +74,10 @@ def from_ours(ours: Detector) -> MaskRCNN:
     """Return torchvision's Mask R-CNN with the weights and settings of our `mask_rcnn`.
 
     Raises:
-        ValueError: ours is not a Mask R-CNN with ResNet-50.
+        ValueError: ours is not a Mask R-CNN with ResNet-50, or has a setting that theirs has not.
     """
     config = ours.config.model
-    resnet50 = config.backbone.name.split(".")[0] == "resnet50"
-    if not resnet50 or len(config.box.stages) > 1 or config.box.class_agnostic:
-        raise ValueError("torchvision is compared with mask_rcnn with a resnet50 backbone")
+    _require_honoured(ours.config)
     short, long = ours.config.data.size
     backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=3)
     model = MaskRCNN(
@@ -75,10 +87,16 @@ def from_ours(ours: Detector) -> MaskRCNN:
         max_size=long,
         image_mean=list(ours.backbone.mean),
         image_std=list(ours.backbone.std),
+        rpn_fg_iou_thresh=config.rpn.positive_iou,
+        rpn_bg_iou_thresh=config.rpn.negative_iou,
+        rpn_batch_size_per_image=config.rpn.samples,
+        rpn_nms_thresh=config.rpn.nms_iou,
         rpn_pre_nms_top_n_train=config.rpn.before_nms_train,
         rpn_post_nms_top_n_train=config.rpn.after_nms_train,
         rpn_pre_nms_top_n_test=config.rpn.before_nms,
         rpn_post_nms_top_n_test=config.rpn.after_nms,
+        box_batch_size_per_image=config.box.samples,
+        box_positive_fraction=config.box.positive_fraction,
         box_score_thresh=config.box.score_threshold,
         box_nms_thresh=config.box.nms_iou,
         box_detections_per_img=config.box.max_detections,
@@ -105,3 +123,17 @@ def from_ours(ours: Detector) -> MaskRCNN:
             getattr(box.bbox_pred, name)[4:].copy_(getattr(stage.reg, name))
             getattr(chosen, name)[1:].copy_(getattr(mask.classifier, name))
     return model
+
+
+def _require_honoured(config: Config) -> None:
+    """Refuse what torchvision's model cannot be set to, so that both do the same work."""
+    usual = dict(leaves(to_dict(recipes.mask_rcnn())))
+    if config.model.backbone.name.split(".")[0] != "resnet50":
+        raise ValueError("torchvision is compared with mask_rcnn with a resnet50 backbone")
+    for path, value in leaves(to_dict(config)):
+        matters = path.startswith("model.") or path in _READING
+        if matters and path not in _HONOURED and value != usual.get(path):
+            raise ValueError(
+                f"{path}: {value}, which torchvision's Mask R-CNN cannot be set to; compare a "
+                f"mask_rcnn with {usual.get(path, 'no such part')}, or leave torchvision out"
+            )

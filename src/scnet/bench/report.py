@@ -118,10 +118,11 @@ def _times(record: Record, title: str) -> Table:
     ):
         result.add_column(column, justify="right")
     first, batch = record["models"][0], record["setting"]["batch"]
+    plain = record["setting"]["compile"]  # then what is not ours, and has no shares, is as it was
     for entry in record["models"]:
         seconds = entry["seconds"]
         result.add_row(
-            entry["model"],
+            entry["model"] + (" (not compiled)" if plain and not entry["shares"] else ""),
             f"{statistics.median(seconds):.3f}",
             f"{min(seconds):.3f} - {max(seconds):.3f}",
             f"{ratios(entry, first):.2f}",

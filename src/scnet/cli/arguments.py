@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from scnet.cli import check_data, commands
+from scnet.cli.parser import Parser, Switch
 
 TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML file (--config):
   scnet train scnet_lite --data my_data --optim.epochs 30 --model.semantic off
 `scnet recipes NAME` prints every setting of a recipe with its value."""
 
+TAKE_SETTINGS = ("train", "check-data")
+
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser; `options.run(options)` carries out what was parsed."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="scnet",
         description="Instance segmentation with Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet.",
         epilog="Start with `scnet demo`, or `scnet check-data my_data` on your own images.",
@@ -48,7 +51,7 @@ def _command(
     help: str,
     example: str,
 ) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser: Parser = subparsers.add_parser(
         name,
         help=help,
         description=help[0].upper() + help[1:] + ".",
@@ -59,6 +62,7 @@ def _command(
     parser.add_argument("--quiet", action="store_true", help="no progress, results only")
     parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")
     parser.set_defaults(run=run)
+    parser.takes_settings = name in TAKE_SETTINGS
     return parser
 
 
@@ -204,13 +208,12 @@ def _add_bench(subparsers: Any) -> None:
     parser.add_argument(
         "--images", metavar="IMAGE", nargs="+", help="images, cut to the shape of --size"
     )
-    parser.add_argument(
-        "--size", type=_size, default=(800, 1333), metavar="HxW", help="(default: 800x1333)"
-    )
+    text = "of the networks' input (default: 800x1333; where all are weights, that of the first)"
+    parser.add_argument("--size", type=_size, metavar="HxW", help=text)
     parser.add_argument("--threads", type=_positive, default=0, help="of the processor")
     parser.add_argument("--rounds", type=_positive, default=7, help="(default: 7)")
     text = "measure memory, each model in a process of its own (default: yes)"
-    parser.add_argument("--memory", action=argparse.BooleanOptionalAction, default=True, help=text)
+    parser.add_argument("--memory", action=Switch, default=True, help=text)
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     parser.add_argument("--plot", metavar="FILE", help="draw where the time goes")
     _add_inference(parser)
@@ -233,7 +236,7 @@ def _add_experiment(subparsers: Any) -> None:
     text = "folder of runs and results of all experiments (default: experiments)"
     parser.add_argument("-o", "--output", metavar="DIR", default="experiments", help=text)
     text = "measure images a second of the trained models, too (default: yes)"
-    parser.add_argument("--speed", action=argparse.BooleanOptionalAction, default=True, help=text)
+    parser.add_argument("--speed", action=Switch, default=True, help=text)
     text = "of the network's input, for speed (default: 400x667, paper 800x1333)"
     parser.add_argument("--image-size", type=_size, metavar="HxW", help=text)
     text = "print the trainings and what they need, check the data, train nothing"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scnet.cli.commands import UsageError
+from scnet.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from scnet.config import DataConfig
@@ -56,7 +56,10 @@ def _data_config(settings: dict[str, Any]) -> DataConfig:
 
     if other := [name for name in settings if name != "data"]:
         raise UsageError(f"--{other[0]}: check-data takes settings of data alone, as --data.crowd")
-    return override(Config(), settings).data
+    config = override(Config(), settings).data
+    if config.path:
+        raise UsageError("--data.path: has no effect, as the data set is PATH; leave it out")
+    return config
 
 
 def _checked(options: argparse.Namespace, config: DataConfig) -> Report:

@@ -8,34 +8,31 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scnet.cli.errors import UsageError
+
 if TYPE_CHECKING:
     from scnet.inference.model import Model
 
 
-class UsageError(ValueError):
-    """The command line is wrong."""
-
-
 def train(options: argparse.Namespace) -> None:
     from scnet.runtime.distributed import part, rank
-    from scnet.settings import merge
     from scnet.training import run
 
     if options.resume:
-        if options.recipe or options.settings or options.config:
-            raise UsageError("--resume continues with the settings of the run; give no others")
-        folder = run.resume(options.resume, quiet=options.quiet)
+        folder = run.resume(
+            options.resume, data=options.data, settings=options.settings, quiet=options.quiet
+        )
     else:
         if not options.recipe or not options.data:
             raise UsageError(
                 "give a RECIPE and --data PATH, or --resume DIR; see scnet train --help"
             )
-        settings = merge(_read_yaml(options.config), options.settings)
         folder = run.train(
             options.recipe,
             options.data,
             output=options.output,
-            settings=settings,
+            settings=options.settings,
+            base=_read_yaml(options.config),
             quiet=options.quiet,
         )
     if rank() == 0:
@@ -184,10 +181,11 @@ def bench(options: argparse.Namespace) -> None:
     from scnet.inference.sources import image_files
 
     peer = ("torchvision",) if options.peer else ()
+    models = (*peer, *(options.model or ("mask_rcnn", "scnet")))
     setting = bench.Setting(
-        models=(*peer, *(options.model or ("mask_rcnn", "scnet"))),
+        models=models,
         images=tuple(image_files(options.images)) if options.images else (),
-        size=options.size,
+        size=options.size or bench.usual_size(models),
         batch=options.batch,
         detections=options.max_detections or 100,
         precision=options.precision,
@@ -210,7 +208,7 @@ def bench(options: argparse.Namespace) -> None:
 
 def experiment(options: argparse.Namespace) -> None:
     """Make a table or figure of the paper."""
-    from scnet.experiments import command
+    from scnet.experiments import SEEDED, command
     from scnet.experiments.plan import SIZES, Plan, data_folders
 
     size = SIZES[options.size]
@@ -218,7 +216,8 @@ def experiment(options: argparse.Namespace) -> None:
         name=options.name,
         size=size,
         data=data_folders(options.data, size),
-        seeds=options.seeds,
+        data_given=bool(options.data),
+        seeds=options.seeds if options.name in SEEDED else 1,
         root=Path(options.output),
         speed=options.speed,
         quiet=options.quiet,

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from scnet.cli.errors import UsageError
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to its parser."""
@@ -48,8 +50,6 @@ def run(options: argparse.Namespace) -> None:
 
 def class_names(given: str) -> list[str]:
     """Return class names from `coco`, a text file or a list with commas."""
-    from scnet.cli.commands import UsageError
-
     file = Path(given)
     if given == "coco":
         from scnet.data.classes import coco_classes
@@ -70,8 +70,6 @@ def class_names(given: str) -> list[str]:
 
 def _list(given: str, option: str) -> list[str]:
     """Return what stands between commas."""
-    from scnet.cli.commands import UsageError
-
     items = [item.strip() for item in given.split(",")]
     if not all(items):
         raise UsageError(f"{option} {given!r}: a name is missing between the commas")

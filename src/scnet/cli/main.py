@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from scnet.cli.arguments import make_parser
-from scnet.cli.commands import UsageError
-
-TAKE_SETTINGS = ("train", "check-data")
+from scnet.cli.arguments import TAKE_SETTINGS, make_parser
+from scnet.cli.errors import UsageError
+from scnet.cli.parser import read_settings
+from scnet.cli.unused import refuse_unused
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and options.command not in TAKE_SETTINGS:
         parser.error(f"unknown argument {rest[0]}; see scnet {options.command} --help")
     try:
-        options.settings = _settings(rest) if rest else {}
+        options.settings = read_settings(rest) if rest else {}
+        refuse_unused(options)
         status = int(options.run(options) or 0)
         sys.stdout.flush()
         return status
@@ -44,29 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2 if _is_usage(error) else 1
-
-
-def _settings(rest: Sequence[str]) -> dict[str, Any]:
-    """Nest settings: `--group.field VALUE`, `--group.field=VALUE`, the switch `--group.field`."""
-    import yaml
-
-    from scnet.settings import merge, nested
-
-    settings: dict[str, Any] = {}
-    words = list(rest)
-    while words:
-        name, has_value, value = words.pop(0).partition("=")
-        if not name.startswith("--") or len(name) == 2:
-            raise UsageError(
-                f"unexpected argument {name!r}; settings are given as --group.field VALUE"
-            )
-        if not has_value:
-            value = words.pop(0) if words and not words[0].startswith("--") else "true"
-        try:
-            settings = merge(settings, nested(name[2:], yaml.safe_load(value)))
-        except yaml.YAMLError as error:
-            raise UsageError(f"{name}: cannot read the value {value!r}") from error
-    return settings
 
 
 def _caused_by_user(error: Exception) -> bool:

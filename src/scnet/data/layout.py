@@ -74,6 +74,11 @@ def split_of(file: Path) -> str | None:
     return _split_named(named[1]) if named else None
 
 
+def is_of_any_split(path: Path) -> bool:
+    """Return whether a data set is one file that stands for whatever split it is asked for."""
+    return path.is_file() and split_of(path) is None and not _foreign(path)
+
+
 def annotation_files(path: Path) -> list[Path]:
     """Return every annotation file of a data set; the file itself if one is given.
 

@@ -26,3 +26,7 @@ EXPERIMENTS = {
     "figure6": "what Cascade Mask R-CNN, HTC and SCNet find in the same images",
     "speed": "images a second of all methods beside each other, and where the time goes",
 }
+# Which of them some options speak to; `scnet experiment` refuses the others.
+SEEDED = tuple(name for name in EXPERIMENTS if name not in ("figure6", "speed"))  # --seeds
+WITH_SPEED = tuple(name for name in EXPERIMENTS if name.startswith("table"))  # --speed
+SIZED = ("speed",)  # --image-size

@@ -14,6 +14,7 @@ from typing import Any
 from scnet import recipes
 from scnet.config import Config, override
 from scnet.data.images import DataError
+from scnet.experiments import SEEDED
 from scnet.settings import merge, nested
 from scnet.types import Size as ImageSize
 
@@ -125,6 +126,7 @@ class Plan:
     name: str
     size: Size
     data: tuple[Path, ...]
+    data_given: bool = False  # else it is the usual one
     seeds: int
     root: Path  # folder of all experiments
     speed: bool = True  # measure images a second, too
@@ -153,7 +155,8 @@ class Plan:
     def command(self) -> str:
         """Return the command line that asks for this."""
         words = ["scnet", "experiment", self.name, "--size", self.size.name]
-        words += ["--seeds", str(self.seeds), "--data", *map(str, self.data)]
+        words += ["--seeds", str(self.seeds)] * (self.name in SEEDED)
+        words += ["--data", *map(str, self.data)]
         if self.root != Path(ROOT):
             words += ["-o", str(self.root)]
         if self.image_size:

@@ -20,7 +20,7 @@ from scnet.bench import report
 from scnet.experiments import page
 from scnet.experiments.page import Page, markdown, number
 from scnet.experiments.plan import Plan, Run
-from scnet.experiments.runs import RECORD
+from scnet.experiments.runs import RECORD, ExperimentError
 from scnet.experiments.tables import published
 from scnet.experiments.tabulate import ROUNDS, val_images
 from scnet.types import Size
@@ -52,6 +52,8 @@ def run(plan: Plan, say: Say) -> Path:
     """Measure and return the page."""
     start = time.perf_counter()
     size = plan.image_size or plan.size.image_size
+    if plan.data_given:
+        _require_trained(plan)
     plan.folder.mkdir(parents=True, exist_ok=True)
     body: list[str] = []
     records: list[Record] = []
@@ -77,8 +79,7 @@ def _random(size: Size, objects: int, say: Say) -> Record:
 
 def _trained(plan: Plan, data: Path, threshold: float, say: Say) -> Record | None:
     """Measure the models that other experiments trained; None where there are fewer than two."""
-    runs = {name: plan.run(name, data, seed=0) for name in TRAINED}
-    there = {name: run for name, run in runs.items() if (run.folder / RECORD).is_file()}
+    there = _there(plan, data)
     if len(there) < 2:
         return None
     say(f"trained on {data}, score from {threshold:g}")
@@ -92,6 +93,27 @@ def _trained(plan: Plan, data: Path, threshold: float, say: Say) -> Record | Non
             memory=False,
         )
         return _named(bench.bench(setting, say), list(there))
+
+
+def _there(plan: Plan, data: Path) -> dict[str, Run]:
+    """Return the finished trainings on a data set whose models are measured."""
+    runs = {name: plan.run(name, data, seed=0) for name in TRAINED}
+    return {name: run for name, run in runs.items() if (run.folder / RECORD).is_file()}
+
+
+def _require_trained(plan: Plan) -> None:
+    """Refuse data sets that were asked for and have no two models to measure.
+
+    Raises:
+        ExperimentError: says which, and how to train some.
+    """
+    for data in plan.data:
+        if len(_there(plan, data)) < 2:
+            raise ExperimentError(
+                f"--data {data}: has no effect, as there are no two models trained on it in "
+                f"{plan.root}; leave it out, or first run scnet experiment table3 --size "
+                f"{plan.size.name} --data {data}"
+            )
 
 
 def _named(record: Record, names: list[str]) -> Record:

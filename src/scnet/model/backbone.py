@@ -69,6 +69,11 @@ class Backbone(nn.Module):
                 module.train(mode and learns and not self.frozen_norm)
         return self
 
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether there is any; transformers and ConvNeXt have none."""
+        return any(isinstance(module, _BatchNorm) for module in self.modules())
+
     def _freeze(self, stages: int) -> None:
         """Fix every parameter up to the end of stage `stages` (the stem is stage 0)."""
         if stages < 1:

@@ -16,18 +16,18 @@ from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration
 
-from scnet import recipes
-from scnet.config import Config, from_dict, override, require_colours, to_dict
-from scnet.data.advice import Advice
+from scnet.config import Config, require_colours, to_dict
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
+from scnet.idle import Facts, refuse
 from scnet.model.detector import Detector
 from scnet.runtime.distributed import gather, rank
-from scnet.runtime.files import new_folder, recover
-from scnet.settings import ConfigError, nested
-from scnet.training.auto import AUTO, recommend
-from scnet.training.log import Log, counted_classes, duration
+from scnet.runtime.files import new_folder, recover, whole_file
+from scnet.settings import ConfigError
+from scnet.training.asked import ask, evaluates, require_classes_of_data
+from scnet.training.log import Log, duration
 from scnet.training.loop import Trainer
+from scnet.training.resuming import CONFIG, changed, require_same_data, stored_config
 from scnet.weights import checkpoint
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.pretrained import load_backbone_weights
@@ -42,6 +42,7 @@ def train(
     output: str | os.PathLike[str] | None = None,
     epochs: int | None = None,
     settings: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Path:
     """Train a recipe on a data set in COCO format and return the run's folder.
@@ -53,40 +54,33 @@ def train(
         data: folder in a usual COCO layout, or an annotation file.
         output: folder of the run; must not exist. None makes `runs/RECIPE`, numbered if taken.
         epochs: short for `settings={"optim": {"epochs": ...}}`.
-        settings: nested dict laid over the recipe.
+        settings: nested dict laid over the recipe; each of them must have an effect.
+        base: nested dict laid under `settings`, such as the content of another run's config.yaml;
+            where it holds a setting without effect, a note says so.
 
     Raises:
-        ConfigError: a setting that does not exist or fit.
+        ConfigError: a setting that does not exist or fit, or that others leave without effect.
         DataError: something wrong with the data.
 
     Example:
         >>> scnet.train("scnet_lite", data="my_data/", epochs=20)  # doctest: +SKIP
     """
-    chosen: list[Advice] = []
-    if recipe == AUTO:
-        config, chosen = recommend(data, settings)
-    else:
-        config = recipes.find(recipe) if isinstance(recipe, str) else recipe
-    named = (settings or {}).get("recipe", config.recipe)
-    if named != config.recipe:
-        raise ConfigError(f"recipe: {named}, but {config.recipe} is trained; say one of them")
-    config = override(config, nested("data.path", str(data)))
-    config = override(config, settings or {})
-    if epochs is not None:
-        config = override(config, nested("optim.epochs", epochs))
-    accelerator = make_accelerator(config)
-    dataset = load_train_set(config)
-    config = fit_to_data(config, dataset)
-    _require_classes_of_data(settings or {}, config)
+    asked = ask(recipe, data, base=base, settings=settings, epochs=epochs)
+    accelerator = make_accelerator(asked.config)
+    dataset = load_train_set(asked.config)
+    config = fit_to_data(asked.config, dataset)
+    require_classes_of_data(asked, config)
     contrast = dataset.contrast_warning  # looked for before there is a folder, as it may raise
     torch.manual_seed(config.optim.seed)
     detector = Detector(config)
+    facts = Facts(config, evaluates(config), detector.backbone.has_batch_norm)
+    asked.refuse_idle(facts)
     with accelerator.main_process_first():  # the others find a download in the cache
         source = load_backbone_weights(detector.backbone, config.model.backbone)
     with _new_folder(output, config) as folder:
         log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
-        for advice in chosen:
-            log.say(f"chosen: {advice}")
+        for line in (*(f"chosen: {advice}" for advice in asked.chosen), *asked.remarks(facts)):
+            log.say(line)
         log.say(f"backbone {config.model.backbone.name}, weights: {source}")
         _warn(log, contrast)
         with _closed_on_failure(log):
@@ -94,11 +88,23 @@ def train(
     return _finish(trainer)
 
 
-def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+) -> Path:
     """Continue a training from its last checkpoint, to the end that its config says.
+
+    Args:
+        folder: of the run.
+        data: where the data set is now, if it has moved; the run remembers it.
+        settings: nested dict laid over those of the run; `resuming.MAY_CHANGE` lists which may be.
 
     Raises:
         CheckpointError: there is nothing to resume, or the data are not those it began with.
+        ConfigError: a setting that a training cannot change.
     """
     folder = Path(folder)
     if rank() == 0:
@@ -108,12 +114,16 @@ def resume(folder: str | os.PathLike[str], *, quiet: bool = False) -> Path:
             f"{folder}: no checkpoint yet; the first comes after an epoch, or after "
             "run.checkpoint_minutes. Start a new training"
         )
-    config = from_dict(yaml.safe_load((folder / "config.yaml").read_text()))
+    stored = stored_config(folder)
+    config = changed(stored, folder, data, settings or {})
     accelerator = make_accelerator(config)
-    detector = checkpoint.load(folder / "last")
+    detector = checkpoint.load(folder / "last", **to_dict(config))
     state = checkpoint.load_state(folder / "last")
     dataset = load_train_set(config)
-    _require_same_data(folder, dataset, config, state)
+    require_same_data(folder, dataset, config, state)
+    refuse(settings or {}, Facts(config, evaluates(config), detector.backbone.has_batch_norm))
+    if config != stored:
+        _write_config(folder, config)
     log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
     _warn(log, dataset.contrast_warning)
     with _closed_on_failure(log):
@@ -176,41 +186,6 @@ def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
     return replace(config, model=model, classes=dataset.classes, category_ids=dataset.category_ids)
 
 
-def _require_classes_of_data(settings: Mapping[str, Any], fitted: Config) -> None:
-    """Refuse classes, or a number of them or of bands, where the data have others."""
-    model = _group(settings, "model")
-    counts = {
-        "model.backbone.bands": (
-            _group(model, "backbone").get("bands"),
-            fitted.model.backbone.bands,
-        ),
-        "model.num_classes": (model.get("num_classes"), fitted.model.num_classes),
-        "model.semantic.num_classes": (
-            _group(model, "semantic").get("num_classes"),
-            fitted.model.semantic_classes,
-        ),
-    }
-    for path, (asked, there) in counts.items():
-        if asked is not None and asked != there:
-            raise ConfigError(
-                f"{path}: {asked}, but {fitted.data.path} has {there}; leave the setting out, as "
-                "it is taken from the data"
-            )
-    for key in ("classes", "category_ids"):
-        asked, there = settings.get(key), getattr(fitted, key)
-        if asked is not None and tuple(asked) != there:
-            raise ConfigError(
-                f"{key}: {', '.join(map(str, asked))}, but {fitted.data.path} has "
-                f"{', '.join(map(str, there))}; choose and order classes with data.classes"
-            )
-
-
-def _group(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a group of settings; a switch, or none at all, holds nothing."""
-    group = settings.get(name)
-    return group if isinstance(group, Mapping) else {}
-
-
 def _warn(log: Log, text: str) -> None:
     if text:
         log.say(f"warning: {text}")
@@ -247,8 +222,15 @@ def _new_folder(output: str | os.PathLike[str] | None, config: Config) -> Iterat
             with suppress(OSError):  # it holds something
                 folder.rmdir()
         raise
-    text = yaml.safe_dump(to_dict(config), sort_keys=False)
-    _once(lambda: (folder / "config.yaml").write_text(text))
+    _write_config(folder, config)
+
+
+def _write_config(folder: Path, config: Config) -> None:
+    def write() -> None:
+        with whole_file(folder / CONFIG) as new:
+            new.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+
+    _once(write)
 
 
 def _once(work: Callable[[], T]) -> T:
@@ -263,24 +245,3 @@ def _once(work: Callable[[], T]) -> T:
     if isinstance(result, OSError):
         raise result
     return cast(T, result)
-
-
-def _require_same_data(
-    folder: Path, dataset: CocoDataset, config: Config, state: Mapping[str, Any]
-) -> None:
-    if dataset.classes != config.classes:
-        raise CheckpointError(
-            f"{folder} began with {counted_classes(config.classes)}, but {config.data.path} now "
-            f"has {counted_classes(dataset.classes)}; bring the data back, or start a new training"
-        )
-    if dataset.bands != config.model.backbone.bands:
-        raise CheckpointError(
-            f"{folder} began with images of {config.model.backbone.bands} bands, but "
-            f"{config.data.path} now has {dataset.bands}; bring the data back, or start a new "
-            "training"
-        )
-    if len(dataset) != state["images"]:
-        raise CheckpointError(
-            f"{folder} began with {state['images']} training images, but {config.data.path} now "
-            f"has {len(dataset)}; bring the data back, or start a new training"
-        )

@@ -1,0 +1,132 @@
+"""Options that have no effect beside others: `TABLE` lists them, and giving one is an error.
+
+The settings of a training, `--group.field`, have a table of their own in `scnet.idle`, as they can
+be given in Python too; what a resumed training takes stands in `scnet.training.resuming`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from scnet.cli.errors import UsageError
+from scnet.cli.parser import given
+from scnet.experiments import SEEDED, SIZED, WITH_SPEED
+
+Options = argparse.Namespace
+
+_ARGUMENTS = ("recipe",)  # that stand without the name of an option, and may be left out
+
+
+class Unused(NamedTuple):
+    """When an option of a command has no effect."""
+
+    command: str
+    option: str  # name of the option or the argument, as the parser stores it
+    when: Callable[[Options], bool]
+    why: str
+    instead: str
+
+
+def refuse_unused(options: Options) -> None:
+    """Stop where an option was given that has no effect.
+
+    Raises:
+        UsageError: names the option, why it has none, and what to do.
+    """
+    typed = given(options)
+    for row in TABLE:
+        if row.command != options.command or not row.when(options):
+            continue
+        if name := typed.get(row.option) or _argument(options, row.option):
+            raise UsageError(f"{name}: has no effect, as {row.why}; {row.instead}")
+
+
+def _argument(options: Options, name: str) -> str | None:
+    """Return how to call an argument that was given without the name of an option."""
+    value = getattr(options, name) if name in _ARGUMENTS else None
+    return None if value is None else f"{name.upper()} {value}"
+
+
+def _resumes(options: Options) -> bool:
+    return options.resume is not None
+
+
+def _is_unsplit_file(options: Options) -> bool:
+    from scnet.data.layout import is_of_any_split
+
+    return is_of_any_split(Path(options.data))
+
+
+def _peer_alone(options: Options) -> bool:
+    """Return whether `bench` measures no model of ours; without any name it does."""
+    return bool(options.model) and set(options.model) == {"torchvision"}
+
+
+TABLE = (
+    Unused(
+        "train",
+        "recipe",
+        _resumes,
+        "--resume goes on with the recipe of the run",
+        "leave it out, or start a new training without --resume",
+    ),
+    Unused(
+        "train",
+        "config",
+        _resumes,
+        "--resume goes on with the settings of the run",
+        "leave it out, or start a new training without --resume",
+    ),
+    Unused(
+        "train",
+        "output",
+        _resumes,
+        "--resume goes on in the folder of the run",
+        "leave it out",
+    ),
+    Unused(
+        "eval",
+        "split",
+        _is_unsplit_file,
+        "--data is one annotation file that is named for no split",
+        "leave it out, or give the folder of the data set",
+    ),
+    Unused(
+        "experiment",
+        "seeds",
+        lambda options: options.name not in SEEDED,
+        "this one trains nothing, or each model once",
+        "leave it out",
+    ),
+    Unused(
+        "experiment",
+        "speed",
+        lambda options: options.name not in WITH_SPEED,
+        "only tables have, or leave out, a column of speeds",
+        "leave it out",
+    ),
+    Unused(
+        "experiment",
+        "image_size",
+        lambda options: options.name not in SIZED,
+        "other experiments measure at the size that they train with",
+        "leave it out, or give it to `scnet experiment speed`",
+    ),
+    Unused(
+        "bench",
+        "plot",
+        _peer_alone,
+        "only models of scnet have parts whose time is drawn",
+        "leave it out, or measure one of them beside",
+    ),
+    Unused(
+        "bench",
+        "compile",
+        _peer_alone,
+        "torchvision's model is measured as it is",
+        "leave it out, or measure a model of scnet beside",
+    ),
+)

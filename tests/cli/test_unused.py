@@ -1,0 +1,179 @@
+"""An option that was given is used, or the command line is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scnet.cli.arguments import make_parser
+from scnet.cli.errors import UsageError
+from scnet.cli.main import main
+from scnet.cli.parser import given, read_settings
+from scnet.cli.unused import TABLE, refuse_unused
+from scnet.data.synthetic.scene import generate
+
+# A command line with an option that has no effect, the option, and part of the reason.
+UNUSED = (
+    ("train scnet --resume run", "RECIPE scnet", "goes on with the recipe"),
+    ("train --resume run --config a.yaml", "--config", "goes on with the settings"),
+    ("train --resume run -o other", "-o", "goes on in the folder"),
+    ("eval weights --data FILE --split test", "--split", "named for no split"),
+    ("experiment speed --seeds 3", "--seeds", "trains nothing"),
+    ("experiment figure6 --seeds 1", "--seeds", "each model once"),
+    ("experiment figure1 --no-speed", "--no-speed", "column of speeds"),
+    ("experiment table1 --image-size 10x20", "--image-size", "size that they train with"),
+    ("bench torchvision --plot a.png", "--plot", "parts whose time"),
+    ("bench torchvision --compile", "--compile", "as it is"),
+)
+
+USED = (
+    "train --resume run --data elsewhere",
+    "eval weights --data FOLDER --split test",
+    "eval weights --data FILE",
+    "experiment figure6",
+    "experiment figure1 --seeds 3",
+    "experiment table1 --no-speed",
+    "experiment speed --image-size 10x20",
+    "bench --peer torchvision --plot a.png --compile --proposals 300",
+)
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> dict[str, str]:
+    file = tmp_path / "mine.json"
+    file.write_text("{}")
+    return {"FILE": str(file), "FOLDER": str(tmp_path)}
+
+
+def parse(line: str, places: dict[str, str]) -> None:
+    words = [places.get(word, word) for word in line.split()]
+    options, rest = make_parser().parse_known_args(words)
+    assert not rest
+    refuse_unused(options)
+
+
+@pytest.mark.parametrize(("line", "option", "why"), UNUSED)
+def test_an_option_without_effect_is_refused(
+    line: str, option: str, why: str, places: dict[str, str]
+) -> None:
+    with pytest.raises(UsageError, match=f"^{option}: has no effect, as .*{why}"):
+        parse(line, places)
+
+
+@pytest.mark.parametrize("line", USED)
+def test_an_option_with_an_effect_is_not(line: str, places: dict[str, str]) -> None:
+    parse(line, places)
+
+
+def test_every_row_of_the_table_is_tried() -> None:
+    tried = {(line.split()[0], why) for line, _, why in UNUSED}
+    for row in TABLE:
+        assert any(row.command == command and why in row.why for command, why in tried), row
+
+
+def test_a_refused_option_has_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", "run", "-o", "other"]) == 2
+    assert "error: -o: has no effect, as --resume goes on in the folder" in capsys.readouterr().err
+
+
+def test_what_was_given_is_known_as_it_was_typed() -> None:
+    options = make_parser().parse_args(["experiment", "table1", "--no-speed", "-o", "here"])
+    assert given(options) == {"speed": "--no-speed", "output": "-o"}
+    assert (options.speed, options.output, options.quiet) == (False, "here", False)
+    assert given(make_parser().parse_args(["recipes"])) == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--seeds", "1", "--seeds", "2"], ["-o", "a", "--output", "b"], ["--speed", "--no-speed"]],
+)
+def test_two_values_for_one_option_are_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["experiment", "table1", *words])
+    assert stop.value.code == 2
+    assert f"argument {words[-2] if words[-1][0] != '-' else words[-1]}" in capsys.readouterr().err
+
+
+def test_the_same_value_twice_is_one() -> None:
+    options = make_parser().parse_args(["recipes", "--quiet", "--quiet"])
+    assert options.quiet
+    assert read_settings(["--optim.lr", "1", "--optim.lr=1"]) == {"optim": {"lr": 1}}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--optim.lr 1 --optim.lr 2", "--optim.lr: given as 1 and as 2"),
+        ("--optim.batch-size 1 --optim.batch_size 2", "--optim.batch_size: given as 1 and as 2"),
+        (
+            "--model.semantic off --model.semantic.residual",
+            "--model.semantic.residual: has no effect beside --model.semantic off",
+        ),
+        (
+            "--model.semantic.residual --model.semantic off",
+            "--model.semantic.residual: has no effect beside --model.semantic off",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(line: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_settings(line.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--model.semantic --model.semantic.residual off",
+        "--model.semantic.residual off --model.semantic on",
+    ],
+)
+def test_a_group_may_be_switched_on_beside_its_parts(line: str) -> None:
+    assert read_settings(line.split()) == {"model": {"semantic": {"residual": False}}}
+
+
+def test_an_idle_setting_of_a_training_has_status_2_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", "scnet_lite", "--data", "nowhere", "--optim.momentum", "0.9"]) == 2
+    assert "optim.momentum: has no effect, as optim.optimizer is adamw" in capsys.readouterr().err
+
+
+def test_the_place_of_the_data_is_no_setting(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = generate(tmp_path / "data", train=1, val=1, size=(64, 64))
+    assert main(["check-data", str(data), "--data.path", "other"]) == 2
+    assert main(["train", "scnet_lite", "--data", str(data), "--data.path", "other"]) == 2
+    assert capsys.readouterr().err.count("data.path: has no effect") == 2
+
+
+def test_speed_refuses_data_without_trained_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["experiment", "speed", "--data", "my_data", "-o", str(tmp_path), "--quiet"]
+    assert main(words) == 1
+    assert "--data my_data: has no effect, as there are no two models" in capsys.readouterr().err
+
+
+def test_settings_may_stand_before_the_arguments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their values are theirs, and not the recipe."""
+    parse = make_parser().parse_known_args
+    line = "train --optim.lr 0.5 --data.drop-invalid scnet_lite --data d --data.flip=1 --data.flip"
+    options, rest = parse(line.split())
+    assert (options.recipe, options.data) == ("scnet_lite", "d")
+    assert rest == ["--optim.lr=0.5", "--data.drop-invalid", "--data.flip=1", "--data.flip"]
+    options, rest = parse(
+        ["train", "--resume", "run", "--data.keep-ratio", "off", "--optim.lr", "1"]
+    )
+    assert (options.recipe, rest) == (None, ["--data.keep-ratio=off", "--optim.lr=1"])
+    data = generate(tmp_path / "data", train=1, val=1, size=(64, 64))
+    assert (
+        main(["check-data", "--data.drop-invalid", str(data), "--picture", str(tmp_path / "a.png")])
+        == 0
+    )
+    assert "--data.drop-invalid true" in capsys.readouterr().out
