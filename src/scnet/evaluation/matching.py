@@ -25,6 +25,7 @@ from scnet.evaluation.inputs import (
     result_rows,
     unique_names,
 )
+from scnet.ops import rle
 from scnet.runtime.collector import without_collector
 
 Kind = Literal["segm", "bbox"]
@@ -92,6 +93,12 @@ class Matches:
         found = [self.find_shapes[i] for i in self.finds.place[finds].tolist()]
         there = [self.object_shapes[i] for i in self.objects.place[objects].tolist()]
         return np.asarray(mask.iou(found, there, [False] * len(there)))
+
+    def areas(self, objects: Numbers) -> Numbers:
+        """Return the area of each object's mask in pixels; of its box where boxes are matched."""
+        shapes = [self.object_shapes[i] for i in self.objects.place[objects].tolist()]
+        sizes = [rle.area(s) if self.kind == "segm" else round(s[2] * s[3]) for s in shapes]
+        return np.array(sizes, np.int64)
 
 
 def match(
