@@ -84,6 +84,15 @@ class Matches:
     def regions_by_image(self) -> list[Numbers]:
         return _by_image(self.regions.image, len(self.images))
 
+    def find_shape(self, find: int) -> Any:
+        return self.find_shapes[int(self.finds.place[find])]
+
+    def object_shape(self, row: int) -> Any:
+        return self.object_shapes[int(self.objects.place[row])]
+
+    def region_shape(self, row: int) -> Any:
+        return self.object_shapes[int(self.regions.place[row])]
+
     def overlaps(self, finds: Numbers, objects: Numbers) -> Float[np.ndarray, "n m"]:
         """Return the IoU of each find with each object, all of one image."""
         from hotcoco import mask
