@@ -57,8 +57,8 @@ def stored(folder: Path, truth: Json, results: list[Json]) -> tuple[Path, Path]:
     rng = np.random.default_rng(0)
     for number, image in enumerate(truth["images"]):
         image["file_name"] = f"{ODD[number % len(ODD)]} {number}.png"
-        pixels = rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / "data/val" / image["file_name"])
+        grey = rng.integers(0, 255, SIZE, dtype=np.uint8)
+        Image.fromarray(grey).save(folder / "data/val" / image["file_name"])
     (folder / "data/annotations/instances_val.json").write_text(json.dumps(truth))
     (folder / "results.json").write_text(json.dumps(results))
     return folder / "results.json", folder / "data"

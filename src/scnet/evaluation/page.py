@@ -44,8 +44,8 @@ class Pair(NamedTuple):
     of: int  # objects of the class
 
 
-def render(content: Json) -> str:
-    """Return the page."""
+def render(content: Json, has_crowds: bool) -> str:
+    """Return the page; `has_crowds` says whether its pictures may show crowd regions."""
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -63,6 +63,7 @@ def render(content: Json) -> str:
         hues={"truth": TRUTH_HUE, "found": FOUND_HUE, "region": REGION_HUE},
         explained=EXPLAINED,
         miss_explained=MISS_EXPLAINED,
+        has_crowds=has_crowds,
         title=_title(content["about"]),
         steps=[content["thresholds"][n] for n in STEPS],
         kinds=kinds,

@@ -63,5 +63,6 @@ def write(
         score_curves(lines, judged.score, summary["overall"]["best_score"], new)
         text = json.dumps(content, indent=1, allow_nan=False)
         (new / "report.json").write_text(text + "\n", encoding="utf-8")
-        (new / "index.html").write_text(render(content), encoding="utf-8")
+        page = render(content, has_crowds=bool(len(judged.matches.regions.place)))
+        (new / "index.html").write_text(page, encoding="utf-8")
     return folder / "index.html"

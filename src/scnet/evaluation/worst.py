@@ -87,20 +87,24 @@ class Gallery:
         drawn.save(file, quality=QUALITY)
 
     def _outlines(self, image: int, picture: Picture) -> list[Outline]:
-        """Return what to draw, the finds on top of the objects."""
-        matches = self.matches
-        finds = matches.finds_by_image[image]
-        finds = finds[matches.finds.score[finds] >= self.judged.score]
-        regions, objects = matches.regions_by_image[image], matches.objects_by_image[image]
+        """Return what to draw, finds on top of objects; on whole images all mistakes are bold."""
+        matches, score, whole = self.matches, self.judged.score, picture.subject is None
+        finds, objects = matches.finds_by_image[image], matches.objects_by_image[image]
+        finds = finds[matches.finds.score[finds] >= score]
+        scores = np.append(matches.finds.score, -np.inf)  # NOTHING has the last
+        missed = scores[matches.objects.partner[objects]] < score
+        false = matches.finds.partner[finds] == NOTHING
+        bold_objects = missed if whole else objects == picture.object
+        bold_finds = false if whole else finds == picture.find
         return [
-            *(Outline(matches.region_shape(i), REGION) for i in regions.tolist()),
+            *(Outline(matches.region_shape(i), REGION) for i in matches.regions_by_image[image]),
             *(
-                Outline(matches.object_shape(i), TRUTH, bold=i == picture.object)
-                for i in objects.tolist()
+                Outline(matches.object_shape(i), TRUTH, bold=bool(bold))
+                for i, bold in zip(objects, bold_objects, strict=True)
             ),
             *(
-                Outline(matches.find_shape(i), FOUND, dashed=True, bold=i == picture.find)
-                for i in finds.tolist()
+                Outline(matches.find_shape(i), FOUND, dashed=True, bold=bool(bold))
+                for i, bold in zip(finds, bold_finds, strict=True)
             ),
         ]
 
