@@ -84,13 +84,13 @@ class Matches:
     def regions_by_image(self) -> list[Numbers]:
         return _by_image(self.regions.image, len(self.images))
 
-    def find_shape(self, find: int | np.integer[Any]) -> Any:
+    def find_shape(self, find: int) -> Any:
         return self.find_shapes[int(self.finds.place[find])]
 
-    def object_shape(self, row: int | np.integer[Any]) -> Any:
+    def object_shape(self, row: int) -> Any:
         return self.object_shapes[int(self.objects.place[row])]
 
-    def region_shape(self, row: int | np.integer[Any]) -> Any:
+    def region_shape(self, row: int) -> Any:
         return self.object_shapes[int(self.regions.place[row])]
 
     def overlaps(self, finds: Numbers, objects: Numbers) -> Float[np.ndarray, "n m"]:

@@ -91,20 +91,21 @@ class Gallery:
         matches, score, whole = self.matches, self.judged.score, picture.subject is None
         finds, objects = matches.finds_by_image[image], matches.objects_by_image[image]
         finds = finds[matches.finds.score[finds] >= score]
+        regions = matches.regions_by_image[image]
         scores = np.append(matches.finds.score, -np.inf)  # NOTHING has the last
         missed = scores[matches.objects.partner[objects]] < score
         false = matches.finds.partner[finds] == NOTHING
         bold_objects = missed if whole else objects == picture.object
         bold_finds = false if whole else finds == picture.find
         return [
-            *(Outline(matches.region_shape(i), REGION) for i in matches.regions_by_image[image]),
+            *(Outline(matches.region_shape(i), REGION) for i in regions.tolist()),
             *(
-                Outline(matches.object_shape(i), TRUTH, bold=bool(bold))
-                for i, bold in zip(objects, bold_objects, strict=True)
+                Outline(matches.object_shape(i), TRUTH, bold=bold)
+                for i, bold in zip(objects.tolist(), bold_objects.tolist(), strict=True)
             ),
             *(
-                Outline(matches.find_shape(i), FOUND, dashed=True, bold=bool(bold))
-                for i, bold in zip(finds, bold_finds, strict=True)
+                Outline(matches.find_shape(i), FOUND, dashed=True, bold=bold)
+                for i, bold in zip(finds.tolist(), bold_finds.tolist(), strict=True)
             ),
         ]
 
