@@ -11,7 +11,7 @@ import numpy as np
 from scnet.data.annotations import ImageRecord
 from scnet.data.coco import CocoDataset
 from scnet.evaluation import counts
-from scnet.evaluation.matching import NOTHING
+from scnet.evaluation.matching import NOTHING, Numbers
 from scnet.evaluation.mistakes import FalseFind, Miss, worst
 from scnet.evaluation.summary import Judged
 from scnet.ops import rle
@@ -23,18 +23,20 @@ Entry = dict[str, Any]
 CONTEXT, LEAST = 2.2, 40  # a crop is so many times as long as its object, and so many pixels
 LONGEST, WHOLE = 480, 960  # pixels of the longer side of crops, and of whole images
 QUALITY = 88  # of JPEG
+THIN, PLAIN, BOLD = 1, 2, 4  # lines of what is around, of its partner, and of the mistake
 
 TRUTH, FOUND, REGION = PALETTE[1], PALETTE[0], (150, 150, 150)
 TRUTH_HUE, FOUND_HUE, REGION_HUE = SKY, ORANGE, "#969696"
 
 
 class Picture(NamedTuple):
-    """A picture to be drawn."""
+    """A picture to be drawn: of a mistake, or of a whole image."""
 
     name: str
-    subject: Any = None  # the shape that it is about; None for the whole image
-    find: int = NOTHING  # drawn bold
-    object: int = NOTHING  # drawn bold
+    subject: Any = None  # the shape of the mistake; None for the whole image
+    find: int = NOTHING  # that is the mistake, or its partner
+    object: int = NOTHING  # likewise
+    missed: bool = False  # the object is the mistake
 
 
 class Gallery:
@@ -87,31 +89,44 @@ class Gallery:
         drawn.save(file, quality=QUALITY)
 
     def _outlines(self, image: int, picture: Picture) -> list[Outline]:
-        """Return what to draw, finds on top of objects; on whole images all mistakes are bold."""
-        matches, score, whole = self.matches, self.judged.score, picture.subject is None
+        """Return what to draw, finds on top of objects."""
+        matches, score = self.matches, self.judged.score
         finds, objects = matches.finds_by_image[image], matches.objects_by_image[image]
-        finds = finds[matches.finds.score[finds] >= score]
-        regions = matches.regions_by_image[image]
-        scores = np.append(matches.finds.score, -np.inf)  # NOTHING has the last
-        missed = scores[matches.objects.partner[objects]] < score
-        false = matches.finds.partner[finds] == NOTHING
-        bold_objects = missed if whole else objects == picture.object
-        bold_finds = false if whole else finds == picture.find
+        shown = (matches.finds.score[finds] >= score) | (finds == picture.find)
+        finds = finds[shown]
+        regions = matches.regions_by_image[image].tolist()
+        weights = self._weights(picture, finds, objects)
         return [
-            *(Outline(matches.region_shape(i), REGION) for i in regions.tolist()),
+            *(Outline(matches.region_shape(i), REGION) for i in regions),
             *(
-                Outline(matches.object_shape(i), TRUTH, bold=bold)
-                for i, bold in zip(objects.tolist(), bold_objects.tolist(), strict=True)
+                Outline(matches.object_shape(i), TRUTH, weight=weight)
+                for i, weight in zip(objects.tolist(), weights[1], strict=True)
             ),
             *(
-                Outline(matches.find_shape(i), FOUND, dashed=True, bold=bold)
-                for i, bold in zip(finds.tolist(), bold_finds.tolist(), strict=True)
+                Outline(matches.find_shape(i), FOUND, dashed=True, weight=weight)
+                for i, weight in zip(finds.tolist(), weights[0], strict=True)
             ),
         ]
 
+    def _weights(
+        self, picture: Picture, finds: Numbers, objects: Numbers
+    ) -> tuple[list[int], list[int]]:
+        """Return the weights of the lines of finds and objects."""
+        if picture.subject is None:
+            scores = np.append(self.matches.finds.score, -np.inf)  # NOTHING has the last
+            missed = scores[self.matches.objects.partner[objects]] < self.judged.score
+            false = self.matches.finds.partner[finds] == NOTHING
+            return np.where(false, PLAIN, THIN).tolist(), np.where(missed, PLAIN, THIN).tolist()
+        of_find, of_object = (PLAIN, BOLD) if picture.missed else (BOLD, PLAIN)
+        return (
+            np.where(finds == picture.find, of_find, THIN).tolist(),
+            np.where(objects == picture.object, of_object, THIN).tolist(),
+        )
+
     def _miss(self, miss: Miss, name: str) -> Entry:
         matches, shape = self.matches, self.matches.object_shape(miss.object)
-        self.wanted[miss.image].append(Picture(name, shape, object=miss.object))
+        picture = Picture(name, shape, miss.near, miss.object, missed=True)
+        self.wanted[miss.image].append(picture)
         near = None
         if miss.near != NOTHING:
             score = float(matches.finds.score[miss.near])
@@ -129,7 +144,7 @@ class Gallery:
 
     def _false_find(self, false: FalseFind, name: str) -> Entry:
         shape = self.matches.find_shape(false.find)
-        self.wanted[false.image].append(Picture(name, shape, find=false.find))
+        self.wanted[false.image].append(Picture(name, shape, false.find, false.near))
         near = None
         if false.near != NOTHING:
             named = self._class_of_object(false.near)

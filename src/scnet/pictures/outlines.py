@@ -22,6 +22,7 @@ Array = np.ndarray
 Window = tuple[int, int, int, int]  # left, top, right, bottom in pixels of the image
 
 DASH = 5  # length of a dash and of a gap, in line widths
+FINE = 480  # pixels of the longer side for which the thinnest line has one pixel
 SHADE = 0.55  # how much of the image stays under the dark edge
 
 
@@ -32,7 +33,7 @@ class Outline:
     shape: Any
     colour: Colour
     dashed: bool = False
-    bold: bool = False  # the one that the picture is about
+    weight: int = 1  # of the line; from 2 on it has a dark edge
 
 
 class _Piece(NamedTuple):
@@ -50,11 +51,11 @@ def outlined(
     size = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
     cut = photo.convert("RGB").crop(window).resize(size, Image.Resampling.BICUBIC)
     canvas = np.array(cut)
-    line = max(2, round(longest / 240))
+    line = max(1, round(longest / FINE))
     for outline in outlines:
         piece = _piece(outline.shape)
         if piece is not None and _meets(piece, window):
-            _draw(canvas, _placed(piece, window, scale), outline, line * (2 if outline.bold else 1))
+            _draw(canvas, _placed(piece, window, scale), outline, line * outline.weight)
     return Image.fromarray(canvas)
 
 
@@ -112,7 +113,7 @@ def _placed(piece: _Piece, window: Window, scale: float) -> _Piece:
 def _draw(canvas: UInt8[Array, "H W 3"], piece: _Piece, outline: Outline, line: int) -> None:
     """Draw the edge of a piece, in place."""
     edge = piece.mask & ~_filtered(piece.mask, ImageFilter.MinFilter(2 * line + 1))
-    dark = _filtered(edge, ImageFilter.MaxFilter(3)) & ~edge
+    dark = _filtered(edge, ImageFilter.MaxFilter(3)) & ~edge & (outline.weight > 1)
     if outline.dashed:
         edge &= _dashes(piece.mask, DASH * line)
     height, width = canvas.shape[:2]

@@ -58,11 +58,11 @@ def _over_score(lines: Lines, threshold: float, best: float | None, file: Path) 
     marks = {threshold: f"score {threshold:g}"}
     if best is not None:
         marks[best] = f"best F1 at {best:g}"
-    for height, (score, text) in zip((0.03, 0.1), marks.items(), strict=False):
+    for height, (score, text) in zip((1.01, 1.07), marks.items(), strict=False):
         axes.axvline(score, color=GREY, linewidth=1, linestyle=":")
-        side = "right" if score > 0.6 else "left"
-        place = (score + (-0.01 if side == "right" else 0.01), height)
-        axes.text(*place, text, transform=axes.get_xaxis_transform(), ha=side, fontsize=10)
+        side = "right" if score > 0.8 else "left" if score < 0.2 else "center"
+        transform = axes.get_xaxis_transform()
+        axes.text(score, height, text, transform=transform, ha=side, va="bottom", fontsize=10)
     low = min(0.0, float(lines.score.min())) if len(lines.score) else 0.0
     high = max(1.0, float(lines.score.max())) if len(lines.score) else 1.0
     axes.set(xlim=(low, high), ylim=(0, 104))
@@ -84,7 +84,7 @@ def _axes(title: str, x: str, y: str) -> tuple[Any, Any]:
     figure = Figure(figsize=(5.2, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set(xlabel=x, ylabel=y)
-    axes.set_title(title, loc="left", weight="bold")
+    axes.set_title(title, loc="left", weight="bold", pad=32)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.3)
     return figure, axes
