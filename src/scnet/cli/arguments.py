@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scnet.cli import check_data, commands
+from scnet.cli import check_data, commands, evaluate
 from scnet.cli.parser import Parser, Switch
 
 TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML file (--config):
@@ -86,24 +86,15 @@ def _add_train(subparsers: Any) -> None:
 
 
 def _add_eval(subparsers: Any) -> None:
-    example = "scnet eval runs/scnet_lite --data my_data --json figures.json"
-    parser = _command(
-        subparsers, "eval", commands.evaluate, "measure box and mask AP on a data set", example
+    example = (
+        "scnet eval runs/scnet_lite --data my_data --json figures.json\n"
+        "         scnet eval runs/scnet_lite --data my_data --report page\n"
+        "         scnet eval results.json --data my_data --report page    scores a COCO result file"
     )
-    _add_weights(parser)
-    parser.add_argument(
-        "--data",
-        metavar="PATH",
-        required=True,
-        help="folder in a usual COCO layout, or an annotation file",
-    )
-    parser.add_argument(
-        "--split",
-        default="val",
-        choices=("train", "val", "test"),
-        help="part of the data (default: val)",
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
+    help = "measure box and mask AP on a data set, and show where it errs"
+    parser = _command(subparsers, "eval", evaluate.run, help, example)
+    _add_weights(parser, or_else="; or COCO results, a .json file")
+    evaluate.add_options(parser)
     _add_inference(parser)
 
 
@@ -251,12 +242,12 @@ def _add_convert(subparsers: Any) -> None:
     add_options(_command(subparsers, "convert", commands.convert, help, example))
 
 
-def _add_weights(parser: argparse.ArgumentParser) -> None:
+def _add_weights(parser: argparse.ArgumentParser, or_else: str = "") -> None:
     parser.add_argument(
         "weights",
         metavar="WEIGHTS",
         help="run folder, checkpoint folder, .safetensors file, .pth file of MMDetection, "
-        "name of published weights (`scnet zoo` lists all) or hub id OWNER/NAME",
+        "name of published weights (`scnet zoo` lists all) or hub id OWNER/NAME" + or_else,
     )
 
 

@@ -40,32 +40,6 @@ def train(options: argparse.Namespace) -> None:
     part()
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    import json
-
-    from rich.console import Console
-
-    from scnet.evaluation import run
-    from scnet.evaluation.scoring import class_table, table
-
-    model = _load(options)
-    _say(options, f"{model}; data {options.data}, split {options.split}")
-    result = run.evaluate(
-        model,
-        options.data,
-        options.split,
-        max_detections=options.max_detections,
-        batch_size=options.batch,
-        quiet=options.quiet,
-    )
-    console = Console()
-    console.print(table(result))
-    console.print(class_table(result))
-    if options.json:
-        Path(options.json).write_text(json.dumps(result, indent=1) + "\n")
-        print(f"wrote {options.json}")
-
-
 def predict(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
@@ -74,8 +48,8 @@ def predict(options: argparse.Namespace) -> int:
     from scnet.runtime.files import new_folder
 
     files = image_files(options.source)
-    model = _load(options)
-    _say(options, f"{model}; {len(files)} images, score from {options.score:g}")
+    model = load_model(options)
+    say(options, f"{model}; {len(files)} images, score from {options.score:g}")
     folder = new_folder(options.output, "predictions", root=".")
     done = 0
     for paths, images in _readable(files, options.batch, model):
@@ -88,7 +62,7 @@ def predict(options: argparse.Namespace) -> int:
         for path, one in zip(paths, found, strict=True):
             done += 1
             picture, _ = write(replace(one, path=str(path)), folder, image_id=done)
-            _say(options, f"{path}: {len(one)} objects -> {picture}")
+            say(options, f"{path}: {len(one)} objects -> {picture}")
     print(f"wrote {done} pictures (*_masks.png) and COCO results (*.json) to {folder}")
     return 0 if done == len(files) else 1
 
@@ -111,7 +85,8 @@ def _readable(
             waiting = []
 
 
-def _load(options: argparse.Namespace) -> Model:
+def load_model(options: argparse.Namespace) -> Model:
+    """Load the model that a command line names, as it wants it to run."""
     from scnet.inference.model import load
 
     return load(
@@ -196,7 +171,7 @@ def bench(options: argparse.Namespace) -> None:
         rounds=options.rounds,
         memory=options.memory,
     )
-    record = bench.bench(setting, lambda text: _say(options, text))
+    record = bench.bench(setting, lambda text: say(options, text))
     report.show(record, Console(width=120))
     if options.json:
         Path(options.json).write_text(json.dumps(record, indent=1) + "\n")
@@ -226,7 +201,7 @@ def experiment(options: argparse.Namespace) -> None:
     if options.dry_run:
         command.dry_run(plan)
         return
-    file = command.run(plan, lambda text: _say(options, text))
+    file = command.run(plan, lambda text: say(options, text))
     print(f"wrote {file}, and its pictures and results.json beside it")
 
 
@@ -250,6 +225,6 @@ def _read_yaml(path: str | None) -> dict[str, Any]:
     return content or {}
 
 
-def _say(options: argparse.Namespace, text: str) -> None:
+def say(options: argparse.Namespace, text: str) -> None:
     if not options.quiet:
         print(text, file=sys.stderr)

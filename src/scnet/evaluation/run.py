@@ -20,7 +20,9 @@ from scnet.data.images import DataError
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.data.numbers import counted
-from scnet.evaluation.scoring import score
+from scnet.evaluation.asking import about, asking
+from scnet.evaluation.scoring import score as score_results
+from scnet.evaluation.summary import Score
 from scnet.inference.detections import Detections
 from scnet.inference.model import Model, load
 from scnet.inference.place import place
@@ -53,6 +55,11 @@ def evaluate(
     max_detections: int | None = None,
     batch_size: int = 1,
     quiet: bool = True,
+    score: Score | None = None,
+    iou: float | None = None,
+    report: str | os.PathLike[str] | None = None,
+    pictures: int | None = None,
+    name: str = "",
 ) -> Result:
     """Return the COCO figures of a model on a split of a data set.
 
@@ -62,28 +69,48 @@ def evaluate(
             None keeps the model's own.
         batch_size: images that pass through the network together.
         quiet: False shows how far it is.
+        score: count true and false finds and misses at this score threshold, too; "best" takes that
+            of the highest F1. With a report and without a score it is 0.5.
+        iou: IoU of masks from which a find is an object in these counts; 0.5 if not given.
+        report: a new folder for a page with all figures and pictures of the worst mistakes.
+        pictures: of the worst misses, and of the worst false finds, on that page; 12 if not given.
+        name: of the model on that page, where it is given loaded.
 
     Returns:
         `{"bbox": {"AP": .., ...}, "segm": {...}, "per_class": {...}, "images": n, "skipped": n,
         "seconds": s}`, AP as fractions. With `data.unreadable` "skip" in the model's config, images
-        that cannot be used are left out and counted as skipped.
+        that cannot be used are left out and counted as skipped. With a score or a report also
+        "counts", as `evaluation.summary.SUMMARY` says.
 
     Raises:
+        ValueError: an option has no effect, or the model finds nothing of so low a score.
+        FileExistsError: the folder of the report exists and is not empty.
         DataError: something wrong with the data, or its classes are not the model's.
 
     Example:
         >>> evaluate(scnet.load("runs/cells"), "my_data")["segm"]["AP"]  # doctest: +SKIP
     """
+    asked = asking(score, iou, report, pictures)
+    if not isinstance(model, Model):
+        name = name or os.fspath(model)
     model = model if isinstance(model, Model) else load(model)
+    if asked:
+        asked.check(model.config.model.box.score_threshold)
     dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
     if not quiet:
         for note in dataset.notes:
             print(f"note: {dataset.annotation_file}: {note}", file=sys.stderr)
     if dataset.contrast_warning:
         warnings.warn(dataset.contrast_warning, stacklevel=2)
-    return evaluate_dataset(
+    result, found = evaluate_dataset(
         model, dataset, batch_size=batch_size, max_detections=max_detections, quiet=quiet
-    )[0]
+    )
+    if asked is None:
+        return result
+    cap = max_detections or model.config.model.box.max_detections
+    recipe = model.config.recipe
+    said = about(dataset, str(data), split, model=name or recipe, recipe=recipe)
+    return asked.answer(result, dataset, *looked_at(dataset, found), cap, said)
 
 
 def evaluate_dataset(
@@ -182,14 +209,20 @@ def _figures(
     dataset: CocoDataset, found: Sequence[Detections | None], max_detections: int
 ) -> Result:
     """Return the figures over the images that were looked at."""
+    return score_results(*looked_at(dataset, found), max_detections=max_detections)
+
+
+def looked_at(
+    dataset: CocoDataset, found: Sequence[Detections | None]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return the ground truth and the results of the images that were looked at."""
     looked = [(r.id, f) for r, f in zip(dataset.images, found, strict=True) if f is not None]
     ids = {image for image, _ in looked}
     truth = dataset.ground_truth
     images = [image for image in truth["images"] if image["id"] in ids]
     annotations = [a for a in truth["annotations"] if a["image_id"] in ids]
     results = [entry for image, detections in looked for entry in detections.to_coco(image)]
-    truth = {**truth, "images": images, "annotations": annotations}
-    return score(truth, results, max_detections=max_detections)
+    return {**truth, "images": images, "annotations": annotations}, results
 
 
 def _warn_of(faults: Sequence[str], images: int) -> None:

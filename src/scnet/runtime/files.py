@@ -93,10 +93,7 @@ def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "ru
     """
     if output is not None:
         folder = Path(output)
-        if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(
-                f"{folder}: exists and is not empty; give another folder or remove it"
-            )
+        refuse_taken(folder)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     number = 1
@@ -107,3 +104,17 @@ def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "ru
             return folder
         except FileExistsError:
             number += 1
+
+
+def refuse_taken(folder: Path) -> None:
+    """Let nothing be overwritten.
+
+    Raises:
+        FileExistsError: `folder` exists and holds something, or is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder}: is a file; give another folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"{folder}: exists and is not empty; give another folder or remove it"
+        )

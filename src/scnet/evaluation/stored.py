@@ -1,0 +1,76 @@
+"""Results in a COCO file, of any detector, scored without running one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from scnet.config import DataConfig
+from scnet.data.coco import load_dataset
+from scnet.data.layout import SplitName
+from scnet.data.parse import parse_json
+from scnet.evaluation.asking import about, asking
+from scnet.evaluation.scoring import KINDS, Result
+from scnet.evaluation.scoring import score as score_results
+from scnet.evaluation.summary import Score
+
+MAX_DETECTIONS = 100  # COCO's
+FIELDS = {"bbox": "bbox", "segm": "segmentation"}
+
+
+def evaluate_results(
+    file: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    split: SplitName = "val",
+    *,
+    max_detections: int | None = None,
+    score: Score | None = None,
+    iou: float | None = None,
+    report: str | os.PathLike[str] | None = None,
+    pictures: int | None = None,
+) -> Result:
+    """Return the figures of a COCO result file, as `run.evaluate` does of a model.
+
+    Boxes and masks are scored where the results have them. `max_detections` caps the results of an
+    image and class, 100 if not given.
+
+    Raises:
+        ValueError: the file holds no COCO results, or they are not of these data.
+    """
+    asked = asking(score, iou, report, pictures)
+    if asked:
+        asked.check()
+    results = read_results(Path(file))
+    dataset = load_dataset(Path(data), split, DataConfig(), train=False)
+    kinds = [k for k in KINDS if any(FIELDS[k] in entry for entry in results)] or KINDS
+    cap = max_detections or MAX_DETECTIONS
+    result = score_results(dataset.ground_truth, results, max_detections=cap, kinds=kinds)
+    result["skipped"] = 0
+    if asked is None:
+        return result
+    said = about(dataset, str(data), split, results=str(file))
+    return asked.answer(result, dataset, dataset.ground_truth, results, cap, said)
+
+
+def read_results(file: Path) -> list[dict[str, Any]]:
+    """Return the content of a COCO result file; `scoring.score` checks it entry by entry.
+
+    Raises:
+        ValueError: it is no list of results.
+    """
+    try:
+        content = parse_json(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not valid JSON: {error}") from error
+    if isinstance(content, dict) and "annotations" in content:
+        raise ValueError(
+            f"{file}: is an annotation file; expected results, a list of "
+            "{image_id, category_id, bbox, segmentation, score}"
+        )
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise ValueError(
+            f"{file}: expected results, a list of "
+            "{image_id, category_id, bbox, segmentation, score}"
+        )
+    return content
