@@ -21,8 +21,8 @@ from rich.table import Table
 
 from scnet.bench.machine import describe, timed
 from scnet.evaluation.run import evaluate
+from scnet.inference.gather import image_files
 from scnet.inference.model import Model
-from scnet.inference.sources import image_files
 from scnet.runtime.device import pick_device
 from scnet.weights import checkpoint
 

@@ -27,7 +27,7 @@ from matplotlib.ticker import MaxNLocator
 from scnet import bench
 from scnet.bench import Contender, Setting
 from scnet.bench.machine import describe, timed
-from scnet.inference.sources import image_files
+from scnet.inference.gather import image_files
 from scnet.pictures.colours import BLUE
 from scnet.runtime.device import pick_device
 

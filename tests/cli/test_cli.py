@@ -10,27 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
-from tests.model_cases import make_detector
 
 from scnet.cli.main import main
 from scnet.recipes import RECIPES
-from scnet.weights import checkpoint
 
 COMMANDS = ("train", "eval", "predict", "check-data", "recipes", "demo", "experiment")
-
-
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    detector = make_detector("scnet_lite", model__box__score_threshold=0.0)
-    checkpoint.save(tmp_path / "model", detector)
-    return tmp_path / "model"
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    Image.effect_noise((90, 60), 50).save(tmp_path / "photo.png")
-    return tmp_path / "photo.png"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -114,88 +98,6 @@ def test_the_command_line_runs_from_python_too(capsys: pytest.CaptureFixture[str
 
     assert cli.main(["recipes", "scnet"]) == 0
     assert "recipe: scnet" in capsys.readouterr().out
-
-
-def test_predict_writes_a_picture_and_coco_results(
-    weights: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert main(["predict", str(weights), str(photo), "-o", str(out), "--score", "0"]) == 0
-    assert {p.name for p in out.iterdir()} == {"photo_masks.png", "photo.json"}
-    found = json.loads((out / "photo.json").read_text())
-    assert 0 < len(found) <= 100
-    assert set(found[0]) == {"image_id", "category_id", "bbox", "score", "segmentation"}
-    assert found[0]["segmentation"]["size"] == [60, 90]
-    assert str(out) in capsys.readouterr().out
-
-
-def test_images_of_a_run_have_results_of_different_ids(
-    weights: Path, photo: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "zebra.png"
-    other.write_bytes(photo.read_bytes())
-    out = tmp_path / "out"
-    arguments = ["predict", str(weights), str(photo), str(other), "-o", str(out), "--score", "0"]
-    assert main(arguments) == 0
-    ids = [
-        {one["image_id"] for one in json.loads((out / f"{name}.json").read_text())}
-        for name in ("photo", "zebra")
-    ]
-    assert ids == [{1}, {2}]
-
-
-def test_max_detections_caps_and_widens(weights: Path, photo: Path, tmp_path: Path) -> None:
-    def count(most: int) -> int:
-        out = tmp_path / f"out{most}"
-        arguments = ["predict", str(weights), str(photo), "-o", str(out), "--score", "0"]
-        assert main([*arguments, "--max-detections", str(most)]) == 0
-        return len(json.loads((out / "photo.json").read_text()))
-
-    assert count(5) == 5
-    assert count(150) > 100
-
-
-def test_predict_refuses_to_overwrite(weights: Path, photo: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "mine.txt").write_text("precious")
-    assert main(["predict", str(weights), str(photo), "-o", str(tmp_path / "out")]) == 1
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["mine.txt"]
-
-
-def test_an_unreadable_image_is_named_and_the_others_are_done(
-    weights: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    broken, out = tmp_path / "broken.jpg", tmp_path / "out"
-    broken.write_bytes(b"not an image")
-    assert main(["predict", str(weights), str(broken), str(photo), "-o", str(out)]) == 1
-    assert "broken.jpg" in capsys.readouterr().err
-    assert {p.name for p in out.iterdir()} == {"photo_masks.png", "photo.json"}
-
-
-def test_images_of_a_batch_are_each_written_and_broken_ones_left_out(
-    weights: Path, photo: Path, tmp_path: Path
-) -> None:
-    folder, out, one = tmp_path / "photos", tmp_path / "out", tmp_path / "one"
-    folder.mkdir()
-    for name in ("a.png", "c.png", "d.png"):
-        Image.open(photo).resize((90 if name == "c.png" else 60, 60)).save(folder / name)
-    for name in ("b.png", "e.png"):
-        (folder / name).write_bytes(b"not an image")
-    command = ["predict", str(weights), str(folder), "--score", "0", "--max-detections", "5"]
-    assert main([*command, "-o", str(out), "--batch", "2"]) == 1
-    assert main([*command, "-o", str(one), "--proposals", "20", "--precision", "bf16"]) == 1
-    assert {p.stem for p in out.glob("*.json")} == {"a", "c", "d"}
-    sizes = [json.loads((out / f"{n}.json").read_text())[0]["segmentation"]["size"] for n in "acd"]
-    assert sizes == [[60, 60], [60, 90], [60, 60]]
-    assert len(json.loads((one / "a.json").read_text())) == 5
-
-
-def test_no_proposals_are_refused(
-    weights: Path, photo: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit):
-        main(["predict", str(weights), str(photo), "--proposals", "0"])
-    assert "at least 1" in capsys.readouterr().err
 
 
 def test_resuming_before_the_first_checkpoint_says_so(

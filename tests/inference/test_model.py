@@ -14,7 +14,7 @@ from tests.model_cases import make_detector
 import scnet
 from scnet.data.images import DataError
 from scnet.inference.model import Model
-from scnet.inference.sources import image_files, to_image
+from scnet.inference.sources import to_image
 from scnet.runtime.device import pick_device
 
 
@@ -112,16 +112,6 @@ def test_plot_is_a_picture(model: Model, photo: Image.Image) -> None:
     inside = found.masks()[0].numpy()
     changed = (drawn != nothing).any(2)[::enlarged, ::enlarged]
     assert changed[inside].mean() > 0.9
-
-
-def test_sources_are_files_folders_and_patterns(tmp_path: Path) -> None:
-    for name in ("a.png", "b.JPG", "c.txt"):
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "folder.png").mkdir()
-    files = image_files([str(tmp_path), str(tmp_path / "*.png"), str(tmp_path / "b.JPG")])
-    assert [f.name for f in files] == ["a.png", "b.JPG", "a.png", "b.JPG"]
-    with pytest.raises(DataError, match="no image found"):
-        image_files([str(tmp_path / "*.gif")])
 
 
 def test_the_public_names_exist() -> None:

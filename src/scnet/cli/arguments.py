@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scnet.cli import check_data, commands, evaluate
+from scnet.cli import check_data, commands, evaluate, predict
 from scnet.cli.parser import Parser, Switch
 
 TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML file (--config):
@@ -99,25 +99,20 @@ def _add_eval(subparsers: Any) -> None:
 
 
 def _add_predict(subparsers: Any) -> None:
-    example = "scnet predict runs/scnet_lite photos/*.jpg -o found"
+    example = (
+        "scnet predict runs/scnet_lite photos/*.jpg -o found\n"
+        "         scnet predict runs/scnet_lite --data image_info_test.json -o results.json"
+    )
     parser = _command(
-        subparsers, "predict", commands.predict, "find and outline the objects in images", example
+        subparsers, "predict", predict.run, "find and outline the objects in images", example
     )
     _add_weights(parser)
+    predict.add_options(parser)
     parser.add_argument(
-        "source",
-        metavar="SOURCE",
-        nargs="+",
-        help="image, folder of images or pattern such as 'a/*.jpg'",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="DIR",
-        help="folder for pictures and results (default: predictions)",
-    )
-    parser.add_argument(
-        "--score", type=_fraction, default=0.5, help="lowest score shown, 0..1 (default: 0.5)"
+        "--score",
+        type=_fraction,
+        help="lowest score that counts, 0..1 (default: 0.5; in one file of results all that the "
+        "model keeps, as evaluators want it)",
     )
     _add_inference(parser)
 

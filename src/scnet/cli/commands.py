@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,51 +37,6 @@ def train(options: argparse.Namespace) -> None:
     if rank() == 0:
         print(f"wrote {folder}; next: scnet predict {folder} IMAGE")
     part()
-
-
-def predict(options: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from scnet.formats.coco import write
-    from scnet.inference.sources import image_files
-    from scnet.runtime.files import new_folder
-
-    files = image_files(options.source)
-    model = load_model(options)
-    say(options, f"{model}; {len(files)} images, score from {options.score:g}")
-    folder = new_folder(options.output, "predictions", root=".")
-    done = 0
-    for paths, images in _readable(files, options.batch, model):
-        found = model.predict(
-            images,
-            score=options.score,
-            max_detections=options.max_detections,
-            batch_size=options.batch,
-        )
-        for path, one in zip(paths, found, strict=True):
-            done += 1
-            picture, _ = write(replace(one, path=str(path)), folder, image_id=done)
-            say(options, f"{path}: {len(one)} objects -> {picture}")
-    print(f"wrote {done} pictures (*_masks.png) and COCO results (*.json) to {folder}")
-    return 0 if done == len(files) else 1
-
-
-def _readable(
-    files: Sequence[Path], number: int, model: Model
-) -> Iterator[tuple[list[Path], list[Any]]]:
-    """Yield so many files with their images at a time; say which ones cannot be read."""
-    from scnet.data.images import DataError
-    from scnet.inference.sources import to_pixels
-
-    waiting: list[tuple[Path, Any]] = []
-    for place, path in enumerate(files, 1):
-        try:
-            waiting.append((path, to_pixels(path, model.config)))
-        except DataError as error:
-            print(f"error: {error}", file=sys.stderr)
-        if waiting and (place == len(files) or len(waiting) == number):
-            yield [path for path, _ in waiting], [image for _, image in waiting]
-            waiting = []
 
 
 def load_model(options: argparse.Namespace) -> Model:
@@ -153,7 +107,7 @@ def bench(options: argparse.Namespace) -> None:
 
     from scnet import bench
     from scnet.bench import report
-    from scnet.inference.sources import image_files
+    from scnet.inference.gather import image_files
 
     peer = ("torchvision",) if options.peer else ()
     models = (*peer, *(options.model or ("mask_rcnn", "scnet")))
@@ -226,5 +180,6 @@ def _read_yaml(path: str | None) -> dict[str, Any]:
 
 
 def say(options: argparse.Namespace, text: str) -> None:
+    """Say how far a command is, unless that is not wanted."""
     if not options.quiet:
         print(text, file=sys.stderr)

@@ -9,6 +9,7 @@ needs them.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
     options, rest = parser.parse_known_args(arguments)
+    if options.command == "predict":
+        rest = _more_sources(options, rest)
     if rest and options.command not in TAKE_SETTINGS:
         parser.error(f"unknown argument {rest[0]}; see scnet {options.command} --help")
     try:
@@ -45,6 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2 if _is_usage(error) else 1
+
+
+def _more_sources(options: argparse.Namespace, rest: list[str]) -> list[str]:
+    """Take images that stand behind options, which argparse leaves; return what is left then."""
+    options.source += [word for word in rest if not word.startswith("-")]
+    return [word for word in rest if word.startswith("-")]
 
 
 def _caused_by_user(error: Exception) -> bool:

@@ -30,7 +30,9 @@ _NAMED = re.compile(rf"(?:instances_|annotations_|coco_)?({_ANY_WORD})(?:\d{{4}}
 _FOLDER = re.compile(rf"({_ANY_WORD})(?:\d{{4}})?", re.I)
 _IN_SPLIT_FOLDER = ("_annotations.coco.json", "annotations.json", "labels.json", "instances.json")
 _UNSPLIT = re.compile(r"(instances|annotations|labels|result|coco|_annotations)([._-].*)?", re.I)
-
+# A split that stands anywhere in a name, as in image_info_test2017 and lvis_v1_val.
+_WITHIN = re.compile(rf"(?:^|[^a-z])({_ANY_WORD})(?:\d{{4}})?(?![a-z])", re.I)
+_LISTS = re.compile(r"(image_info|lvis_v\d)_.*", re.I)
 
 _GIVE = "give a folder with COCO annotations or a JSON file"
 _JSON_LOOKED_AT = 20  # files of a folder
@@ -66,6 +68,35 @@ def find_split(path: str | Path, split: SplitName) -> Split:
         return _of_place(path, places, split)
     file = _sibling(path, split) if path.is_file() else _in_folder(path, split)
     return Split(split, file, tuple(dict.fromkeys(_image_roots(file, split))))
+
+
+def find_list(path: str | Path, split: SplitName | None) -> Split:
+    """Find a file that lists images, with annotations or without, and folders that may hold them.
+
+    A file is taken itself. The split that its name speaks of, or else `split`, tells which folders
+    its images are in; without either they are not guessed. In a folder a split is found as by
+    `find_split`, or by its list without annotations, such as image_info_test2017.json.
+
+    Raises:
+        NoSplitError, DataError: as `find_split`.
+    """
+    path = Path(path).expanduser()
+    if path.is_file() and not _foreign(path):
+        own = _spoken_of(path)
+        if split and own not in (None, split):
+            raise DataError(f"{path}: is named for the {own} split, and not for {split}")
+        name = own or split or ""
+        return Split(name, path, tuple(dict.fromkeys(_image_roots(path, name))))
+    wanted = split or "val"
+    try:
+        return find_split(path, wanted)
+    except NoSplitError:
+        files = (f for folder in (path / "annotations", path) for f in folder.glob("*.json"))
+        found = [f for f in files if _LISTS.fullmatch(f.stem) and _spoken_of(f) == wanted]
+        if not found:
+            raise
+        file = min(found, key=lambda f: (len(f.stem), f))  # test2017 rather than test-dev2017
+        return Split(wanted, file, tuple(dict.fromkeys(_image_roots(file, wanted))))
 
 
 def split_of(file: Path) -> str | None:
@@ -128,6 +159,12 @@ def pick_image_root(split: Split, file_names: Sequence[str]) -> Path:
         DataError: none does.
     """
     return locate_images(split, file_names).root
+
+
+def _spoken_of(file: Path) -> str | None:
+    """Return the only split that the name of a file or of its folder speaks of."""
+    spoken = {_split_named(word) for word in _WITHIN.findall(file.stem)}
+    return split_of(file) or (spoken.pop() if len(spoken) == 1 else None)
 
 
 def _coco_files(path: Path) -> list[Path]:

@@ -6,13 +6,14 @@ Training, scoring and `scnet check-data` all read through it, so they never see 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.faults import is_crowd
 from scnet.data.foreign import known_content, read_folder
-from scnet.data.forms import RefusedError, normalise
+from scnet.data.forms import RefusedError, normalise, normalise_images
 from scnet.data.images import DataError
 from scnet.data.not_json import explain, stop_at_doubles, unpacked
 from scnet.data.parse import parse_json
@@ -32,14 +33,18 @@ def read_content(file: Path, config: DataConfig) -> Content:
     Raises:
         DataError: there is no JSON, or it has a form that is not read.
     """
-    content, notes = read_folder(file) if file.is_dir() else (read_json(file), [])
-    if known := known_content(content):
-        raise DataError(f"{file}: {known}")
-    try:
-        notes += normalise(content, file)
-    except RefusedError as error:
-        raise DataError(f"{file}: {error}") from None
+    content, notes = _normalised(file, normalise)
     notes += _objects_of_crowds(content) if config.crowd == "objects" else []
+    return Content(content, tuple(notes))
+
+
+def read_images(file: Path) -> Content:
+    """Return the images and categories of a file, which may have annotations or not.
+
+    Raises:
+        DataError: there is no JSON, or it has a form that is not read.
+    """
+    content, notes = _normalised(file, normalise_images)
     return Content(content, tuple(notes))
 
 
@@ -63,6 +68,16 @@ def entries(content: Any, key: str) -> list[dict[str, Any]]:
     """Return what is an object in a list of the file; none where there is no such list."""
     found = content.get(key) if isinstance(content, dict) else None
     return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+
+
+def _normalised(file: Path, normalise: Callable[[Any, Path], list[str]]) -> tuple[Any, list[str]]:
+    content, notes = read_folder(file) if file.is_dir() else (read_json(file), [])
+    if known := known_content(content):
+        raise DataError(f"{file}: {known}")
+    try:
+        return content, notes + normalise(content, file)
+    except RefusedError as error:
+        raise DataError(f"{file}: {error}") from None
 
 
 def _objects_of_crowds(content: Any) -> list[str]:

@@ -39,7 +39,7 @@ class Detections:
     rle: Sequence[rle.RLE]  # mask of each object
     size: Size
     classes: tuple[str, ...]
-    category_ids: tuple[int, ...]  # of each class, in the annotation file it came from
+    category_ids: tuple[int | str, ...]  # of each class, in the annotation file it came from
     # PIL image or (H, W, 3) uint8 array, for `plot`; None = read again from `path`
     image: Any = None
     path: str = ""
@@ -101,8 +101,12 @@ class Detections:
             out.copy_(rle.decode(mask, self.size))
         return pixels
 
-    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """Return the entries of a COCO result file, ready for JSON."""
+    def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
+        """Return the entries of a COCO result file, ready for JSON.
+
+        Args:
+            image_id: of the image, in the annotation file that the results are for.
+        """
         x1, y1, x2, y2 = self.boxes.double().unbind(1)
         rows = torch.stack([x1, y1, x2 - x1, y2 - y1], dim=1).tolist()
         values = zip(rows, self.scores.tolist(), self.labels.tolist(), self.rle, strict=True)

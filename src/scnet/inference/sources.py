@@ -1,11 +1,10 @@
-"""What can be predicted on: paths, images and arrays; folders and patterns on the command line."""
+"""What can be predicted on: paths, images and arrays, as a model reads them."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,34 +66,6 @@ def warn_of_contrast(images: Sequence[Pixels], *, said: bool) -> bool:
 
 def _name(source: Source) -> str:
     return str(source) if isinstance(source, str | os.PathLike) else "image"
-
-
-def image_files(sources: Sequence[str]) -> list[Path]:
-    """Return the image files that paths, folders and globs name.
-
-    Raises:
-        DataError: one of them names none.
-    """
-    import glob
-
-    suffixes = {s for s, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    files: list[Path] = []
-    for source in sources:
-        path = Path(source)
-        if path.is_dir():
-            inside = (p for p in path.iterdir() if p.suffix.lower() in suffixes)
-            found = sorted(p for p in inside if p.is_file())
-        elif path.is_file():
-            found = [path]
-        else:
-            found = sorted(Path(p) for p in glob.glob(source, recursive=True) if Path(p).is_file())
-        if not found:
-            raise DataError(
-                f"{source}: no image found; "
-                "give an image, a folder of images or a pattern such as 'a/*.jpg'"
-            )
-        files += found
-    return files
 
 
 def _tensor_array(tensor: Tensor, data: DataConfig) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -28,6 +28,60 @@ def whole_file(file: Path) -> Iterator[Path]:
         _to_disk(file.parent)
     finally:
         new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def growing_file(file: Path, start: str = "", end: str = "") -> Iterator[Callable[[str], None]]:
+    """Give a function that adds text to a file, which becomes `file` when all is there.
+
+    Until then it is `partial(file)`, which holds every text as soon as it is added. Where the block
+    raises, that stays, with its end; if nothing was added, nothing stays.
+
+    Raises:
+        FileExistsError: there is such a file, whole or in part.
+    """
+    new, added = require_new(file), False
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with new.open("x", encoding="utf-8") as out:
+        out.write(start)
+
+        def add(text: str) -> None:
+            nonlocal added
+            added = True
+            out.write(text)
+            out.flush()
+
+        try:
+            yield add
+        except BaseException:
+            out.write(end)
+            if not added:
+                new.unlink()
+            raise
+        out.write(end)
+    _to_disk(new)
+    os.replace(new, file)
+    _to_disk(file.parent)
+
+
+def partial(file: Path) -> Path:
+    """Return where a file grows: results.partial.json for results.json."""
+    return file.with_name(f"{file.stem}.partial{file.suffix}")
+
+
+def require_new(file: Path) -> Path:
+    """Return where a file can grow that is not there yet.
+
+    Raises:
+        FileExistsError: there is such a file, whole or in part.
+    """
+    if file.exists():
+        raise FileExistsError(f"{file}: exists; give another file or remove it")
+    if partial(file).exists():
+        raise FileExistsError(
+            f"{partial(file)}: was left by a run that was stopped; move it away or remove it"
+        )
+    return partial(file)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scnet.data.forms.fields import take_fields
-from scnet.data.forms.ids import take_ids
+from scnet.data.forms.ids import ORIGINAL, take_ids
 from scnet.data.forms.lists import take_lists
 from scnet.data.forms.names import name_categories, take_names
 from scnet.data.forms.nearby import measure, name_files
@@ -20,7 +20,7 @@ from scnet.data.forms.notes import Notes, RefusedError
 from scnet.data.forms.survey import Survey
 from scnet.data.forms.values import entries
 
-__all__ = ["RefusedError", "normalise"]
+__all__ = ["ORIGINAL", "RefusedError", "normalise", "normalise_images"]
 
 
 def normalise(content: Any, file: Path) -> list[str]:
@@ -45,4 +45,29 @@ def normalise(content: Any, file: Path) -> list[str]:
     take_ids(images, annotations, categories, seen, notes)
     take_fields(images, annotations, seen, notes)
     measure(images, file, notes)
+    return notes.sentences()
+
+
+def normalise_images(content: Any, file: Path) -> list[str]:
+    """Do the same for images and categories alone: those to predict on need nothing else.
+
+    Annotations are taken out, sizes may be missing. An image or category whose id was text keeps it
+    under the key `ORIGINAL`.
+
+    Raises:
+        RefusedError: as `normalise`.
+    """
+    notes = Notes()
+    if not isinstance(content, dict):
+        return []
+    content["annotations"] = []
+    take_lists(content, notes)
+    images, categories = entries(content, "images"), entries(content, "categories")
+    name_files(images, file, notes)
+    name_categories(categories, notes)
+    written = [(entry, entry.get("id")) for entry in (*images, *categories)]
+    take_ids(images, [], categories, Survey.of([]), Notes())  # nobody sees the numbers
+    for entry, old in written:
+        if type(old) is str:
+            entry[ORIGINAL] = old
     return notes.sentences()
