@@ -42,14 +42,8 @@ def _precision_recall(lines: Lines, threshold: float, file: Path) -> Path:
         axes.plot([x], [y], "o", color=BLACK, markersize=6)
         side = "right" if x > 30 else "left"
         offset = (-9, -16) if side == "right" else (9, 9)  # off the line, which falls
-        axes.annotate(
-            f"score {threshold:.6g}",
-            (x, y),
-            offset,
-            textcoords="offset points",
-            ha=side,
-            fontsize=10,
-        )
+        place = {"textcoords": "offset points", "ha": side, "fontsize": 10}
+        axes.annotate(f"score {threshold:.6g}", (x, y), offset, **place)
     axes.set(xlim=(0, 101), ylim=(0, 104))
     return _saved(figure, file)
 
