@@ -123,8 +123,13 @@ def test_train_eval_and_predict_work_from_the_command_line(
     stored: dict[str, Any] = yaml.safe_load(Path("runs/scnet_lite/config.yaml").read_text())
     assert stored["data"]["vertical_flip"] == 0.5
     assert stored["optim"]["epochs"] == 1
-    assert main(["eval", "runs/scnet_lite", "--data", str(data), "--json", "ap.json"]) == 0
+    asked = ["--json", "ap.json", "--report", "page", "--score", "0.1", "--pictures", "1"]
+    assert main(["eval", "runs/scnet_lite", "--data", str(data), *asked]) == 0
     assert json.loads(Path("ap.json").read_text())["images"] == 2
+    reported = json.loads(Path("page/report.json").read_text())
+    assert reported["counts"] == json.loads(Path("ap.json").read_text())["counts"]
+    assert reported["about"]["model"] == "runs/scnet_lite"
+    assert "runs/scnet_lite" in Path("page/index.html").read_text()
     assert main(["check-data", str(data)]) == 0
     assert Path("check-data.png").is_file()
     assert "AP50" in capsys.readouterr().out

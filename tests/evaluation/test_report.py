@@ -13,6 +13,7 @@ from PIL import Image
 from tests.evaluation.made_up import NAMES, SIZE, entry, made_up, plain_counts
 
 from scnet.cli.main import main
+from scnet.evaluation.asking import Asked, asking
 from scnet.evaluation.stored import evaluate_results
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -229,3 +230,22 @@ def test_a_file_that_holds_no_results_is_called_so(
     file.write_text(content)
     assert main(["eval", str(file), "--data", "x"]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_options_of_the_function_without_effect_are_refused(tmp_path: Path) -> None:
+    assert asking(None, None, None, None) is None
+    for options in ((None, 0.5, None, None), (None, None, None, 3), (0.5, None, None, 3)):
+        with pytest.raises(ValueError, match="has no effect without"):
+            asking(*options)
+    for wrong in ({"score": 1.5}, {"iou": 0.0}, {"pictures": -1}):
+        with pytest.raises(ValueError, match="expected"):
+            Asked(**wrong)
+    assert asking(None, None, tmp_path, None) == Asked(report=tmp_path)
+    assert asking(0.0, None, None, None) == Asked(score=0.0)
+
+
+def test_a_score_below_what_the_model_keeps_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"score 0.01 is below 0.05.*counts would lack some"):
+        Asked(score=0.01).check(lowest=0.05)
+    Asked(score=0.05).check(lowest=0.05)
+    Asked(score="best").check(lowest=0.05)

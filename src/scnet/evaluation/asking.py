@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,12 +101,15 @@ def asking(
 
 def about(dataset: CocoDataset, data: str, split: str, **source: str) -> Json:
     """Return what a report says of where its figures come from."""
-    from scnet import __version__
-
     return {
         **source,
         "data": data,
         "split": split,
         "annotations": str(dataset.annotation_file),
-        "scnet": __version__,
     }
+
+
+def say_notes(dataset: CocoDataset) -> None:
+    """Say what was taken for what in the annotation file."""
+    for note in dataset.notes:
+        print(f"note: {dataset.annotation_file}: {note}", file=sys.stderr)

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from scnet.evaluation.inputs import (
     Json,
@@ -25,7 +25,6 @@ from scnet.evaluation.inputs import (
     result_rows,
     unique_names,
 )
-from scnet.ops import rle
 from scnet.runtime.collector import without_collector
 
 Kind = Literal["segm", "bbox"]
@@ -105,9 +104,18 @@ class Matches:
 
     def areas(self, objects: Numbers) -> Numbers:
         """Return the area of each object's mask in pixels; of its box where boxes are matched."""
+        from hotcoco import mask
+
         shapes = [self.object_shapes[i] for i in self.objects.place[objects].tolist()]
-        sizes = [rle.area(s) if self.kind == "segm" else round(s[2] * s[3]) for s in shapes]
-        return np.array(sizes, np.int64)
+        if self.kind == "segm" and shapes:
+            return np.asarray(mask.area(shapes)).astype(np.int64)
+        return np.array([round(width * height) for _, _, width, height in shapes], np.int64)
+
+    def missed(self, score: float) -> Bool[np.ndarray, "m"]:
+        """Return whether no find of at least this score is an object, for each."""
+        scores = np.append(self.finds.score, -np.inf)  # NOTHING has the last
+        missed: Bool[np.ndarray, "m"] = scores[self.objects.partner] < score
+        return missed
 
 
 def match(

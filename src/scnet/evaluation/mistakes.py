@@ -64,10 +64,11 @@ def mistakes(matches: Matches, score: float) -> Mistakes:
     """Return all mistakes at a score threshold, the worst first."""
     false_finds: list[FalseFind] = []
     misses: list[Miss] = []
+    missed = matches.missed(score)
     for image in range(len(matches.images)):
         scene = _scene(matches, image, score)
         false_finds += _false_finds(matches, scene)
-        misses += _misses(matches, scene, score)
+        misses += _misses(matches, scene, missed)
     areas = matches.areas(np.array([miss.object for miss in misses], np.int64))
     largest = np.argsort(-areas, kind="stable").tolist()
     return Mistakes(sorted(false_finds), [misses[i] for i in largest])
@@ -125,14 +126,12 @@ def _false_find(iou: float, scene: _Scene, row: int, find: int) -> FalseFind:
     return FalseFind(find, scene.image, kind, int(scene.objects[near]), shared)
 
 
-def _misses(matches: Matches, scene: _Scene, score: float) -> list[Miss]:
+def _misses(matches: Matches, scene: _Scene, missed: Bool[np.ndarray, "k"]) -> list[Miss]:
     false = matches.finds.partner[scene.finds] == NOTHING
-    scores = np.append(matches.finds.score, -np.inf)  # NOTHING passes no threshold
-    missed = scores[matches.objects.partner[scene.objects]] < score
     return [
         _miss(matches, scene, column, int(thing), false)
         for column, thing in enumerate(scene.objects)
-        if missed[column]
+        if missed[thing]
     ]
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from scnet.evaluation.scoring import percent
-from scnet.evaluation.summary import share
+from scnet.evaluation.summary import exact, share
 from scnet.evaluation.worst import FOUND_HUE, REGION_HUE, TRUTH_HUE
 
 Json = dict[str, Any]
@@ -49,7 +49,7 @@ def render(content: Json, has_crowds: bool) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"share": share, "percent": percent, "number": _number}
+    environment.filters |= {"share": share, "percent": percent, "number": _number, "exact": exact}
     template = environment.from_string(
         files("scnet.evaluation").joinpath("page.html").read_text(encoding="utf-8")
     )

@@ -2,7 +2,7 @@
 
 `report.json` holds what `scnet eval --json` writes, and
 
-    about        model, data, split, annotation file, version
+    about        model and recipe, or results; data, split, annotations
     counts       as `summary.SUMMARY` says
     thresholds   counts of all classes at the score thresholds 0, 0.01, ..., 1
     per_image    image_id, file_name and counts of each image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from scnet.data.images import DataError
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.data.numbers import counted
-from scnet.evaluation.asking import about, asking
+from scnet.evaluation.asking import about, asking, say_notes
 from scnet.evaluation.scoring import score as score_results
 from scnet.evaluation.summary import Score
 from scnet.inference.detections import Detections
@@ -98,8 +97,7 @@ def evaluate(
         asked.check(model.config.model.box.score_threshold)
     dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
     if not quiet:
-        for note in dataset.notes:
-            print(f"note: {dataset.annotation_file}: {note}", file=sys.stderr)
+        say_notes(dataset)
     if dataset.contrast_warning:
         warnings.warn(dataset.contrast_warning, stacklevel=2)
     result, found = evaluate_dataset(

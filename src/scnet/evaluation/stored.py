@@ -10,7 +10,7 @@ from scnet.config import DataConfig
 from scnet.data.coco import load_dataset
 from scnet.data.layout import SplitName
 from scnet.data.parse import parse_json
-from scnet.evaluation.asking import about, asking
+from scnet.evaluation.asking import about, asking, say_notes
 from scnet.evaluation.scoring import KINDS, Result
 from scnet.evaluation.scoring import score as score_results
 from scnet.evaluation.summary import Score
@@ -29,11 +29,12 @@ def evaluate_results(
     iou: float | None = None,
     report: str | os.PathLike[str] | None = None,
     pictures: int | None = None,
+    quiet: bool = True,
 ) -> Result:
     """Return the figures of a COCO result file, as `run.evaluate` does of a model.
 
     Boxes and masks are scored where the results have them. `max_detections` caps the results of an
-    image and class, 100 if not given.
+    image and class, 100 if not given. `quiet` keeps to itself what was made of the annotations.
 
     Raises:
         ValueError: the file holds no COCO results, or they are not of these data.
@@ -43,6 +44,8 @@ def evaluate_results(
         asked.check()
     results = read_results(Path(file))
     dataset = load_dataset(Path(data), split, DataConfig(), train=False)
+    if not quiet:
+        say_notes(dataset)
     kinds = [k for k in KINDS if any(FIELDS[k] in entry for entry in results)] or KINDS
     cap = max_detections or MAX_DETECTIONS
     result = score_results(dataset.ground_truth, results, max_detections=cap, kinds=kinds)

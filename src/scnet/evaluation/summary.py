@@ -96,12 +96,17 @@ def line(summary: Summary) -> str:
     shown = ", ".join(f"{name} {share(of[name])}" for name in ("precision", "recall", "F1"))
     best = "no threshold finds any"
     if of["best_score"] is not None:
-        best = f"best F1 {share(of['best_F1'])} at score {of['best_score']:g}"
+        best = f"best F1 {share(of['best_F1'])} at score {exact(of['best_score'])}"
     what = "masks" if summary["kind"] == "segm" else "boxes"
     return (
-        f"at score {summary['score']:g} and IoU {summary['iou']:g} of {what}: {shown} "
+        f"at score {exact(summary['score'])} and IoU {summary['iou']:g} of {what}: {shown} "
         f"({of['TP']} true, {of['FP']} false, {of['FN']} missed); {best}"
     )
+
+
+def exact(score: float) -> str:
+    """Return a score threshold with all its digits: rounded it could lie on the other side."""
+    return repr(float(score)).removesuffix(".0")
 
 
 def share(value: float | None) -> str:

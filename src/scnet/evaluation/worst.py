@@ -113,8 +113,7 @@ class Gallery:
     ) -> tuple[list[int], list[int]]:
         """Return the weights of the lines of finds and objects."""
         if picture.subject is None:
-            scores = np.append(self.matches.finds.score, -np.inf)  # NOTHING has the last
-            missed = scores[self.matches.objects.partner[objects]] < self.judged.score
+            missed = self.matches.missed(self.judged.score)[objects]
             false = self.matches.finds.partner[finds] == NOTHING
             return np.where(false, PLAIN, THIN).tolist(), np.where(missed, PLAIN, THIN).tolist()
         of_find, of_object = (PLAIN, BOLD) if picture.missed else (BOLD, PLAIN)

@@ -42,9 +42,8 @@ def _precision_recall(lines: Lines, threshold: float, file: Path) -> Path:
         axes.plot([x], [y], "o", color=BLACK, markersize=6)
         side = "right" if x > 30 else "left"
         offset = (-9, -16) if side == "right" else (9, 9)  # off the line, which falls
-        axes.annotate(
-            f"score {threshold:g}", (x, y), offset, textcoords="offset points", ha=side, fontsize=10
-        )
+        place = {"textcoords": "offset points", "ha": side, "fontsize": 10}
+        axes.annotate(f"score {threshold:.6g}", (x, y), offset, **place)
     axes.set(xlim=(0, 101), ylim=(0, 104))
     return _saved(figure, file)
 
@@ -55,9 +54,9 @@ def _over_score(lines: Lines, threshold: float, best: float | None, file: Path) 
     for name, values, colour in (*shown, ("F1", lines.f1, GREEN)):
         width = 2.4 if name == "F1" else 1.4
         axes.plot(lines.score, 100 * values, color=colour, linewidth=width, label=name)
-    marks = {threshold: f"score {threshold:g}"}
+    marks = {threshold: f"score {threshold:.6g}"}
     if best is not None:
-        marks[best] = f"best F1 at {best:g}"
+        marks[best] = f"best F1 at {best:.6g}"
     for height, (score, text) in zip((1.01, 1.07), marks.items(), strict=False):
         axes.axvline(score, color=GREY, linewidth=1, linestyle=":")
         side = "right" if score > 0.8 else "left" if score < 0.2 else "center"
