@@ -105,7 +105,7 @@ def test_what_may_change_does_and_reaches_the_training(
             ["--data.flip", "0.1"],
             "data.flip: cannot change to 0.1, as the training in RUN began with 0.5",
         ),
-        (["--model.semantic"], "model.semantic.loss_weight: cannot change to 0.2"),
+        (["--model.semantic"], "model.semantic.residual: cannot change to False"),
         (["--optim.lrr", "1"], 'did you mean "lr"'),
         (["scnet"], "RECIPE scnet: has no effect"),
     ],
