@@ -47,6 +47,8 @@ class Canvas(NamedTuple):
 
     def paint(self, mask: Bool[Array, "h w"], x: int, y: int, colour: Colour, edge: int) -> None:
         """Paint a mask whose corner is at x and y; `edge` is the width of its edge."""
+        if not mask.size:
+            return
         share = _shares(mask, edge)
         window = slice(y, y + mask.shape[0]), slice(x, x + mask.shape[1])
         for plane, value in zip(self.planes, colour, strict=True):
