@@ -12,6 +12,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from scnet.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from scnet import recipes
     from scnet.config import Config
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from scnet.weights.checkpoint import CheckpointError
     from scnet.weights.load import build
     from scnet.weights.zoo import ZooError
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "CheckpointError": "scnet.weights.checkpoint",

@@ -21,7 +21,7 @@ def describe(device: torch.device) -> dict[str, str]:
     import timm
     import torchvision
 
-    from scnet import __version__
+    from scnet.version import __version__
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"

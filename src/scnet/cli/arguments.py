@@ -24,7 +24,7 @@ def make_parser() -> argparse.ArgumentParser:
         description="Instance segmentation with Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet.",
         epilog="Start with `scnet demo`, or `scnet check-data my_data` on your own images.",
     )
-    from scnet import __version__
+    from scnet.version import __version__
 
     parser.add_argument("--version", action="version", version=f"scnet {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

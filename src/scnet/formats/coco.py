@@ -14,6 +14,8 @@ from scnet.types import Size
 
 Entries = list[dict[str, Any]]
 
+FAST = 1  # of zlib's levels: a quarter of the time of Pillow's own choice, files 5 % larger
+
 
 def entries(found: Detections, image_id: int | str, file_name: str = "") -> Entries:
     """Return the entries of a COCO result file; each with the file name where one is given.
@@ -36,7 +38,7 @@ def write(
     name = _free_name(found, folder)
     picture = folder / f"{name}_masks.png"
     with whole_file(picture) as new:
-        found.plot().save(new, "PNG")
+        found.plot().save(new, "PNG", compress_level=FAST)
     return picture, _write(found, folder / f"{name}.json", image_id, file_name)
 
 

@@ -107,23 +107,28 @@ def foreground(
 ) -> tuple[UInt8[np.ndarray, "h w"], tuple[int, int]] | None:
     """Return a mask inside its tight box, and the box's x and y; None if the mask is empty.
 
-    Only the columns that hold the object are unrolled, so a small object in a large image costs
-    little.
+    Nothing but the box is unrolled, so a small object in a large image costs little. The mask lies
+    in memory column by column.
     """
-    height = size[0]
-    ends = np.cumsum(lengths)
+    height, ends = size[0], np.cumsum(lengths)
     filled = np.flatnonzero(lengths[1::2])
     if not len(filled):
         return None
-    first, last = 2 * filled[0] + 1, 2 * filled[-1] + 1
-    left, right = ends[first - 1] // height, (ends[last] - 1) // height + 1
-    edges = np.zeros(len(lengths) + 1, np.int64)
-    np.minimum(np.maximum(ends - left * height, 0), (right - left) * height, out=edges[1:])
-    ones = np.zeros(len(lengths), np.uint8)
-    ones[1::2] = 1
-    columns = np.repeat(ones, edges[1:] - edges[:-1]).reshape(right - left, height)
-    rows = np.flatnonzero(columns.any(axis=0))
-    return columns.T[rows[0] : rows[-1] + 1], (int(left), int(rows[0]))
+    starts, stops = ends[2 * filled], ends[2 * filled + 1]
+    first, last = starts // height, (stops - 1) // height  # columns of each run
+    tops, bottoms = starts - first * height, stops - last * height
+    left, width = int(first[0]), int(last[-1] - first[0]) + 1
+    # A run that goes on in the next column has the lowest row of one and the highest of the other.
+    whole = bool((last > first).any())
+    top, bottom = (0, height) if whole else (int(tops.min()), int(bottoms.max()))
+    high = bottom - top
+    edges = np.zeros(2 * len(filled) + 2, np.int64)
+    edges[1:-1:2] = (first - left) * high + tops - top
+    edges[2:-1:2] = (last - left) * high + bottoms - top
+    edges[-1] = width * high
+    ones = np.arange(len(edges) - 1, dtype=np.uint8) % 2
+    columns = np.repeat(ones, np.diff(edges)).reshape(width, high)
+    return columns.T, (left, top)
 
 
 def runs(segmentation: Any, size: Size) -> Runs:

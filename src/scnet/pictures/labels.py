@@ -58,8 +58,9 @@ class Space:
         for shape in shapes:
             if shape.mask.size > LARGE * size[0] * size[1]:
                 continue
-            rows, columns = np.nonzero(shape.mask[::CELL, ::CELL])
-            self.objects[rows + shape.y // CELL, columns + shape.x // CELL] = True
+            coarse = shape.mask[::CELL, ::CELL]
+            top, left = shape.y // CELL, shape.x // CELL
+            self.objects[top : top + coarse.shape[0], left : left + coarse.shape[1]] |= coarse
 
     def is_free(self, box: Box, cover: float) -> bool:
         """Say whether the box lies in the picture, off all text and off objects but for `cover`."""
@@ -96,7 +97,7 @@ def choose_labels(
 def _first_free(
     choices: Sequence[str], shape: Shape, space: Space, measure: Measure
 ) -> tuple[str, Box] | None:
-    area = int(shape.mask.sum())
+    area = int(np.count_nonzero(shape.mask))
     for text in choices:
         width, height = measure(text)
         above, around = _above(shape, width, height), _around(shape, width, height)

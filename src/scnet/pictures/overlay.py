@@ -1,8 +1,8 @@
 """Pictures: found objects on their image, several images side by side.
 
 Every object has a colour of its own, unlike those of its neighbours, from hues that colour-blind
-readers can tell apart. Masks are drawn one at a time, cut to their object, so that a hundred of
-them on a large photo cost little. Labels stand beside objects where there is room (`labels.py`).
+readers can tell apart. Masks are painted one at a time, cut to their object (`masks.py`). Labels
+stand beside objects where there is room (`labels.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from PIL import Image, ImageDraw, ImageFont
 from scnet.ops.rle import RLE, foreground, runs
 from scnet.pictures.colours import INK, PALETTE, PAPER, Colour
 from scnet.pictures.labels import Label, Shape, choose_labels
+from scnet.pictures.masks import Canvas
 
 Array = np.ndarray
 
 READABLE = 800  # pixels of the longer side below which an image is enlarged, up to four times
 ALIKE = 150  # difference of red, green and blue together below which a mask would not stand out
-STRENGTH = 0.45  # of a mask's colour over the image
 
 
 def overlay(
@@ -43,14 +43,16 @@ def overlay(
     """
     photo = _rgb(image)
     scale = min(4, max(1, round(READABLE / max(photo.size))))
-    wide, high = photo.width * scale, photo.height * scale
-    canvas = np.array(photo.resize((wide, high), Image.Resampling.BICUBIC))
+    if scale > 1:
+        size = (photo.width * scale, photo.height * scale)
+        photo = photo.resize(size, Image.Resampling.BICUBIC)
+    canvas = Canvas.of(photo)
     shapes = [_shape(mask, scale) for mask in rle]
     colours = [PALETTE[i] for i in _colour_numbers(canvas, shapes)]
-    line = max(1, round(max(wide, high) / 600))
+    line = max(1, round(max(photo.size) / 600))
     for i in sorted(range(len(shapes)), key=lambda i: -shapes[i].mask.size):
-        _draw_mask(canvas, shapes[i], colours[i], line)
-    picture = Image.fromarray(canvas)
+        canvas.paint(shapes[i].mask, shapes[i].x, shapes[i].y, colours[i], line)
+    picture = canvas.picture
     if boxes is not None:
         _draw_boxes(picture, np.asarray(boxes, np.float64) * scale, colours, line)
     texts = _texts(len(rle), None if one_class else names, scores)
@@ -103,7 +105,7 @@ def _shape(rle: RLE, scale: int) -> Shape:
     return Shape(_enlarged(mask, scale), x * scale, y * scale)
 
 
-def _colour_numbers(canvas: UInt8[Array, "H W 3"], shapes: Sequence[Shape]) -> list[int]:
+def _colour_numbers(canvas: Canvas, shapes: Sequence[Shape]) -> list[int]:
     """Choose a colour for each object: one that no neighbour has, unlike what it will lie on.
 
     The choice goes round the palette, so that all colours occur.
@@ -116,19 +118,11 @@ def _colour_numbers(canvas: UInt8[Array, "H W 3"], shapes: Sequence[Shape]) -> l
         near = ((low[:i] < high[i]) & (high[:i] > low[i])).all(1)
         used = np.bincount(chosen[:i][near], minlength=len(palette)).astype(float)
         if shape.mask.any():
-            below = canvas[shape.window][shape.mask][::7].mean(0)
+            below = canvas.mean(shape.mask, shape.x, shape.y)
             used += 0.5 * (np.abs(palette - below).sum(1) < ALIKE)
         turn = (np.arange(len(palette)) + i) % len(palette)
         chosen[i] = turn[used[turn].argmin()]
     return [int(number) for number in chosen]
-
-
-def _draw_mask(canvas: UInt8[Array, "H W 3"], shape: Shape, colour: Colour, line: int) -> None:
-    """Tint the mask and draw its edge, in place."""
-    window, inside = canvas[shape.window], shape.mask
-    tinted = window[inside] * (1 - STRENGTH) + np.array(colour) * STRENGTH
-    window[inside] = tinted.astype(np.uint8)
-    window[inside & ~_eroded(inside, line)] = colour
 
 
 def _enlarged(mask: UInt8[Array, "h w"], scale: int) -> Bool[Array, "h2 w2"]:
@@ -138,13 +132,6 @@ def _enlarged(mask: UInt8[Array, "h w"], scale: int) -> Bool[Array, "h2 w2"]:
     image = Image.fromarray(np.pad(mask, 1) * np.uint8(255))
     large = image.resize((image.width * scale, image.height * scale), Image.Resampling.BICUBIC)
     return np.asarray(large)[scale:-scale, scale:-scale] > 127
-
-
-def _eroded(mask: Bool[Array, "h w"], steps: int) -> Bool[Array, "h w"]:
-    for _ in range(steps):
-        wide = np.pad(mask, 1)
-        mask = mask & wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
-    return mask
 
 
 def _draw_boxes(picture: Image.Image, boxes: Array, colours: Sequence[Colour], line: int) -> None:
