@@ -33,7 +33,6 @@ from tests.quick import QUICK
 from scnet import recipes
 from scnet.data.synthetic.scene import generate
 from scnet.inference.model import Model
-from scnet.settings import merge
 from scnet.training.loop import Trainer
 from scnet.training.run import train
 
@@ -110,10 +109,11 @@ def trainer_step(recipe: str) -> Trip:
         trips.append(trip)
         return result
 
-    settings = merge(QUICK, {"optim": {"epochs": 1, "max_steps": 2}, "eval": {"every": 0}})
+    settings = {"optim": {"max_steps": 2}, "eval": {"every": 0}}
     with tempfile.TemporaryDirectory() as folder, patch.object(Trainer, STEP, followed):
         data = generate(Path(folder) / "data", train=4, val=1, size=(128, 128))
-        train(recipe, data, output=Path(folder) / "run", settings=settings, quiet=True)
+        run = Path(folder) / "run"
+        train(recipe, data, output=run, base=QUICK, settings=settings, quiet=True)
     return trips[1]
 
 

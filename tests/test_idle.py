@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from scnet import idle, recipes
+from scnet.cli import demo
 from scnet.config import Config, override, to_dict
 from scnet.experiments import EXPERIMENTS, command
 from scnet.experiments.plan import SIZES, Plan
@@ -131,6 +132,11 @@ def test_experiments_give_no_idle_settings(size: Any, tmp_path: Any) -> None:
         for run in command.runs(plan):
             idle.refuse(run._settings, Facts(run.config))
             assert idle.warnings(run._settings, run.config) == []
+
+
+def test_the_demo_gives_no_idle_settings() -> None:
+    settings = merge(demo.SETTINGS, nested("optim.max_steps", demo.STEPS))
+    idle.refuse(settings, Facts(override(recipes.find("scnet_lite"), settings)))
 
 
 def test_leaves_name_every_setting_once() -> None:

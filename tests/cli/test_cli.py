@@ -39,6 +39,24 @@ def test_help_and_recipes_import_nothing_heavy() -> None:
     assert [line.split()[0] for line in lines if line[0] != " "] == list(RECIPES)
 
 
+@pytest.mark.parametrize("variable", ["TORCH_HOME", "XDG_CACHE_HOME", None])
+def test_the_zoo_is_listed_without_pytorch_and_from_its_folder(
+    variable: str | None, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from scnet.cli.main import main; main(['zoo']); assert 'torch' not in "
+        "sys.modules; from scnet.weights import zoo; own = zoo.folder(); import torch;"
+        "sys.exit(0 if own == zoo.folder() else f'{own} is not {zoo.folder()}')"
+    )
+    unset = {k: v for k, v in os.environ.items() if k not in ("TORCH_HOME", "XDG_CACHE_HOME")}
+    env = {**unset, variable: str(tmp_path)} if variable else unset
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=env
+    )
+    assert done.returncode == 0, done.stderr
+    assert "scnet_r50_20e" in done.stdout
+
+
 def test_a_reader_of_the_results_may_stop_reading() -> None:
     reader, writer = os.pipe()
     os.close(reader)

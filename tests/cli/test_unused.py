@@ -9,7 +9,7 @@ import pytest
 from scnet.cli.arguments import make_parser
 from scnet.cli.errors import UsageError
 from scnet.cli.main import main
-from scnet.cli.parser import given, read_settings
+from scnet.cli.parser import Parser, given, read_settings
 from scnet.cli.unused import TABLE, refuse_unused
 from scnet.data.synthetic.scene import generate
 
@@ -82,6 +82,14 @@ def test_what_was_given_is_known_as_it_was_typed() -> None:
     assert given(options) == {"speed": "--no-speed", "output": "-o"}
     assert (options.speed, options.output, options.quiet) == (False, "here", False)
     assert given(make_parser().parse_args(["recipes"])) == {}
+
+
+def test_a_switch_may_be_off_where_it_is_given() -> None:
+    parser = Parser()
+    parser.add_argument("--no-pictures", dest="pictures", action="store_false")
+    assert parser.parse_args([]).pictures
+    options = parser.parse_args(["--no-pictures"])
+    assert (options.pictures, given(options)) == (False, {"pictures": "--no-pictures"})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from scnet import recipes
 from scnet.cli.arguments import make_parser
 from scnet.cli.main import main
 from scnet.cli.parser import read_settings
+from scnet.cli.unused import refuse_unused
 from scnet.config import from_dict, override, to_dict
 from scnet.data.synthetic.scene import generate
 from scnet.experiments import EXPERIMENTS, command
@@ -34,6 +35,14 @@ def test_every_planned_command_parses_to_the_planned_config(plan: Plan) -> None:
         assert override(given, {"data": {"path": options.data}}) == run.config
         assert options.output == str(run.folder)
         assert given.optim.seed == run.seed
+
+
+def test_the_command_of_a_plan_has_no_option_without_effect() -> None:
+    for plan in PLANS:
+        words = shlex.split(plan.command())
+        refuse_unused(make_parser().parse_args(words[1:]))
+        assert ("--data" in words) == (plan.name != "speed")
+        assert "--data" in replace(plan, data_given=True).command()
 
 
 def test_runs_are_shared_by_experiments() -> None:

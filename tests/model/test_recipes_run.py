@@ -172,6 +172,13 @@ def test_a_backbone_with_unknown_weights_is_refused() -> None:
         Detector(small("scnet", backbone))
 
 
+@pytest.mark.parametrize("name", ["convnext_atto", "dla34"])
+def test_widths_that_a_backbone_does_not_take_are_refused(name: str) -> None:
+    backbone = dataclasses.replace(small("scnet").model.backbone, name=name)
+    with pytest.raises(ValueError, match=rf"model\.backbone\.widths: {name} takes none"):
+        Detector(small("scnet", backbone))
+
+
 def test_labels_are_of_the_config() -> None:
     detector = make_detector("mask_rcnn", model__box__score_threshold=0.0)
     found = detector.predict([torch.rand(3, 64, 90) * 255])[0]

@@ -141,12 +141,14 @@ def test_a_place_is_never_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_config_of_a_run_can_be_given_to_another_training(
-    run: Path, data: Path, tmp_path: Path
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = tmp_path / "new"
     shutil.copytree(data, new)
     words = ["train", "mask_rcnn", "--data", str(new), "--config", str(run / "config.yaml")]
-    assert main([*words, "-o", str(tmp_path / "again"), "--quiet"]) == 0
+    assert main([*words, "-o", str(tmp_path / "again")]) == 0
+    said = "".join(capsys.readouterr().err.split())
+    assert f"note: data.path {data}: not used".replace(" ", "") in said
     again = stored_config(tmp_path / "again")
     assert again.data.path == str(new)
     assert replace_at(again, "data.path", str(data)) == stored_config(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from scnet.cli.errors import UsageError
@@ -25,7 +26,8 @@ class Parser(argparse.ArgumentParser):
         self._known: set[str] = set()
         super().__init__(*args, **kwargs)
         self.register("action", None, _Value)
-        self.register("action", "store_true", _Flag)
+        self.register("action", "store_true", partial(_Flag, value=True))
+        self.register("action", "store_false", partial(_Flag, value=False))
 
     def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
         action = super().add_argument(*args, **kwargs)
@@ -172,8 +174,11 @@ class _Value(argparse.Action):
 class _Flag(argparse.Action):
     """An option that is there or not."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=False, help=help)
+    def __init__(
+        self, option_strings: Sequence[str], dest: str, *, value: bool, help: str | None = None
+    ) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=not value, help=help)
+        self.value = value
 
     def __call__(
         self,
@@ -182,7 +187,7 @@ class _Flag(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        _note(parser, namespace, self, True, option_string)
+        _note(parser, namespace, self, self.value, option_string)
 
 
 class Switch(argparse.BooleanOptionalAction):

@@ -30,3 +30,5 @@ EXPERIMENTS = {
 SEEDED = tuple(name for name in EXPERIMENTS if name not in ("figure6", "speed"))  # --seeds
 WITH_SPEED = tuple(name for name in EXPERIMENTS if name.startswith("table"))  # --speed
 SIZED = ("speed",)  # --image-size
+
+WITHOUT_TRAINING = ("speed",)  # takes the models that others have trained, if any

@@ -14,7 +14,7 @@ from typing import Any
 from scnet import recipes
 from scnet.config import Config, override
 from scnet.data.images import DataError
-from scnet.experiments import SEEDED
+from scnet.experiments import SEEDED, WITHOUT_TRAINING
 from scnet.settings import merge, nested
 from scnet.types import Size as ImageSize
 
@@ -156,7 +156,8 @@ class Plan:
         """Return the command line that asks for this."""
         words = ["scnet", "experiment", self.name, "--size", self.size.name]
         words += ["--seeds", str(self.seeds)] * (self.name in SEEDED)
-        words += ["--data", *map(str, self.data)]
+        if self.data_given or self.name not in WITHOUT_TRAINING:
+            words += ["--data", *map(str, self.data)]
         if self.root != Path(ROOT):
             words += ["-o", str(self.root)]
         if self.image_size:

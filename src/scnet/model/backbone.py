@@ -107,7 +107,12 @@ def _create(config: BackboneConfig) -> Any:
             )
         except TypeError:
             net = timm.create_model(config.name, features_only=True, **options)
-    except (RuntimeError, AttributeError, NotImplementedError, TypeError) as error:
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError, IndexError) as error:
+        if config.widths is not None:
+            raise ValueError(
+                f"model.backbone.widths: {config.name} takes none ({error}); leave them out, or "
+                "take a ResNet"
+            ) from error
         raise ValueError(
             f"model.backbone.name: {config.name} cannot be built as a backbone: {error}"
         ) from error

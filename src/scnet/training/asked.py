@@ -43,9 +43,12 @@ class Asked(NamedTuple):
 
     def remarks(self, facts: Facts) -> list[str]:
         """Return what to say of settings that have no effect and need not stop anything."""
+        place = dict(leaves(self.base)).get("data.path")
         return [
             *(f"warning: {text}" for text in idle.warnings(self.given, self.config)),
             *(f"note: {text}" for text in idle.remarks(self.base, self.recipe, facts)),
+            *[f"note: data.path {place}: not used, as other data are named"]
+            * (place not in (None, "", self.config.data.path)),
         ]
 
 
@@ -64,8 +67,8 @@ def ask(
         DataError: the data were to choose the recipe, and something is wrong with them.
     """
     given = _with_epochs(settings or {}, epochs)
-    base = _without(base or {}, "data.path")
-    wanted = merge(base, given)
+    base = base or {}
+    wanted = merge(_without(base, "data.path"), given)
     chosen: list[Advice] = []
     if recipe == AUTO:
         own, chosen = recommend(data, wanted)

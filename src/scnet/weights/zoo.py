@@ -10,6 +10,7 @@ import csv
 import hashlib
 import http.client
 import os
+import sys
 import urllib.request
 from dataclasses import dataclass
 from importlib import resources
@@ -115,9 +116,14 @@ def find(name: str) -> Published:
 
 def folder() -> Path:
     """Return the folder that keeps the files, PyTorch's own; the variable TORCH_HOME moves it."""
-    import torch
+    if "torch" in sys.modules:  # which may have been told another
+        import torch
 
-    return Path(torch.hub.get_dir()) / "checkpoints"
+        return Path(torch.hub.get_dir()) / "checkpoints"
+    # As torch.hub has it: the list of weights need not wait for the import of PyTorch.
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))
+    return Path(home).expanduser() / "hub" / "checkpoints"
 
 
 def state(name: str) -> Literal["converted", "downloaded", "no"]:
