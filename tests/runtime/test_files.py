@@ -95,14 +95,20 @@ def test_a_file_that_grows_is_there_when_all_of_it_is(tmp_path: Path) -> None:
         pass
 
 
+def stop_growing(file: Path, text: str) -> None:
+    with growing_file(file, "[", "]") as add:
+        if text:
+            add(text)
+        raise KeyboardInterrupt
+
+
 def test_what_a_file_had_grown_to_stays_with_its_end(tmp_path: Path) -> None:
     file = tmp_path / "list.json"
-    with pytest.raises(KeyboardInterrupt), growing_file(file, "[", "]"):
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        stop_growing(file, "")
     assert not list(tmp_path.iterdir())
-    with pytest.raises(KeyboardInterrupt), growing_file(file, "[", "]") as add:
-        add("1")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        stop_growing(file, "1")
     assert [(f, f.read_text()) for f in tmp_path.iterdir()] == [(partial(file), "[1]")]
     with pytest.raises(FileExistsError, match="was left by a run"), growing_file(file):
         pass

@@ -30,7 +30,7 @@ def is_list(path: Path) -> bool:
 
 
 def advice(path: Path) -> str:
-    """Return what to do with a file that is no image to be read, by its name; empty for all else."""
+    """Return what to do with a file that is no image, by its name; empty for all else."""
     suffix, file = path.suffix.lower(), shlex.quote(str(path))
     if suffix in _VIDEOS:
         frames = shlex.quote(f"{path.stem}_frames")
