@@ -32,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", nargs="*", default=[], help=text)
     text = "COCO file that lists the images, annotated or not, or a folder in a usual COCO layout"
     parser.add_argument("--data", metavar="PATH", help=text)
-    text = "part of the data (default: val)"
+    text = "part of the data (default: val, or the only one)"
     parser.add_argument("--split", choices=("train", "val", "test"), help=text)
     text = (
         "folder for pictures and results (default: predictions), or FILE.json for one file of COCO "
@@ -154,7 +154,8 @@ def _images(options: argparse.Namespace) -> tuple[ImageList | None, Task]:
 
     if options.data:
         images = read_image_list(options.data, options.split)
-        say(options, f"{len(images.images):,} images listed in {images.file}, from {images.root}")
+        number = _counted(len(images.images), "image")
+        say(options, f"{number} listed in {images.file}, from {images.root}")
         return images, tasks.of_list(images)
     found = gather(options.source, recursive=options.recursive)
     if options.recursive and not found.folders:
