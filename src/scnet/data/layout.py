@@ -83,10 +83,9 @@ def find_list(path: str | Path, split: SplitName | None) -> Split:
     """
     path = Path(path).expanduser()
     if path.is_file() and not _foreign(path):
-        own = _spoken_of(path)
-        if split and own not in (None, split):
-            raise DataError(f"{path}: is named for the {own} split, and not for {split}")
-        name = own or split or ""
+        name = _spoken_of(path) or split or ""
+        if split and name != split:
+            raise DataError(f"{path}: is named for the {name} split, and not for {split}")
         return Split(name, path, tuple(dict.fromkeys(_image_roots(path, name))))
     wanted = split or "val"
     try:
@@ -112,7 +111,7 @@ def _only(path: Path) -> Split | None:
 def _lists(path: Path, split: str) -> list[Path]:
     """Return lists of images without annotations, test2017 before test-dev2017."""
     files = (file for folder in (path / "annotations", path) for file in folder.glob("*.json"))
-    found = (f for f in files if _LISTS.fullmatch(f.stem) and _spoken_of(f) == split)
+    found = [f for f in files if _LISTS.fullmatch(f.stem) and _spoken_of(f) == split]
     return sorted(found, key=lambda file: (len(file.stem), file))
 
 
@@ -191,8 +190,7 @@ def _foreign(path: Path) -> dict[str, Place]:
 
 def _of_place(path: Path, places: dict[str, Place], split: SplitName) -> Split:
     if split not in places:
-        has = ", ".join(places)
-        raise NoSplitError(f"{path}: no {split} split; it has {has}; name or add one")
+        raise NoSplitError(f"{path}: no {split} split; it has {', '.join(places)}; name or add one")
     return Split(split, *places[split])
 
 
