@@ -12,6 +12,8 @@ from PIL import Image
 from tests.model_cases import make_detector
 
 from scnet.cli.main import main
+from scnet.data.coco import load_dataset
+from scnet.evaluation.run import detect_dataset
 from scnet.inference.model import Model
 from scnet.weights import checkpoint
 
@@ -168,6 +170,23 @@ def test_a_list_without_annotations_gives_one_file_with_its_ids(
     assert str(tmp_path / "data" / "test2017") in said.err
     assert said.out.splitlines()[-1].startswith(f"wrote {len(found)} objects")
     assert [p.name for p in out.parent.iterdir()] == ["results.json"]
+
+
+def test_results_of_a_list_are_those_of_an_evaluation(
+    weights: Path, listed: Callable[..., Path], tmp_path: Path
+) -> None:
+    categories = [{"id": 70, "name": "class 2"}, {"id": 5, "name": "class 0"}]
+    data = listed({900: "b.png", 17: "a.png"}, categories=categories, annotations=[])
+    assert predict(weights, "--data", data, "-o", tmp_path / "out.json", most=50) == 0
+    model = Model(checkpoint.load(weights))
+    settings = model.config.data
+    dataset = load_dataset(data, "test", settings, train=False, classes=model.classes)
+    evaluated = detect_dataset(model, dataset, max_detections=50)
+    expected = [e for i, one in zip((900, 17), evaluated, strict=True) for e in one.to_coco(i)]
+    found = read(tmp_path / "out.json")
+    keys = ("image_id", "category_id", "segmentation")
+    assert [[e[k] for k in keys] for e in found] == [[e[k] for k in keys] for e in expected]
+    assert [e["score"] for e in found] == pytest.approx([e["score"] for e in expected])
 
 
 def test_category_ids_are_matched_by_name(
@@ -374,11 +393,3 @@ def test_options_that_would_do_nothing_are_refused(
     assert predict(weights, *arguments) == 2
     assert said in capsys.readouterr().err
     assert [p.name for p in photo.parent.iterdir()] == ["photo.png"]
-
-
-def test_a_video_is_answered_with_what_to_do(
-    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "clip 1.MP4").write_bytes(b"ftyp")
-    assert predict(weights, tmp_path / "clip 1.MP4") == 1
-    assert "ffmpeg -i '" in capsys.readouterr().err

@@ -61,6 +61,27 @@ def test_a_name_that_tells_nothing_leaves_it_open_and_a_split_decides(tmp_path: 
         read_image_list(write(tmp_path / "val.json", entries), "test")
 
 
+def test_the_only_file_of_a_folder_is_taken_where_no_split_is_asked_for(tmp_path: Path) -> None:
+    images_in(tmp_path / "images" / "default", "1.png")
+    entries = [{"id": 1, "file_name": "1.png"}]
+    file = write(tmp_path / "annotations" / "instances_default.json", entries)
+    found = read_image_list(tmp_path)
+    assert (found.file, found.root) == (file, tmp_path / "images" / "default")
+    with pytest.raises(DataError, match="no test split"):
+        read_image_list(tmp_path, "test")
+    write(tmp_path / "annotations" / "instances_train.json", entries)
+    assert read_image_list(tmp_path, "train").file.name == "instances_train.json"
+
+
+def test_labels_of_another_format_list_their_images(tmp_path: Path) -> None:
+    images_in(tmp_path / "images" / "train", "1.png")
+    (tmp_path / "labels" / "train").mkdir(parents=True)
+    (tmp_path / "labels" / "train" / "1.txt").write_text("0 .1 .1 .9 .1 .9 .9")
+    (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cell]")
+    (image,) = read_image_list(tmp_path).images
+    assert image.path == tmp_path / "images" / "train" / "1.png"
+
+
 def test_the_file_itself_is_taken_and_not_that_of_a_split(tmp_path: Path) -> None:
     images_in(tmp_path / "train", "1.png")
     images_in(tmp_path / "val", "2.png")

@@ -43,8 +43,10 @@ def test_what_is_left_out_of_a_folder_is_counted_by_kind(tmp_path: Path) -> None
 
 def test_what_another_source_names_is_not_left_out(tmp_path: Path) -> None:
     fill(tmp_path, "a.jpg", "b.heic", "x/c.jpg")
-    found = gather([str(tmp_path), str(tmp_path / "x"), str(tmp_path / "b.heic")])
-    assert (len(found.files), found.left_out) == (3, "")
+    fill(tmp_path, "c.raw")
+    found = gather([str(tmp_path), str(tmp_path / "x"), str(tmp_path / "c.raw")])
+    assert len(found.files) == 3
+    assert found.left_out == "1 file left out: .heic (1)"
 
 
 def test_many_kinds_and_folders_are_named_in_part(tmp_path: Path) -> None:
@@ -121,3 +123,14 @@ def test_a_text_file_without_paths_is_refused(content: bytes, said: str, tmp_pat
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(DataError, match=said):
         gather([str(tmp_path / "list.txt")])
+
+
+def test_videos_and_photos_of_phones_are_answered_with_what_to_do(tmp_path: Path) -> None:
+    fill(tmp_path, "a b.MP4", "c.HEIC", "d.jpg")
+    sources = [str(tmp_path / name) for name in ("a b.MP4", "c.HEIC", "d.jpg")]
+    found = gather(sources)
+    assert [file.path.name for file in found.files] == ["d.jpg"]
+    assert f"ffmpeg -i '{sources[0]}'" in found.faults[0]
+    assert f"heif-convert {sources[1]}" in found.faults[1]
+    with pytest.raises(DataError, match="ffmpeg"):
+        gather(sources[:1])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scnet.runtime.files import recover, whole_file, whole_folder
+from scnet.runtime.files import growing_file, partial, recover, whole_file, whole_folder
 
 
 class BrokenError(Exception):
@@ -80,3 +80,35 @@ def test_a_folder_that_was_being_replaced_comes_back(tmp_path: Path) -> None:
     (tmp_path / ".last-half").mkdir()
     recover(tmp_path / "last")
     assert [p.name for p in tmp_path.iterdir()] == ["last"]
+
+
+def test_a_file_that_grows_is_there_when_all_of_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "list.json"
+    with growing_file(file, "[", "]") as add:
+        add("1")
+        assert partial(file).read_text() == "[1"
+        assert not file.exists()
+        add(",2")
+    assert file.read_text() == "[1,2]"
+    assert list(file.parent.iterdir()) == [file]
+    with pytest.raises(FileExistsError, match="exists"), growing_file(file):
+        pass
+
+
+def stop_growing(file: Path, text: str) -> None:
+    with growing_file(file, "[", "]") as add:
+        if text:
+            add(text)
+        raise KeyboardInterrupt
+
+
+def test_what_a_file_had_grown_to_stays_with_its_end(tmp_path: Path) -> None:
+    file = tmp_path / "list.json"
+    with pytest.raises(KeyboardInterrupt):
+        stop_growing(file, "")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        stop_growing(file, "1")
+    assert [(f, f.read_text()) for f in tmp_path.iterdir()] == [(partial(file), "[1]")]
+    with pytest.raises(FileExistsError, match="was left by a run"), growing_file(file):
+        pass

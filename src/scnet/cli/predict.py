@@ -33,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", nargs="*", default=[], help=text)
     text = "COCO file that lists the images, annotated or not, or a folder in a usual COCO layout"
     parser.add_argument("--data", metavar="PATH", help=text)
-    text = "part of the data (default: val)"
+    text = "part of the data (default: val, or the only one)"
     parser.add_argument("--split", choices=("train", "val", "test"), help=text)
     text = (
         "folder for pictures and results (default: predictions), or FILE.json for one file of COCO "
@@ -59,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     work = Work(options, model, task, _category_ids(options, model, images))
     for fault in task.faults:
         work.refuse(fault)
+    if options.score is not None and options.score < work.lowest:
+        say(options, f"note: the model itself keeps nothing below score {work.lowest:g}")
     return _to_file(work, file) if file else _to_folder(work)
 
 
@@ -78,6 +80,11 @@ class Work:
     @property
     def images(self) -> int:
         return len(self.task.items) + len(self.task.faults)
+
+    @property
+    def lowest(self) -> float:
+        """Return the score from which the model keeps objects, whatever is asked for."""
+        return self.model.config.model.box.score_threshold
 
     def refuse(self, fault: str) -> None:
         """Say why an image cannot be used, and count it."""
@@ -148,7 +155,8 @@ def _images(options: argparse.Namespace) -> tuple[ImageList | None, Task]:
 
     if options.data:
         images = read_image_list(options.data, options.split)
-        say(options, f"{len(images.images):,} images listed in {images.file}, from {images.root}")
+        number = _counted(len(images.images), "image")
+        say(options, f"{number} listed in {images.file}, from {images.root}")
         return images, tasks.of_list(images)
     found = gather(options.source, recursive=options.recursive)
     if options.recursive and not found.folders:
@@ -187,6 +195,8 @@ def _to_folder(work: Work) -> int:
             else:
                 file = write_results(found, place, item.id, item.name)
             say(options, f"{item.name}: {_counted(len(found), 'object')} -> {file}")
+        if not work.done and options.output is None:
+            folder.rmdir()
         _require_some(work)
     if options.pictures:
         pictures = f"{_counted(work.done, 'picture')} (*_masks.png)"
@@ -200,8 +210,7 @@ def _to_file(work: Work, file: Path) -> int:
     from scnet.runtime.files import partial
 
     options, listed = work.options, work.options.data is not None
-    lowest = work.model.config.model.box.score_threshold
-    score = lowest if options.score is None else options.score
+    score = work.lowest if options.score is None else options.score
     own = " (the model's own)" if options.score is None else ""
     say(options, f"{work.model}; {_counted(work.images, 'image')}, score from {score:g}{own}")
     seen = []

@@ -75,28 +75,44 @@ def find_list(path: str | Path, split: SplitName | None) -> Split:
 
     A file is taken itself. The split that its name speaks of, or else `split`, tells which folders
     its images are in; without either they are not guessed. In a folder a split is found as by
-    `find_split`, or by its list without annotations, such as image_info_test2017.json.
+    `find_split`, or by its list without annotations, such as image_info_test2017.json; None is val
+    or else the only one.
 
     Raises:
         NoSplitError, DataError: as `find_split`.
     """
     path = Path(path).expanduser()
     if path.is_file() and not _foreign(path):
-        own = _spoken_of(path)
-        if split and own not in (None, split):
-            raise DataError(f"{path}: is named for the {own} split, and not for {split}")
-        name = own or split or ""
+        name = _spoken_of(path) or split or ""
+        if split and name != split:
+            raise DataError(f"{path}: is named for the {name} split, and not for {split}")
         return Split(name, path, tuple(dict.fromkeys(_image_roots(path, name))))
     wanted = split or "val"
     try:
         return find_split(path, wanted)
     except NoSplitError:
-        files = (f for folder in (path / "annotations", path) for f in folder.glob("*.json"))
-        found = [f for f in files if _LISTS.fullmatch(f.stem) and _spoken_of(f) == wanted]
-        if not found:
+        if files := _lists(path, wanted):
+            return find_list(files[0], split)
+        only = _only(path) if split is None else None
+        if only is None:
             raise
-        file = min(found, key=lambda f: (len(f.stem), f))  # test2017 rather than test-dev2017
-        return Split(wanted, file, tuple(dict.fromkeys(_image_roots(file, wanted))))
+        return only
+
+
+def _only(path: Path) -> Split | None:
+    """Return the one part of a data set that there is; None if it has several or none."""
+    if places := _foreign(path):
+        name, place = places.popitem()
+        return None if places else Split(name, *place)
+    files = list(dict.fromkeys(_coco_files(path)))
+    return find_list(files[0], None) if len(files) == 1 else None
+
+
+def _lists(path: Path, split: str) -> list[Path]:
+    """Return lists of images without annotations, test2017 before test-dev2017."""
+    files = (file for folder in (path / "annotations", path) for file in folder.glob("*.json"))
+    found = [f for f in files if _LISTS.fullmatch(f.stem) and _spoken_of(f) == split]
+    return sorted(found, key=lambda file: (len(file.stem), file))
 
 
 def split_of(file: Path) -> str | None:
@@ -179,8 +195,7 @@ def _foreign(path: Path) -> dict[str, Place]:
 
 def _of_place(path: Path, places: dict[str, Place], split: SplitName) -> Split:
     if split not in places:
-        has = ", ".join(places)
-        raise NoSplitError(f"{path}: no {split} split; it has {has}; name or add one")
+        raise NoSplitError(f"{path}: no {split} split; it has {', '.join(places)}; name or add one")
     return Split(split, *places[split])
 
 

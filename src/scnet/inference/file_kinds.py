@@ -13,6 +13,7 @@ _VIDEOS = frozenset(
     {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"}
     | {".ogv", ".webm", ".wmv"}
 )
+_PHONES = frozenset({".heic", ".heif", ".hif"})  # read where a plug-in of Pillow reads them
 # Pillow knows these by their head, and reads them with the help of other programs alone.
 _STUBS = frozenset({".bufr", ".grib", ".h5", ".hdf", ".wmf", ".emf"})
 
@@ -28,16 +29,20 @@ def is_list(path: Path) -> bool:
     return path.suffix.lower() in LISTS
 
 
-def video_advice(path: Path) -> str:
-    """Return what to do with a video, by its name; empty for all else."""
-    if path.suffix.lower() not in _VIDEOS:
-        return ""
-    frames, file = shlex.quote(f"{path.stem}_frames"), shlex.quote(str(path))
-    return (
-        f"{path}: a video, and scnet reads images; take its frames first: "
-        f"mkdir {frames} && ffmpeg -i {file} -vf fps=5 {frames}/%06d.png, "
-        f"then give the folder {frames}"
-    )
+def advice(path: Path) -> str:
+    """Return what to do with a file that is no image, by its name; empty for all else."""
+    suffix, file = path.suffix.lower(), shlex.quote(str(path))
+    if suffix in _VIDEOS:
+        frames = shlex.quote(f"{path.stem}_frames")
+        return (
+            f"{path}: a video, and scnet reads images; take its frames first: "
+            f"mkdir {frames} && ffmpeg -i {file} -vf fps=5 {frames}/%06d.png, "
+            f"then give the folder {frames}"
+        )
+    if suffix in _PHONES and not is_image(path):
+        jpeg = shlex.quote(str(path.with_suffix(".jpg")))
+        return f"{path}: HEIF is not read; convert it first: heif-convert {file} {jpeg}"
+    return ""
 
 
 def kind(path: Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scnet.data.errors import DataError
-from scnet.inference.file_kinds import is_image, is_list, kind, video_advice
+from scnet.inference.file_kinds import advice, is_image, is_list, kind
 from scnet.inference.path_lists import paths_in
 
 SHOWN = 3  # sub-folders that are named
@@ -35,7 +35,7 @@ class Gathered:
 
     recursive: bool = False  # whether folders within folders are looked into
     files: list[ImageFile] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)  # lines of text files that name no image
+    faults: list[str] = field(default_factory=list)  # of what is named and cannot be read
     notes: list[str] = field(default_factory=list)  # where the paths of text files were found
     folders: int = 0  # sources that are folders
     repeated: list[Path] = field(default_factory=list)  # files that were named before
@@ -87,20 +87,19 @@ class Gathered:
         """Return how many files that are not taken go by each name."""
         return Counter(name for key, name in named.items() if key not in self._known)
 
-    def _add_file(self, path: Path) -> None:
-        if advice := video_advice(path):
-            raise DataError(advice)
-        self._take(path)
+    def _add_file(self, path: Path, by: str = "") -> None:
+        if to_do := advice(path):
+            self.faults.append(by + to_do)
+            self._known.add(_key(path))
+        else:
+            self._take(path)
 
     def _add_list(self, path: Path) -> None:
         named = paths_in(path)
         self.notes += named.notes
         self.faults += named.faults
         for file in named.files:
-            if advice := video_advice(file):
-                self.faults.append(f"{path}: {advice}")
-            else:
-                self._take(file)
+            self._add_file(file, f"{path}: ")
 
     def _add_pattern(self, pattern: str) -> None:
         files = [Path(p) for p in sorted(glob.glob(pattern, recursive=True)) if Path(p).is_file()]
@@ -141,13 +140,13 @@ def gather(sources: Sequence[str], *, recursive: bool = False) -> Gathered:
     """Find the image files that sources name: paths, folders, patterns, text files of paths.
 
     Raises:
-        DataError: one of them names none, or is a video.
+        DataError: one of them names none, or none can be read.
     """
     found = Gathered(recursive)
     for source in sources:
         found.add(source)
     if not found.files:
-        raise DataError(f"no image found: {found.faults[0]}")
+        raise DataError(found.faults[0])
     return found
 
 

@@ -65,9 +65,12 @@ class Space:
     def is_free(self, box: Box, cover: float) -> bool:
         """Say whether the box lies in the picture, off all text and off objects but for `cover`."""
         inside = min(box) >= 0 and box[2] <= self.size[0] and box[3] <= self.size[1]
+        if not inside:
+            return False
         cells = _cells(box)
-        return bool(
-            inside and not self.written[cells].any() and self.objects[cells].mean() <= cover
+        objects = self.objects[cells]
+        return not np.count_nonzero(self.written[cells]) and bool(
+            np.count_nonzero(objects) <= cover * objects.size
         )
 
     def write(self, box: Box) -> None:
@@ -145,7 +148,7 @@ def _inside(shape: Shape, width: int, height: int) -> Iterator[Box]:
 def _middle(line: Bool[Array, "n"]) -> int:
     """Return the mean place of the set pixels; half way where there are none."""
     places = np.flatnonzero(line)
-    return int(places.mean()) if len(places) else len(line) // 2
+    return int(places.sum()) // len(places) if len(places) else len(line) // 2
 
 
 def _cells(box: Box) -> tuple[slice, slice]:

@@ -208,7 +208,7 @@ def _shortened(text: str, font: Any, width: int) -> str:
 
 def _rgb(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     return Image.fromarray(np.asarray(image)).convert("RGB")
 
 
