@@ -115,3 +115,15 @@ def test_counting_compares_the_numbers_of_each_image() -> None:
     finds = [entry(2, 1, (x, 0, 9, 9), score=0.9) for x in (0, 20, 40)]
     found = summarise(judge(match(truth, finds), 0.5))["counting"]
     assert found == {"images": 2, "mean_absolute_error": 2.5, "bias": 0.5}
+
+
+def test_images_with_more_objects_than_the_cap_are_counted() -> None:
+    truth, _ = made_up(0, images=3)
+    truth["annotations"] = [
+        entry(image, 1, (12 * n, 0, 9, 9), id=10 * image + n)
+        for image, number in ((1, 2), (2, 3), (3, 4))
+        for n in range(number)
+    ]
+    for cap, crowded in ((1, 3), (2, 2), (3, 1), (4, 0)):
+        matches = match(truth, [], max_detections=cap)
+        assert summarise(judge(matches, 0.5))["crowded_images"] == crowded

@@ -15,6 +15,7 @@ from tests.evaluation.made_up import NAMES, SIZE, entry, made_up, plain_counts
 from scnet.cli.main import main
 from scnet.evaluation.asking import Asked, asking
 from scnet.evaluation.stored import evaluate_results
+from scnet.settings import ConfigError
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -249,3 +250,15 @@ def test_a_score_below_what_the_model_keeps_is_refused() -> None:
         Asked(score=0.01).check(lowest=0.05)
     Asked(score=0.05).check(lowest=0.05)
     Asked(score="best").check(lowest=0.05)
+
+
+def test_settings_say_how_the_annotations_of_stored_results_are_read(tmp_path: Path) -> None:
+    truth, results = made_up(6)
+    files = stored(tmp_path, truth, results)
+    crowds = sum(a["iscrowd"] for a in truth["annotations"])
+    plain = evaluate_results(*files, score=0.5)["counts"]["overall"]
+    settings = {"data": {"crowd": "objects"}}
+    taken = evaluate_results(*files, score=0.5, settings=settings)["counts"]["overall"]
+    assert taken["objects"] == plain["objects"] + crowds > plain["objects"]
+    with pytest.raises(ConfigError, match="settings of data alone"):
+        evaluate_results(*files, settings={"optim": {"epochs": 1}})

@@ -76,6 +76,7 @@ def _scored(options: argparse.Namespace) -> dict[str, Any]:
         iou=options.iou,
         report=options.report,
         pictures=options.pictures,
+        settings=options.settings,
         quiet=options.quiet,
     )
 

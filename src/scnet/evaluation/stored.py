@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scnet.config import DataConfig
+from scnet.config import Config, DataConfig, override
 from scnet.data.coco import load_dataset
 from scnet.data.layout import SplitName
 from scnet.data.parse import parse_json
@@ -14,6 +15,7 @@ from scnet.evaluation.asking import about, asking, say_notes
 from scnet.evaluation.scoring import KINDS, Result
 from scnet.evaluation.scoring import score as score_results
 from scnet.evaluation.summary import Score
+from scnet.settings import ConfigError
 
 MAX_DETECTIONS = 100  # COCO's
 FIELDS = {"bbox": "bbox", "segm": "segmentation"}
@@ -29,21 +31,25 @@ def evaluate_results(
     iou: float | None = None,
     report: str | os.PathLike[str] | None = None,
     pictures: int | None = None,
+    settings: Mapping[str, Any] | None = None,
     quiet: bool = True,
 ) -> Result:
     """Return the figures of a COCO result file, as `run.evaluate` does of a model.
 
     Boxes and masks are scored where the results have them. `max_detections` caps the results of an
-    image and class, 100 if not given. `quiet` keeps to itself what was made of the annotations.
+    image and class, 100 if not given. `settings` say how the annotations are read, such as
+    `{"data": {"crowd": "objects"}}`. `quiet` keeps to itself what was made of the annotations.
 
     Raises:
+        ConfigError: a setting is none of the data.
         ValueError: the file holds no COCO results, or they are not of these data.
     """
     asked = asking(score, iou, report, pictures)
     if asked:
         asked.check()
+    config = _data_config(settings or {})
     results = read_results(Path(file))
-    dataset = load_dataset(Path(data), split, DataConfig(), train=False)
+    dataset = load_dataset(Path(data), split, config, train=False)
     if not quiet:
         say_notes(dataset)
     kinds = [k for k in KINDS if any(FIELDS[k] in entry for entry in results)] or KINDS
@@ -54,6 +60,12 @@ def evaluate_results(
         return result
     said = about(dataset, str(data), split, results=str(file))
     return asked.answer(result, dataset, dataset.ground_truth, results, cap, said)
+
+
+def _data_config(settings: Mapping[str, Any]) -> DataConfig:
+    if other := [name for name in settings if name != "data"]:
+        raise ConfigError(f"{other[0]}: results in a file have settings of data alone")
+    return override(Config(), settings).data
 
 
 def read_results(file: Path) -> list[dict[str, Any]]:

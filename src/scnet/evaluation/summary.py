@@ -6,6 +6,8 @@ import warnings
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from scnet.evaluation import counts
 from scnet.evaluation.matching import REGION, Matches
 from scnet.evaluation.mistakes import FALSE_KINDS, MISS_KINDS, Mistakes, kinds, mistakes
@@ -22,6 +24,7 @@ score              the score threshold; finds of this score or a higher one are 
 score_from         "given"; "best": that of the highest overall F1; "default": there is no best
 max_detections     most finds of an image and class
 beyond             finds left out for it
+crowded_images     images with more objects of a class than that, which cannot all be found
 on_crowd_regions   finds that are counted neither as true nor as false
 overall, per_class objects; TP true finds, FP false finds, FN missed objects; precision, recall, F1;
                    best_score, the threshold of the highest F1, and best_F1. null: not defined
@@ -72,6 +75,7 @@ def summarise(judged: Judged) -> Summary:
         "score_from": judged.score_from,
         "max_detections": matches.max_detections,
         "beyond": matches.beyond,
+        "crowded_images": _crowded(matches),
         "on_crowd_regions": int(crowd.sum()),
         "overall": _figures(counts.curve(matches), threshold),
         "mean_F1": counts.mean_f1([curve.at(threshold) for curve in curves]),
@@ -120,6 +124,13 @@ def _figures(curve: counts.Curve, threshold: float) -> dict[str, Any]:
         "best_score": best,
         "best_F1": None if best is None else curve.at(best).f1,
     }
+
+
+def _crowded(matches: Matches) -> int:
+    """Return how many images have more objects of a class than finds are counted."""
+    pairs = np.stack([matches.objects.image, matches.objects.label], 1)
+    cells, number = np.unique(pairs, axis=0, return_counts=True)
+    return len(np.unique(cells[number > matches.max_detections, 0]))
 
 
 def _counting(matches: Matches, threshold: float) -> dict[str, Any]:
