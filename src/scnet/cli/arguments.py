@@ -82,7 +82,10 @@ def _add_train(subparsers: Any) -> None:
 
 
 def _add_eval(subparsers: Any) -> None:
-    example = "scnet eval runs/scnet_lite --data my_data --json figures.json"
+    example = (
+        "scnet eval runs/scnet_lite --data my_data --json figures.json\n"
+        "         scnet eval runs/scnet_lite --data other --data.boxes corners    how it is read"
+    )
     parser = _command(
         subparsers, "eval", commands.evaluate, "measure box and mask AP on a data set", example
     )

@@ -59,6 +59,7 @@ def evaluate(options: argparse.Namespace) -> None:
         options.split,
         max_detections=options.max_detections,
         batch_size=options.batch,
+        settings=options.settings,
         quiet=options.quiet,
     )
     console = Console()

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from scnet.cli.arguments import make_parser
 from scnet.cli.commands import UsageError
 
-TAKE_SETTINGS = ("train", "check-data")
+TAKE_SETTINGS = ("train", "eval", "check-data")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -25,8 +25,10 @@ from scnet.data.faults import (
     size_of,
     structure_faults,
 )
+from scnet.data.geometry import Reading
 from scnet.data.images import DataError
 from scnet.data.mending import BOXES_ALONE, Settled
+from scnet.data.mistakes import judge, stop_at
 from scnet.data.overlap import key_notes
 from scnet.data.reading import Content, read_content
 from scnet.data.screening import Sheet
@@ -170,6 +172,10 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
     sizes = np.array([size_of(image) for image in images.values()], np.int64).reshape(-1, 2)
     entries = content["annotations"]
     sheet = Sheet.of(entries, places, labels)
+    notes: list[str] = []
+    if Reading.of(config) == Reading():  # else judged before the settings were followed
+        verdict = judge(sheet, entries, sizes, Reading())
+        notes = stop_at(verdict, file, entries, images, config)
     sound = sheet.cleared(entries, sizes)
     settled = Settled()
     for position in np.flatnonzero(~sound).tolist():
@@ -193,9 +199,8 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
         raise DataError(f"{file}: {BOXES_ALONE}")
     bounds = np.searchsorted(sheet.owner[chosen], np.arange(len(images) + 1)).tolist()
     records = _image_records(images.values(), columns, bounds)
-    return AnnotationFile(
-        file, categories, records, settled.dropped, settled.changed, settled.notes
-    )
+    notes += settled.notes
+    return AnnotationFile(file, categories, records, settled.dropped, settled.changed, tuple(notes))
 
 
 def _image_records(

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scnet.config import DataConfig
-from scnet.data.faults import is_crowd
+from scnet.data.faults import image_fault, is_crowd, size_of
 from scnet.data.foreign import known_content, read_folder
 from scnet.data.forms import RefusedError, normalise
+from scnet.data.geometry import Reading
 from scnet.data.images import DataError
+from scnet.data.mistakes import judge_file, stop_at
 from scnet.data.not_json import explain, stop_at_doubles, unpacked
 from scnet.data.parse import parse_json
+from scnet.data.restating import restate
 from scnet.runtime.collector import without_collector
 
 
@@ -39,6 +42,7 @@ def read_content(file: Path, config: DataConfig) -> Content:
         notes += normalise(content, file)
     except RefusedError as error:
         raise DataError(f"{file}: {error}") from None
+    notes += _restated(content, file, config)
     notes += _objects_of_crowds(content) if config.crowd == "objects" else []
     return Content(content, tuple(notes))
 
@@ -63,6 +67,22 @@ def entries(content: Any, key: str) -> list[dict[str, Any]]:
     """Return what is an object in a list of the file; none where there is no such list."""
     found = content.get(key) if isinstance(content, dict) else None
     return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+
+
+def _restated(content: Any, file: Path, config: DataConfig) -> list[str]:
+    """Let numbers that mean something else by the settings mean what COCO says.
+
+    Raises:
+        DataError: the file contradicts itself as the settings read it.
+    """
+    reading = Reading.of(config)
+    if reading == Reading():  # judged by whoever looks at all annotations anyway
+        return []
+    images = {i["id"]: i for i in entries(content, "images") if not image_fault(i)}
+    annotations = entries(content, "annotations")
+    notes = stop_at(judge_file(annotations, images, config), file, annotations, images, config)
+    sizes = {number: size_of(image) for number, image in images.items()}
+    return notes + restate(annotations, sizes, reading)
 
 
 def _objects_of_crowds(content: Any) -> list[str]:

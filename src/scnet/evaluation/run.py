@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ from scnet.data.images import DataError
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.data.numbers import counted
+from scnet.evaluation.reading import reading_of
 from scnet.evaluation.scoring import score
 from scnet.inference.detections import Detections
 from scnet.inference.model import Model, load
@@ -52,6 +53,7 @@ def evaluate(
     *,
     max_detections: int | None = None,
     batch_size: int = 1,
+    settings: Mapping[str, Any] | None = None,
     quiet: bool = True,
 ) -> Result:
     """Return the COCO figures of a model on a split of a data set.
@@ -61,6 +63,8 @@ def evaluate(
         max_detections: most objects per image, for the model and for the score;
             None keeps the model's own.
         batch_size: images that pass through the network together.
+        settings: how the annotations are read, such as `{"data": {"boxes": "corners"}}`. What the
+            model was trained with holds for those data alone.
         quiet: False shows how far it is.
 
     Returns:
@@ -70,14 +74,16 @@ def evaluate(
 
     Raises:
         DataError: something wrong with the data, or its classes are not the model's.
+        ConfigError: a setting that is the model's, or does not exist.
 
     Example:
         >>> evaluate(scnet.load("runs/cells"), "my_data")["segm"]["AP"]  # doctest: +SKIP
     """
     model = model if isinstance(model, Model) else load(model)
-    dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
+    config, notes = reading_of(model.config.data, data, settings)
+    dataset = load_dataset(Path(data), split, config, train=False, classes=model.classes)
     if not quiet:
-        for note in dataset.notes:
+        for note in (*notes, *dataset.notes):
             print(f"note: {dataset.annotation_file}: {note}", file=sys.stderr)
     if dataset.contrast_warning:
         warnings.warn(dataset.contrast_warning, stacklevel=2)

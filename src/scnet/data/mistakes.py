@@ -1,0 +1,303 @@
+"""The usual mistakes of annotation files, found by what makes boxes, masks and images agree.
+
+A file is judged as a whole. Where one other reading of its numbers makes nearly all annotations
+agree that disagree as they are read, that reading is what was meant, and is named with the settings
+that read it so. Everything that is judged stays as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from scnet.config import DataConfig
+from scnet.data.errors import DataError
+from scnet.data.faults import Entry, annotation_name, size_of
+from scnet.data.geometry import (
+    PARTS,
+    Corners,
+    Marks,
+    Reading,
+    agree,
+    box_corners,
+    ious,
+    polygon_corners,
+)
+from scnet.data.screening import Sheet
+
+FEW = 0.02  # share that disagrees in sound files too, as boxes may be loose or drawn by hand
+MANY = 0.1  # share that disagrees from which on the file as a whole is in doubt
+NEARLY_ALL = 0.9  # share that agrees in the right reading
+WORTH = 0.5  # share of what disagrees that a reading must explain to be spoken of
+LEAST = 2  # annotations that are no accident
+GLANCE = 500  # run lengths that are looked at before all are, as they take time
+CHOSEN = 2_000  # annotations that readings are compared on
+CLOSE = 0.75  # mean IoU of boxes and masks in the right reading
+# Of an image that some mark reaches, where all are given in parts of it; and where nothing else
+# speaks for that, as polygons and their boxes agree in any parts.
+SPREAD, WIDE_SPREAD = 0.2, 0.8
+# Marks of so many annotations and images that all end at 100 pixels are percent.
+CORNERED, CORNERED_IMAGES = 20, 3
+TIE = 0.02  # of mean IoU, and of the annotations, between readings that fit as well
+
+ORDERS = {
+    "xywh": "boxes as x, y, width, height",
+    "corners": "boxes as corners (x1, y1, x2, y2)",
+    "centres": "boxes as centre, width and height",
+    "masks": "boxes as those of the masks",
+}
+COORDINATES = {
+    "pixels": "in pixels",
+    "normalised": "in parts of the image's sides (0 to 1)",
+    "percent": "in percent of the image's sides (0 to 100)",
+    "thousandths": "in thousandths of the image's sides (0 to 1000)",
+    "swapped": "with y before x",
+    "upward": "with y counted from the lower border",
+}
+RUN_LENGTHS = {
+    "columns": "run lengths down the columns",
+    "rows": "run lengths along the rows",
+    "swapped_size": "the size of run lengths as width, height",
+}
+
+
+class Fit(NamedTuple):
+    """How well annotations agree with themselves in one reading."""
+
+    reading: Reading
+    agrees: Bool[np.ndarray, "n"]
+    iou: float  # mean of box and mask
+    changes: int  # things that differ from how the file is read
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What contradicts itself in a file."""
+
+    number: int  # annotations that were compared
+    wrong: int  # that disagree
+    place: int  # in the file, of one that does
+    reading: Reading  # as the file was read
+    meant: tuple[Reading, ...] = ()  # what fits better, equally well
+    agreeing: int = 0  # annotations that agree then
+    explained: int = 0  # of those that disagree
+    close: bool = False  # boxes then are those of the masks
+
+    @property
+    def certain(self) -> bool:
+        """Return whether the file has been misread, and no accident explains that."""
+        return (
+            bool(self.meant)
+            and self.close
+            and self.wrong >= max(LEAST, MANY * self.number)
+            and self.agreeing >= NEARLY_ALL * self.number
+            and self.explained >= NEARLY_ALL * self.wrong
+        )
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """Return the settings of the data that read the file right, where it is certain which."""
+        only = self.certain and len(self.meant) == 1
+        return _changes(self.meant[0], self.reading) if only else None
+
+    def message(self, entries: Sequence[Entry], images: Mapping[int, Entry]) -> tuple[str, str]:
+        """Return what is wrong, and what to do."""
+        entry = entries[self.place]
+        example = annotation_name(entry, images.get(entry["image_id"]))
+        said = (
+            f"box, mask and image contradict each other in {self.wrong:,} of {self.number:,} "
+            f"annotations, such as {example}"
+        )
+        if not self.meant:
+            return said, "look at them; --data.boxes masks takes boxes from the masks instead"
+        named = " or ".join(described(reading, self.reading) for reading in self.meant)
+        said += f"; with {named}, {self.agreeing:,} agree"
+        switches = " or ".join(_switches(reading, self.reading) for reading in self.meant)
+        if self.certain:
+            which = ", whichever the pictures show to be right" if len(self.meant) > 1 else ""
+            action = f"set {switches}{which}"
+            return said, f"{action}, or --data.contradictions warn if the file is right"
+        return said, f"make the file one of a kind; where all are so, {switches} reads them"
+
+
+def judge(
+    sheet: Sheet, entries: Sequence[Entry], sizes: Int64[np.ndarray, "i 2"], reading: Reading
+) -> Verdict | None:
+    """Return how a file contradicts itself in a reading; None if it hardly does.
+
+    Args:
+        sheet: what the entries hold, as they stand in the file.
+        entries: annotations.
+        sizes: height and width of each image.
+        reading: how the file will be read.
+    """
+    marks = Marks.of(sheet, entries, sizes)
+    glance = marks.some(GLANCE)
+    wrong = ~_fit(glance, reading, reading).agrees
+    if wrong.sum() <= FEW * len(glance):
+        return None
+    if len(glance) < len(marks):
+        wrong = ~_fit(marks, reading, reading).agrees
+    found = Verdict(
+        len(marks), int(wrong.sum()), int(marks.place[np.flatnonzero(wrong)[0]]), reading
+    )
+    return _explained(found, marks, wrong)
+
+
+def judge_file(
+    entries: Sequence[Entry], images: Mapping[int, Entry], config: DataConfig
+) -> Verdict | None:
+    """Return how annotations contradict themselves as the settings read them.
+
+    Args:
+        entries: annotations, as they stand in the file.
+        images: sound entries of images, by id.
+    """
+    places = {number: place for place, number in enumerate(images)}
+    sizes = np.array([size_of(image) for image in images.values()], np.int64).reshape(-1, 2)
+    return judge(Sheet.of(entries, places, {}), entries, sizes, Reading.of(config))
+
+
+def stop_at(
+    verdict: Verdict | None,
+    file: Path,
+    entries: Sequence[Entry],
+    images: Mapping[int, Entry],
+    config: DataConfig,
+) -> list[str]:
+    """Return what a file's contradictions are, if there are any.
+
+    Raises:
+        DataError: the file has been misread for certain, and the settings do not allow that.
+    """
+    if verdict is None:
+        return []
+    said = "; ".join(verdict.message(entries, images))
+    if verdict.certain and config.contradictions == "stop":
+        raise DataError(f"{file}: {said}")
+    return [said]
+
+
+def _explained(found: Verdict, marks: Marks, wrong: Bool[np.ndarray, "n"]) -> Verdict:
+    """Return the verdict with what explains most of what is wrong, if anything does."""
+    chosen = np.unique(np.linspace(0, len(marks) - 1, CHOSEN).astype(np.int64))
+    some = marks.rows(chosen)
+    fits = [_fit(some, reading, found.reading) for reading in _readings(marks, found.reading)]
+    best = [fits[i].reading for i in _best(fits, wrong[chosen])]
+    whole = [_fit(marks, reading, found.reading) for reading in best]
+    explained = min((int((fit.agrees & wrong).sum()) for fit in whole), default=0)
+    if explained < max(LEAST, WORTH * found.wrong):
+        return found
+    return replace(
+        found,
+        meant=tuple(best),
+        agreeing=min(int(fit.agrees.sum()) for fit in whole),
+        explained=explained,
+        close=min(fit.iou for fit in whole) >= CLOSE,
+    )
+
+
+def _best(fits: Sequence[Fit], wrong: Bool[np.ndarray, "n"]) -> list[int]:
+    """Return which readings explain most, by the least change; several where none is better."""
+    explained = [int((fit.agrees & wrong).sum()) for fit in fits]
+    most = max(explained, default=0)
+    if not most:
+        return []
+    near = [i for i, number in enumerate(explained) if number >= most - TIE * len(wrong)]
+    if plain := [i for i in near if fits[i].reading == Reading()]:
+        return plain
+    least = min(fits[i].changes for i in near)
+    near = [i for i in near if fits[i].changes == least]
+    closest = max(fits[i].iou for i in near)
+    return [i for i in near if fits[i].iou >= closest - TIE]
+
+
+def _readings(marks: Marks, base: Reading) -> Iterator[Reading]:
+    """Yield all readings that differ for what the file holds."""
+    polygons = bool(np.isfinite(marks.extents).any())
+    boxes = bool(np.isfinite(marks.boxes).any())
+    own = (None, *COORDINATES) if polygons and boxes else (None,)
+    orders = ("xywh", "corners", "centres") if boxes and base.boxes != "masks" else (base.boxes,)
+    ways = tuple(RUN_LENGTHS) if marks.packed else (base.run_lengths,)
+    for order, all_, of_boxes, way in itertools.product(orders, COORDINATES, own, ways):
+        mirrored = polygons and all_ == "upward" and of_boxes is None  # nothing would show that
+        if of_boxes != all_ and not mirrored:
+            yield Reading(order, all_, of_boxes, way)
+
+
+def _fit(marks: Marks, reading: Reading, base: Reading) -> Fit:
+    """Return how well marks agree in a reading that may differ from how they are read."""
+    masks = polygon_corners(marks.extents, marks.size, reading.coordinates)
+    wide = reading.coordinates != "normalised"
+    far = _far_off(masks, marks, reading.coordinates, WIDE_SPREAD if wide else SPREAD)
+    if marks.packed:
+        rows = list(marks.packed)
+        masks[rows] = marks.measured(reading.run_lengths)[rows]
+    boxes = masks
+    if reading.boxes != "masks":
+        boxes = box_corners(marks.boxes, marks.size, reading.boxes, reading.of_boxes)
+        far = far or _far_off(boxes, marks, reading.of_boxes, SPREAD)
+    agrees = agree(boxes, masks, marks.size) & (not far)
+    compared = agrees & np.isfinite(boxes).all(1)
+    overlap = ious(boxes[compared], masks[compared], marks.size[compared])
+    iou = float(overlap.mean()) if compared.any() else float(agrees.any())
+    return Fit(reading, agrees, iou, _distance(reading, base))
+
+
+def _distance(reading: Reading, base: Reading) -> int:
+    """Return in how many things readings differ; the same change of boxes and polygons is one."""
+    boxes = reading.of_boxes != base.of_boxes
+    polygons = reading.coordinates != base.coordinates
+    alike = reading.of_boxes == reading.coordinates
+    coordinates = (boxes or polygons) if alike else boxes + polygons
+    ways = reading.run_lengths != base.run_lengths
+    return coordinates + (reading.boxes != base.boxes) + ways
+
+
+def _far_off(corners: Corners, marks: Marks, coordinates: str, spread: float) -> bool:
+    """Return whether marks fill so little of their images that their coordinates are others."""
+    known = np.isfinite(corners).all(1)
+    far, size = corners[known, 2:], marks.size[known, ::-1]
+    if not len(far):
+        return False
+    if coordinates in PARTS:
+        return bool(((far / size).max(0) < spread).any())
+    images = np.unique(marks.image[known])
+    enough = len(far) >= CORNERED and len(images) >= CORNERED_IMAGES
+    within = bool((far <= 100).all()) and bool((far.max(0) > 100 * WIDE_SPREAD).all())
+    return enough and within and bool((size >= 200).all())
+
+
+def _changes(reading: Reading, base: Reading) -> dict[str, Any]:
+    return {
+        field: getattr(reading, field)
+        for field in Reading._fields
+        if getattr(reading, field) != getattr(base, field)
+    }
+
+
+def _switches(reading: Reading, base: Reading) -> str:
+    return " ".join(
+        f"--data.{field.replace('_', '-')} {'null' if value is None else value}"
+        for field, value in _changes(reading, base).items()
+    )
+
+
+def described(reading: Reading, base: Reading) -> str:
+    """Return in words how a reading differs."""
+    said = [ORDERS[reading.boxes]] if reading.boxes != base.boxes else []
+    if reading.of_boxes == reading.coordinates:
+        if (reading.coordinates, reading.of_boxes) != (base.coordinates, base.of_boxes):
+            said.append(f"all coordinates {COORDINATES[reading.coordinates]}")
+    else:
+        said += [f"boxes {COORDINATES[reading.of_boxes]}"] * (reading.of_boxes != base.of_boxes)
+        other = reading.coordinates != base.coordinates
+        said += [f"polygons {COORDINATES[reading.coordinates]}"] * other
+    said += [RUN_LENGTHS[reading.run_lengths]] * (reading.run_lengths != base.run_lengths)
+    return " and ".join(said)
