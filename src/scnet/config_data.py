@@ -62,6 +62,9 @@ class DataConfig:
     # run lengths go down the columns, or along the rows; "swapped_size" = down the columns, but
     # their size is given as width, height
     run_lengths: Literal["columns", "rows", "swapped_size"] = "columns"
+    # of photographs that EXIF turns, marks lie on the image upright or as it is stored; "auto" = in
+    # the space that they fit
+    orientation: Literal["auto", "upright", "stored"] = "auto"
     # a file whose boxes, masks and images contradict each other stops, or is warned of
     contradictions: Literal["stop", "warn"] = "stop"
     keep_empty: bool = True  # train on images without objects too

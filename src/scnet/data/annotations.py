@@ -81,7 +81,12 @@ class AnnotationFile:
 
 
 def read_annotations(
-    file: Path, classes: tuple[str, ...] | None, config: DataConfig, *, skip_empty: bool = False
+    file: Path,
+    classes: tuple[str, ...] | None,
+    config: DataConfig,
+    *,
+    skip_empty: bool = False,
+    image_root: Path | None = None,
 ) -> AnnotationFile:
     """Read an annotation file.
 
@@ -89,13 +94,14 @@ def read_annotations(
         classes: the names that labels stand for, in order; None takes the file's.
         config: how the file is read.
         skip_empty: leave out images without objects.
+        image_root: folder of the images; None looks near the file, where they have to be seen.
 
     Raises:
         DataError: something is broken; says what, where and what to do.
     """
     try:
         with without_collector():
-            found = _read(file, classes, config)
+            found = _read(file, classes, config, image_root)
     except RecursionError:  # what could be parsed may still be too deep to be named
         raise DataError(f"{file}: {TOO_DEEP}; expected COCO annotations") from None
     if skip_empty:
@@ -106,17 +112,23 @@ def read_annotations(
     return found
 
 
-def checked_content(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> Content:
+def checked_content(
+    file: Path,
+    classes: tuple[str, ...] | None,
+    config: DataConfig,
+    image_root: Path | None = None,
+) -> Content:
     """Return the content of a file whose lists and categories are sound, with the wanted classes.
 
     Args:
         classes: the names that labels stand for, in order; None takes the file's.
         config: how the file is read.
+        image_root: folder of the images; None looks near the file, where they have to be seen.
 
     Raises:
         DataError: something is broken; says what, where and what to do.
     """
-    content, notes = read_content(file, config)
+    content, notes = read_content(file, config, image_root)
     _stop_at(f"{file}: {fault}" for fault in structure_faults(content))
     categories = content["categories"]
     _stop_at(f"{file}: category {c.get('id')}: {f}" for c in categories if (f := category_fault(c)))
@@ -128,9 +140,11 @@ def checked_content(file: Path, classes: tuple[str, ...] | None, config: DataCon
         raise DataError(f"{file}: {error}") from None
 
 
-def _read(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> AnnotationFile:
+def _read(
+    file: Path, classes: tuple[str, ...] | None, config: DataConfig, image_root: Path | None
+) -> AnnotationFile:
     """Return what the file holds; what was parsed for it is gone."""
-    content, notes = checked_content(file, classes, config)
+    content, notes = checked_content(file, classes, config, image_root)
     _stop_at(_image_faults(content, file))
     found = _records(content, file, config)
     return replace(found, notes=(*notes, *key_notes(content["annotations"]), *found.notes))

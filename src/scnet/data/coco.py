@@ -137,7 +137,9 @@ class CocoDataset(Dataset[Sample]):
         number is that of the mask, and so is the broken box of a crowd region. Evaluators count ids
         that are missing, zero or double as unmatched: where there are such, all are numbered anew.
         """
-        content = checked_content(self.annotation_file, self.classes, self.config).json
+        content = checked_content(
+            self.annotation_file, self.classes, self.config, self.image_root
+        ).json
         kept = [
             self.changed.get(place, annotation)
             for place, annotation in enumerate(content["annotations"])
@@ -259,9 +261,12 @@ def load_dataset(
     """
     found = find_split(path, split)
     skip_empty = train and not config.keep_empty
-    source = read_annotations(found.annotations, classes, config, skip_empty=skip_empty)
-    if image_root:
-        found = replace(found, image_roots=(Path(image_root),))
+    folder = Path(image_root) if image_root else None
+    source = read_annotations(
+        found.annotations, classes, config, skip_empty=skip_empty, image_root=folder
+    )
+    if folder:
+        found = replace(found, image_roots=(folder,))
     root, source = _with_images(found, source)
     stuff = find_stuff_maps(config.stuff_maps, root, source.path) if semantic and train else None
     return CocoDataset(source, root, config, train=train, semantic=semantic, stuff=stuff)
@@ -313,6 +318,7 @@ def _size_message(path: Path, found: tuple[int, int], expected: Size, file: Path
     if found == expected:
         return (
             text
-            + "; annotated without regard to its EXIF orientation: save the image without that tag"
+            + "; width and height are exchanged; set --data.orientation upright if marks lie where "
+            "viewers show the objects, or stored if they lie on the image before EXIF turns it"
         )
     return text + "; annotations would lie in the wrong place: use the image they were made on"

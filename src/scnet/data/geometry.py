@@ -69,12 +69,12 @@ class Marks:
         drawn, low, high = sheet.extents
         extents = np.full((len(usable), 4), np.nan)
         extents[drawn] = np.concatenate([low, high], 1)
+        known = np.isfinite(extents).all(1)
         packed = {
             place: mask
-            for place in np.flatnonzero(usable & np.isnan(extents[:, 0])).tolist()
+            for place in np.flatnonzero(usable & ~known).tolist()
             if isinstance(mask := entries[place].get("segmentation"), dict) and "counts" in mask
         }
-        known = np.isfinite(extents[:, 0])
         known[list(packed)] = True
         chosen = np.flatnonzero(usable & known)
         rows = {place: row for row, place in enumerate(chosen.tolist()) if place in packed}
@@ -93,7 +93,9 @@ class Marks:
 
     def some(self, most: int) -> Marks:
         """Return all polygons, and of run lengths an even choice of so many."""
-        left = [*self.packed][:: -(-len(self.packed) // most)] if self.packed else []
+        if len(self.packed) <= most:
+            return self
+        left = [*self.packed][:: -(-len(self.packed) // most)]
         keep = np.isfinite(self.extents[:, 0])
         keep[left] = True
         return self.rows(np.flatnonzero(keep))
@@ -145,10 +147,9 @@ def polygon_points(
     points: Float64[np.ndarray, "p 2"], size: Sizes, coordinates: str
 ) -> Float64[np.ndarray, "p 2"]:
     """Return points that are given in some coordinates, in pixels; `size` for each of them."""
-    found = _points(points, size, coordinates)
     if coordinates == "upward":
-        found[:, 1] = size[:, 0] - found[:, 1]
-    return found
+        return np.stack([points[:, 0], size[:, 0] - points[:, 1]], 1)
+    return _points(points, size, coordinates)
 
 
 def relabelled(mask: Mapping[str, Any], size: Size, run_lengths: str) -> tuple[Any, Size]:
@@ -214,7 +215,7 @@ def _points(
         return points[:, ::-1]
     if coordinates in PARTS:
         return np.asarray(points * (size[:, ::-1] / PARTS[coordinates]))
-    return points.copy()
+    return points
 
 
 def _upright(corners: Corners, size: Sizes, coordinates: str) -> Corners:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from scnet.config import DataConfig
 from scnet.data.errors import DataError
@@ -139,11 +139,11 @@ def judge(
     """
     marks = Marks.of(sheet, entries, sizes)
     glance = marks.some(GLANCE)
-    wrong = ~_fit(glance, reading, reading).agrees
+    wrong = ~_agrees(glance, reading, *_corners(glance, reading))
     if wrong.sum() <= FEW * len(glance):
         return None
     if len(glance) < len(marks):
-        wrong = ~_fit(marks, reading, reading).agrees
+        wrong = ~_agrees(marks, reading, *_corners(marks, reading))
     found = Verdict(
         len(marks), int(wrong.sum()), int(marks.place[np.flatnonzero(wrong)[0]]), reading
     )
@@ -233,21 +233,36 @@ def _readings(marks: Marks, base: Reading) -> Iterator[Reading]:
 
 def _fit(marks: Marks, reading: Reading, base: Reading) -> Fit:
     """Return how well marks agree in a reading that may differ from how they are read."""
-    masks = polygon_corners(marks.extents, marks.size, reading.coordinates)
-    wide = reading.coordinates != "normalised"
-    far = _far_off(masks, marks, reading.coordinates, WIDE_SPREAD if wide else SPREAD)
-    if marks.packed:
-        rows = list(marks.packed)
-        masks[rows] = marks.measured(reading.run_lengths)[rows]
-    boxes = masks
-    if reading.boxes != "masks":
-        boxes = box_corners(marks.boxes, marks.size, reading.boxes, reading.of_boxes)
-        far = far or _far_off(boxes, marks, reading.of_boxes, SPREAD)
-    agrees = agree(boxes, masks, marks.size) & (not far)
+    boxes, masks = _corners(marks, reading)
+    agrees = _agrees(marks, reading, boxes, masks)
     compared = agrees & np.isfinite(boxes).all(1)
     overlap = ious(boxes[compared], masks[compared], marks.size[compared])
     iou = float(overlap.mean()) if compared.any() else float(agrees.any())
     return Fit(reading, agrees, iou, _distance(reading, base))
+
+
+def _corners(marks: Marks, reading: Reading) -> tuple[Corners, Corners]:
+    """Return where boxes and masks lie in a reading."""
+    masks = polygon_corners(marks.extents, marks.size, reading.coordinates)
+    if marks.packed:
+        rows = list(marks.packed)
+        masks[rows] = marks.measured(reading.run_lengths)[rows]
+    if reading.boxes == "masks":
+        return masks, masks
+    return box_corners(marks.boxes, marks.size, reading.boxes, reading.of_boxes), masks
+
+
+def _agrees(
+    marks: Marks, reading: Reading, boxes: Corners, masks: Corners
+) -> Bool[np.ndarray, "n"]:
+    """Return which annotations agree in a reading; none where the file as a whole speaks for no."""
+    spread = SPREAD if reading.coordinates == "normalised" else WIDE_SPREAD
+    drawn = np.where(np.isfinite(marks.extents[:, 2:]), masks[:, 2:], np.nan)
+    if _far_off(drawn, marks, reading.coordinates, spread) or (
+        reading.boxes != "masks" and _far_off(boxes[:, 2:], marks, reading.of_boxes, SPREAD)
+    ):
+        return np.zeros(len(marks), bool)
+    return agree(boxes, masks, marks.size)
 
 
 def _distance(reading: Reading, base: Reading) -> int:
@@ -260,18 +275,23 @@ def _distance(reading: Reading, base: Reading) -> int:
     return coordinates + (reading.boxes != base.boxes) + ways
 
 
-def _far_off(corners: Corners, marks: Marks, coordinates: str, spread: float) -> bool:
-    """Return whether marks fill so little of their images that their coordinates are others."""
-    known = np.isfinite(corners).all(1)
-    far, size = corners[known, 2:], marks.size[known, ::-1]
-    if not len(far):
-        return False
+def _far_off(
+    far: Float64[np.ndarray, "n 2"], marks: Marks, coordinates: str, spread: float
+) -> bool:
+    """Return whether marks fill so little of their images that their coordinates are others.
+
+    `far` are their right and lower ends, NaN where there are none.
+    """
     if coordinates in PARTS:
-        return bool(((far / size).max(0) < spread).any())
-    images = np.unique(marks.image[known])
-    enough = len(far) >= CORNERED and len(images) >= CORNERED_IMAGES
-    within = bool((far <= 100).all()) and bool((far.max(0) > 100 * WIDE_SPREAD).all())
-    return enough and within and bool((size >= 200).all())
+        with np.errstate(invalid="ignore"):
+            reached = np.fmax.reduce(far / marks.size[:, ::-1], axis=0, initial=0)
+        return reached.max() > 0 and bool((reached < spread).any())
+    reached = np.fmax.reduce(far, axis=0, initial=0)
+    if not ((reached > 100 * WIDE_SPREAD) & (reached <= 100)).all():
+        return False
+    known = np.isfinite(far).all(1)
+    enough = known.sum() >= CORNERED and len(np.unique(marks.image[known])) >= CORNERED_IMAGES
+    return bool(enough and (marks.size[known] >= 200).all())
 
 
 def _changes(reading: Reading, base: Reading) -> dict[str, Any]:
