@@ -186,7 +186,12 @@ def test_what_nothing_shows_is_asked_and_both_answers_are_taken(tmp_path: Path) 
     assert drawn(load(file, orientation="upright")) == right
     stored = load(file, orientation="stored")
     assert stored.images[0].size == (HEIGHT, WIDTH)
-    assert stored.images[0].annotations[0].box == (20, 4, 40, 34)  # 48 - bottom, left, 48 - top, right
+    assert stored.images[0].annotations[0].box == (
+        20,
+        4,
+        40,
+        34,
+    )  # 48 - bottom, left, ...
 
 
 def test_another_split_shows_how_the_tool_draws(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from scnet.config import DataConfig
+from scnet.data.areas import area_fault
 from scnet.data.categories import ClassError, crowded, keep_classes
 from scnet.data.columns import NOTHING, Annotation, Columns, Numbers
 from scnet.data.faults import (
@@ -78,6 +79,7 @@ class AnnotationFile:
     dropped: dict[int, str]  # why, of annotations that are not learnt from, by place in the file
     changed: dict[int, Entry]  # what stands in the place of some that are broken
     notes: tuple[str, ...] = ()  # what was taken for what, a sentence each
+    area_fault: str = ""  # what the areas of the file are, if not those of the masks
 
 
 def read_annotations(
@@ -191,15 +193,7 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
         verdict = judge(sheet, entries, sizes, Reading())
         notes = stop_at(verdict, file, entries, images, config)
     sound = sheet.cleared(entries, sizes)
-    settled = Settled()
-    for position in np.flatnonzero(~sound).tolist():
-        entry, image = entries[position], by_id(images, entries[position].get("image_id"))
-        size, known = size_of(image) if image else None, bool(sheet.label[position] >= 0)
-        fault = settled.settle(position, entry, size, known)
-        if fault and not config.drop_invalid:
-            where = f"{file}: {annotation_name(entry, image)}"
-            raise DataError(f"{where}: {fault}; remove it or run with --data.drop-invalid")
-        sound[position] = position not in settled.dropped
+    settled = _settle(sound, sheet, entries, images, file, config)
     if config.crowd == "auto":
         _stop_at(f"{file}: {fault}" for fault in crowded(sheet, sound, tuple(categories.values())))
     if settled.changed:
@@ -214,7 +208,35 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
     bounds = np.searchsorted(sheet.owner[chosen], np.arange(len(images) + 1)).tolist()
     records = _image_records(images.values(), columns, bounds)
     notes += settled.notes
-    return AnnotationFile(file, categories, records, settled.dropped, settled.changed, tuple(notes))
+    areas = area_fault(entries, {i: size_of(image) for i, image in images.items()})
+    return AnnotationFile(
+        file, categories, records, settled.dropped, settled.changed, tuple(notes), areas
+    )
+
+
+def _settle(
+    sound: Bool[np.ndarray, "n"],
+    sheet: Sheet,
+    entries: Sequence[Entry],
+    images: Mapping[int, Entry],
+    file: Path,
+    config: DataConfig,
+) -> Settled:
+    """Mend or leave out what may not be sound, and mark what is after all.
+
+    Raises:
+        DataError: an object would be lost, and the settings do not allow that.
+    """
+    settled = Settled()
+    for position in np.flatnonzero(~sound).tolist():
+        entry, image = entries[position], by_id(images, entries[position].get("image_id"))
+        size, known = size_of(image) if image else None, bool(sheet.label[position] >= 0)
+        fault = settled.settle(position, entry, size, known)
+        if fault and not config.drop_invalid:
+            where = f"{file}: {annotation_name(entry, image)}"
+            raise DataError(f"{where}: {fault}; remove it or run with --data.drop-invalid")
+        sound[position] = position not in settled.dropped
+    return settled
 
 
 def _image_records(

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scnet.config import DataConfig
+from scnet.data.areas import ACTION as AREA_ACTION
+from scnet.data.areas import area_fault
 from scnet.data.check_contents import contents_of
 from scnet.data.check_pixels import Look, look_at, rows
 from scnet.data.faults import (
@@ -82,6 +84,9 @@ class FileCheck:
         names = self._categories(content["categories"])
         images = self._images(content["images"])
         sound = self._annotations(content["annotations"], images, names)
+        sizes = {i: size_of(image) for i, image in images.items()}
+        if fault := area_fault(content["annotations"], sizes):
+            self.add("warning", "", fault, AREA_ACTION)
         for said in contents_of(self.summary, self.config.crowd, images, names, sound):
             self.add(said[0], "", *said[1:])
         for said in (*repeated(content["annotations"]), *unknown_keys(content["annotations"])):

@@ -81,6 +81,7 @@ class CocoDataset(Dataset[Sample]):
         self.dropped = source.dropped
         self.changed = source.changed
         self.notes = source.notes
+        self.area_fault = source.area_fault
         self.config = config
         self.train = train
         self.semantic = semantic
@@ -134,7 +135,8 @@ class CocoDataset(Dataset[Sample]):
 
         Read again when first asked for, since training needs no second copy of it in every
         process. Where broken annotations lie is a crowd region. An area that is missing or no
-        number is that of the mask, and so is the broken box of a crowd region. Evaluators count ids
+        number is that of the mask, and so are all where those of the file are something else; so is
+        the broken box of a crowd region. Evaluators count ids
         that are missing, zero or double as unmatched: where there are such, all are numbered anew.
         """
         content = checked_content(
@@ -147,6 +149,8 @@ class CocoDataset(Dataset[Sample]):
         ]
         sizes = {record.id: record.size for record in self.images}
         for annotation in kept:
+            if self.area_fault:
+                annotation.pop("area", None)
             _complete(annotation, sizes[annotation["image_id"]])
         numbered(kept)
         return {**content, "annotations": kept}
@@ -267,6 +271,9 @@ def load_dataset(
     )
     if folder:
         found = replace(found, image_roots=(folder,))
+    if source.area_fault and not train:
+        said = f"{source.area_fault}; APs, APm and APl go by those of the masks"
+        source = replace(source, notes=(*source.notes, said))
     root, source = _with_images(found, source)
     stuff = find_stuff_maps(config.stuff_maps, root, source.path) if semantic and train else None
     return CocoDataset(source, root, config, train=train, semantic=semantic, stuff=stuff)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.annotations import AnnotationFile, checked_content, numbered, read_annotations
+from scnet.data.areas import mask_area
 from scnet.data.contents import commonest
-from scnet.data.faults import by_id, image_fault, is_crowd
+from scnet.data.faults import by_id, image_fault, is_crowd, size_of
 from scnet.data.geometry import Reading
 from scnet.data.images import DataError
 from scnet.data.layout import annotation_files
@@ -70,6 +71,11 @@ def _mended(file: Path, config: DataConfig) -> tuple[dict[str, Any], tuple[str, 
         broken = f"{len(found.dropped):,} annotations are broken"
         gone = f"{len(kept) - len(annotations):,} removed, the others are crowd regions now"
         done.append(f"{broken} ({commonest(found.dropped.values())}): {gone}")
+    if found.area_fault:
+        sizes = {image["id"]: size_of(image) for image in content["images"]}
+        for entry in annotations:
+            entry["area"] = mask_area(entry, sizes[entry["image_id"]])
+        done.append(f"{found.area_fault}; it is now")
     if numbered(annotations):
         done.append("annotations are numbered anew, as ids were missing, zero or double")
     return {**content, "annotations": annotations}, tuple(done)
