@@ -188,10 +188,10 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
     sizes = np.array([size_of(image) for image in images.values()], np.int64).reshape(-1, 2)
     entries = content["annotations"]
     sheet = Sheet.of(entries, places, labels)
-    notes: list[str] = []
+    verdict = None
     if Reading.of(config) == Reading():  # else judged before the settings were followed
         verdict = judge(sheet, entries, sizes, Reading())
-        notes = stop_at(verdict, file, entries, images, config)
+        stop_at(verdict, file, entries, images, config)
     sound = sheet.cleared(entries, sizes)
     settled = _settle(sound, sheet, entries, images, file, config)
     if config.crowd == "auto":
@@ -207,6 +207,9 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
         raise DataError(f"{file}: {BOXES_ALONE}")
     bounds = np.searchsorted(sheet.owner[chosen], np.arange(len(images) + 1)).tolist()
     records = _image_records(images.values(), columns, bounds)
+    kept = set(np.flatnonzero(sound).tolist()) - settled.changed.keys() if verdict else set()
+    left = verdict.of(kept) if verdict else None
+    notes = ["; ".join(left.message(entries, images))] if left else []
     notes += settled.notes
     areas = area_fault(entries, {i: size_of(image) for i, image in images.items()})
     return AnnotationFile(

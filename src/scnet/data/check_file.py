@@ -74,9 +74,8 @@ class FileCheck:
         content = self._content()
         if content is None:
             return
-        content = self._as_meant(content) or content
         try:
-            self._check(content, progress)
+            self._check(self._as_meant(content) or content, progress)
         except RecursionError:  # what could be parsed may still be too deep to be named
             self.add("error", "", TOO_DEEP, "write the file as COCO annotations")
 
@@ -134,11 +133,15 @@ class FileCheck:
         if Reading.of(self.config) != Reading():  # judged when it was read
             return None
         images = {entry["id"]: entry for entry in content["images"] if not image_fault(entry)}
-        verdict = judge_file(content["annotations"], images, self.config)
+        annotations = content["annotations"]
+        verdict = judge_file(annotations, images, self.config)
+        if verdict and not verdict.certain:  # of the rest it is said what is broken
+            sizes = {i: size_of(image) for i, image in images.items()}
+            verdict = verdict.of({p for p in verdict.places if _is_sound(annotations[p], sizes)})
         if verdict is None:
             return None
         stops = verdict.certain and self.config.contradictions == "stop"
-        said = verdict.message(content["annotations"], images)
+        said = verdict.message(annotations, images)
         self.add("error" if stops else "warning", "", *said)
         if not stops or verdict.settings is None:
             return None
@@ -341,3 +344,8 @@ class FileCheck:
                 f"semantic maps of {stuff.num_classes} classes for {have} of {len(images)} images: "
                 f"{stuff.folder}"
             )
+
+
+def _is_sound(entry: Entry, sizes: Mapping[int, Size]) -> bool:
+    """Return whether nothing is wrong with an annotation for itself."""
+    return not annotation_fault(entry, by_id(sizes, entry.get("image_id")), known_category=True)

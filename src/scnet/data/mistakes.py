@@ -8,7 +8,7 @@ that read it so. Everything that is judged stays as it is.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,13 +81,22 @@ class Verdict:
     """What contradicts itself in a file."""
 
     number: int  # annotations that were compared
-    wrong: int  # that disagree
-    place: int  # in the file, of one that does
+    places: tuple[int, ...]  # in the file, of those that disagree
     reading: Reading  # as the file was read
     meant: tuple[Reading, ...] = ()  # what fits better, equally well
     agreeing: int = 0  # annotations that agree then
     explained: int = 0  # of those that disagree
     close: bool = False  # boxes then are those of the masks
+
+    @property
+    def wrong(self) -> int:
+        """Return how many annotations disagree."""
+        return len(self.places)
+
+    def of(self, left: Container[int]) -> Verdict | None:
+        """Return the verdict on annotations that are left; None if they hardly disagree."""
+        places = tuple(place for place in self.places if place in left)
+        return replace(self, places=places) if len(places) > FEW * self.number else None
 
     @property
     def certain(self) -> bool:
@@ -108,7 +117,7 @@ class Verdict:
 
     def message(self, entries: Sequence[Entry], images: Mapping[int, Entry]) -> tuple[str, str]:
         """Return what is wrong, and what to do."""
-        entry = entries[self.place]
+        entry = entries[self.places[0]]
         example = annotation_name(entry, images.get(entry["image_id"]))
         said = (
             f"box, mask and image contradict each other in {self.wrong:,} of {self.number:,} "
@@ -144,9 +153,7 @@ def judge(
         return None
     if len(glance) < len(marks):
         wrong = ~_agrees(marks, reading, *_corners(marks, reading))
-    found = Verdict(
-        len(marks), int(wrong.sum()), int(marks.place[np.flatnonzero(wrong)[0]]), reading
-    )
+    found = Verdict(len(marks), tuple(marks.place[wrong].tolist()), reading)
     return _explained(found, marks, wrong)
 
 
@@ -170,18 +177,14 @@ def stop_at(
     entries: Sequence[Entry],
     images: Mapping[int, Entry],
     config: DataConfig,
-) -> list[str]:
-    """Return what a file's contradictions are, if there are any.
+) -> None:
+    """Stop at a file that has been misread for certain, unless the settings allow that.
 
     Raises:
-        DataError: the file has been misread for certain, and the settings do not allow that.
+        DataError: says how it contradicts itself, and what to do.
     """
-    if verdict is None:
-        return []
-    said = "; ".join(verdict.message(entries, images))
-    if verdict.certain and config.contradictions == "stop":
-        raise DataError(f"{file}: {said}")
-    return [said]
+    if verdict and verdict.certain and config.contradictions == "stop":
+        raise DataError(f"{file}: {'; '.join(verdict.message(entries, images))}")
 
 
 def _explained(found: Verdict, marks: Marks, wrong: Bool[np.ndarray, "n"]) -> Verdict:
@@ -285,7 +288,7 @@ def _far_off(
     if coordinates in PARTS:
         with np.errstate(invalid="ignore"):
             reached = np.fmax.reduce(far / marks.size[:, ::-1], axis=0, initial=0)
-        return reached.max() > 0 and bool((reached < spread).any())
+        return bool(reached.max() > 0 and (reached < spread).any())
     reached = np.fmax.reduce(far, axis=0, initial=0)
     if not ((reached > 100 * WIDE_SPREAD) & (reached <= 100)).all():
         return False

@@ -30,6 +30,7 @@ Entry = dict[str, Any]
 Space = Literal["upright", "stored"]
 
 GLANCE = 60  # images whose files are looked at before all are
+MOST = 0.5  # share of images that concerns the file as a whole
 FEW = 0.1  # share of images that may speak for the other space
 WHICH = (
     "set --data.orientation upright if marks lie where viewers show the objects, or stored if they "
@@ -86,7 +87,7 @@ def orient(
     turned = [one for one in seen if one.head.tag > 1]
     space, notes = _space(turned, asked, file, reading)
     notes += _set_sizes(turned, space)
-    notes += _exchange([one for one in seen if one.head.tag <= 1], asked, file)
+    notes += _exchange([one for one in seen if one.head.tag <= 1], len(paths), asked, file)
     if space == "upright":
         return Turns({}, tuple(notes))
     notes.append(f"{counted(len(turned), 'image')} turned upright with all marks, as EXIF says")
@@ -183,33 +184,40 @@ def _set_sizes(turned: Sequence[Seen], space: Space) -> list[str]:
     return [said] if number else []
 
 
-def _exchange(seen: Sequence[Seen], asked: str, file: Path) -> list[str]:
-    """Exchange width and height of images that lie as they are; return what was done.
+def _exchange(seen: Sequence[Seen], number: int, asked: str, file: Path) -> list[str]:
+    """Exchange width and height of images that lie as they are stored; return what was done.
+
+    What fits neither or both is left to whoever reads the image, unless it is most of the file.
 
     Raises:
-        DataError: marks do not fit the image files, or nothing shows whether they do.
+        DataError: nothing shows that marks lie on most of the `number` images.
     """
+    shown = [one for one in seen if one.fits == {"upright"}]
     wrong = [one for one in seen if one.marked and "upright" not in one.fits]
-    open_ = [one for one in seen if one.marked and len(one.fits) == 2]
-    decided = sum(one.fits == {"upright"} for one in seen)
-    if asked == "stored" or not seen:
-        return []
-    if asked == "auto" and (wrong or (open_ and not decided)):
-        first = (wrong or open_)[0]
-        raise DataError(
-            f"{file}: image {first.entry['file_name']} is {first.head.size[1]} x "
-            f"{first.head.size[0]}, but the file says {first.entry['width']} x "
-            f"{first.entry['height']} of it and {len(seen) - 1:,} more, and marks "
-            + ("fit only that" if wrong else "fit both")
-            + "; use the images that the annotations were made on, or set --data.orientation "
-            "upright if marks lie right on these"
-        )
-    for one in seen:
+    right = shown if wrong else seen
+    if asked == "upright":
+        right = seen
+    elif asked == "stored" or (not shown and any(one.marked for one in seen)):
+        right = []
+    if not right and asked == "auto" and len(seen) >= max(2, MOST * number):
+        raise DataError(_exchanged_message(seen, bool(wrong), file))
+    for one in right:
         one.entry["height"], one.entry["width"] = one.head.size
-    return [
-        f"{counted(len(seen), 'image')}: width and height are exchanged, as the image files and "
-        "the marks show; sizes are taken from the image files"
-    ]
+    said = (
+        f"{counted(len(right), 'image')}: width and height are exchanged, and taken from the files"
+    )
+    return [said] if right else []
+
+
+def _exchanged_message(seen: Sequence[Seen], wrong: bool, file: Path) -> str:
+    (entry, head, *_), others = seen[0], len(seen) - 1
+    fit = "fit the latter alone" if wrong else "fit both"
+    return (
+        f"{file}: image {entry['file_name']} is {head.size[1]} x {head.size[0]}, but the file says "
+        f"{entry['width']} x {entry['height']}, likewise {others:,} more, and marks {fit}; use the "
+        "images that the annotations were made on, or set --data.orientation upright if marks lie "
+        "right on these"
+    )
 
 
 def _paths(images: Sequence[Entry], file: Path, root: Path | None) -> list[tuple[Entry, Path]]:

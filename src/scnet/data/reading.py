@@ -87,7 +87,8 @@ def _restated(content: Any, file: Path, config: DataConfig, image_root: Path | N
     if reading != Reading():  # else judged by whoever looks at all annotations anyway
         sound = {image["id"]: image for image in images if not image_fault(image)}
         verdict = judge_file(annotations, sound, config)
-        notes += stop_at(verdict, file, annotations, sound, config)
+        stop_at(verdict, file, annotations, sound, config)
+        notes += ["; ".join(verdict.message(annotations, sound))] if verdict else []
         sizes = {number: size_of(image) for number, image in sound.items()}
         notes += restate(annotations, sizes, reading)
     turns.turn(images, annotations)
