@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -215,7 +216,24 @@ def test_train_eval_and_predict_work_from_the_command_line(
     assert stored["data"]["vertical_flip"] == 0.5
     assert stored["optim"]["epochs"] == 1
     assert main(["eval", "runs/scnet_lite", "--data", str(data), "--json", "ap.json"]) == 0
-    assert json.loads(Path("ap.json").read_text())["images"] == 2
+    figures = json.loads(Path("ap.json").read_text())
+    assert figures["images"] == 2
+    assert "AP50" in capsys.readouterr().out
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    for file in other.glob("annotations/*.json"):  # boxes as corners
+        content = json.loads(file.read_text())
+        for entry in content["annotations"]:
+            x, y, width, height = entry["bbox"]
+            entry["bbox"] = [x, y, x + width, y + height]
+        file.write_text(json.dumps(content))
+    again = ["eval", "runs/scnet_lite", "--data", str(other), "--json", "again.json"]
+    assert main(again) == 1
+    assert "set --data.boxes corners" in capsys.readouterr().err
+    assert main([*again, "--data.boxes", "corners"]) == 0
+    assert json.loads(Path("again.json").read_text())["segm"] == figures["segm"]
+    assert main(["train", "scnet_lite", "--data", str(other), *settings]) == 1
+    assert "set --data.boxes corners" in capsys.readouterr().err
+    assert main([*again, "--data.size", "[64,64]"]) == 2
     assert main(["check-data", str(data)]) == 0
     assert Path("check-data.png").is_file()
-    assert "AP50" in capsys.readouterr().out
