@@ -251,6 +251,33 @@ def test_boxes_of_masks_read_any_boxes(tmp_path: Path) -> None:
         assert objects(found) == objects(read(tmp_path, right))
 
 
+@pytest.mark.parametrize("size", [None, (640, 512)])
+@pytest.mark.parametrize("packed", [False, True])
+def test_boxes_of_another_size_of_images_are_named(
+    packed: bool, size: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    right = right_file(packed)
+    images = {image["id"]: image for image in right["images"]}
+    wrong = copy.deepcopy(right)
+    for entry in wrong["annotations"]:
+        image = images[entry["image_id"]]
+        x_scale, y_scale = (size[0] / image["width"], size[1] / image["height"]) if size else (2, 2)
+        x, y, w, h = entry["bbox"]
+        entry["bbox"] = [x * x_scale, y * y_scale, w * x_scale, h * y_scale]
+    how = "those of images of 640 x 512" if size else r"scaled by 0\.5 \(x\) and 0\.5 \(y\)"
+    with pytest.raises(DataError, match=rf"{how}, 24 agree; set --data.boxes masks, or"):
+        read(tmp_path, wrong)
+    assert objects(read(tmp_path, wrong, boxes="masks")) == objects(read(tmp_path, right))
+
+
+def test_marks_for_larger_images_are_spoken_of(tmp_path: Path) -> None:
+    content = right_file(packed=False)
+    for image in content["images"]:
+        image["width"], image["height"] = image["width"] * 2 // 3, image["height"] * 2 // 3
+    notes = read(tmp_path, content).notes
+    assert "of images; if these were made smaller since, scale the marks too" in notes[0]
+
+
 def test_a_switch_that_makes_a_right_file_worse_stops(tmp_path: Path) -> None:
     for how in ({"boxes": "corners"}, {"coordinates": "normalised"}, {"coordinates": "swapped"}):
         with pytest.raises(DataError, match="contradict") as caught:

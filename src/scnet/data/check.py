@@ -7,7 +7,8 @@ from pathlib import Path
 
 from scnet.config import DataConfig
 from scnet.data.categories import differences
-from scnet.data.check_file import FileCheck, Progress
+from scnet.data.check_file import FileCheck
+from scnet.data.check_images import Progress
 from scnet.data.check_pixels import Look
 from scnet.data.images import DataError
 from scnet.data.layout import annotation_files

@@ -5,11 +5,8 @@ Nothing here trusts a file: any content ends in a report, never in an exception.
 
 from __future__ import annotations
 
-import functools
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +15,8 @@ from scnet.config import DataConfig
 from scnet.data.areas import ACTION as AREA_ACTION
 from scnet.data.areas import area_fault
 from scnet.data.check_contents import contents_of
-from scnet.data.check_pixels import Look, look_at, rows
+from scnet.data.check_images import Chosen, Progress, choose, read_images, stuff_maps
+from scnet.data.check_pixels import Look
 from scnet.data.faults import (
     TOO_DEEP,
     annotation_fault,
@@ -41,15 +39,12 @@ from scnet.data.mistakes import judge_file
 from scnet.data.overlap import repeated, unknown_keys
 from scnet.data.reading import read_content
 from scnet.data.report import Problem, Summary
-from scnet.data.semantic import find_stuff_maps
 from scnet.ops.rle import foreground, runs
 from scnet.types import Size
 
 Entry = Mapping[str, Any]
-Progress = Callable[[int, int], None]  # images done, images in all
 
 REMOVE = "remove it or run with --data.drop-invalid"
-CHOSEN = 6  # images to draw
 
 
 class FileCheck:
@@ -67,7 +62,7 @@ class FileCheck:
         self.looks = looks  # at images read for any file of the data set
         self.problems: list[Problem] = []
         self.summary = Summary(split_of(file) or "all", file)
-        self.chosen: list[tuple[Path, tuple[Entry, ...], dict[int, str]]] = []
+        self.chosen: list[Chosen] = []
         self.files: dict[int, Path] = {}  # of the images, by id
         self.root: Path | None = None  # of them
         self.blamed: set[tuple[str, str]] = set()  # ids of entries that are broken themselves
@@ -92,9 +87,13 @@ class FileCheck:
             self.add(said[0], "", *said[1:])
         root = self._root(images)
         if root is not None:
-            self._read(images, root, progress)
-            self._choose(images, names, sound, root)
-            self._stuff(images, root)
+            found = read_images(images, root, self.looks, self.config, self.summary, progress)
+            for severity, where, reason, action in (
+                *found,
+                *stuff_maps(images, root, self.summary),
+            ):
+                self.add(severity, where, reason, action)
+            self.chosen = choose(images, names, sound, root, self.looks)
 
     def add(
         self, severity: Literal["error", "warning", "note"], where: str, reason: str, action: str
@@ -287,63 +286,6 @@ class FileCheck:
         self.files = {i: found.root / entry["file_name"] for i, entry in images.items()}
         self.root = found.root
         return found.root
-
-    def _read(self, images: Mapping[int, Entry], root: Path, progress: Progress | None) -> None:
-        """Read every image not read before, and compare its size with the file's."""
-        paths = {i: root / entry["file_name"] for i, entry in images.items()}
-        new = [path for path in dict.fromkeys(paths.values()) if path not in self.looks]
-        start = time.perf_counter()
-        with ThreadPoolExecutor(8) as pool:
-            for done, look in enumerate(
-                pool.map(functools.partial(look_at, data=self.config), new), start=1
-            ):
-                self.looks[new[done - 1]] = look
-                if progress:
-                    progress(done, len(new))
-        self.summary.read, self.summary.seconds = len(new), time.perf_counter() - start
-        looks = [(image_name(entry), self.looks[paths[i]]) for i, entry in images.items()]
-        for row in rows(looks):
-            self.add(row.severity, "", row.reason, row.action)
-        for i, entry in images.items():
-            outcome = self.looks[paths[i]].outcome
-            if isinstance(outcome, str):
-                action = "restore or replace the file, or remove the entry"
-                self.add("error", image_name(entry), outcome, action)
-            elif outcome != size_of(entry):
-                said = f"the annotations say {entry['width']} x {entry['height']}"
-                reason = f"file is {outcome[1]} x {outcome[0]}, {said}"
-                action = "use the image the annotations were made on"
-                self.add("error", image_name(entry), reason, action)
-
-    def _choose(
-        self,
-        images: Mapping[int, Entry],
-        names: dict[int, str],
-        sound: Mapping[int, list[Entry]],
-        root: Path,
-    ) -> None:
-        """Choose images to draw, evenly from all that are sound and have objects."""
-        usable = []
-        for i, entry in images.items():
-            path = root / entry["file_name"]
-            objects = tuple(e for e in sound[i] if not is_crowd(e))
-            if objects and self.looks[path].outcome == size_of(entry):
-                usable.append((path, objects, names))
-        step = max(1, len(usable) // CHOSEN)
-        self.chosen = usable[::step][:CHOSEN]
-
-    def _stuff(self, images: Mapping[int, Entry], root: Path) -> None:
-        try:
-            stuff = find_stuff_maps("auto", root, self.file)
-        except DataError as error:
-            self.add("error", "", str(error), "correct the maps or use --data.stuff-maps none")
-            return
-        if stuff:
-            have = sum(stuff.path(entry["file_name"]) is not None for entry in images.values())
-            self.summary.stuff = (
-                f"semantic maps of {stuff.num_classes} classes for {have} of {len(images)} images: "
-                f"{stuff.folder}"
-            )
 
 
 def _is_sound(entry: Entry, sizes: Mapping[int, Size]) -> bool:

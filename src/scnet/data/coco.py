@@ -53,6 +53,7 @@ from scnet.types import ImageInfo, Size, View
 
 __all__ = ["CocoDataset", "DataError", "Split", "find_split", "load_dataset", "read_image"]
 
+SAME_SHAPE = 0.01  # part by which width / height may differ in a scaled image
 TRIES = 100  # images in a row that may be unusable where such are skipped
 
 
@@ -328,4 +329,11 @@ def _size_message(path: Path, found: tuple[int, int], expected: Size, file: Path
             + "; width and height are exchanged; set --data.orientation upright if marks lie where "
             "viewers show the objects, or stored if they lie on the image before EXIF turns it"
         )
-    return text + "; annotations would lie in the wrong place: use the image they were made on"
+    across, down = found[0] / expected[1], found[1] / expected[0]
+    scaled = (
+        f" (it was scaled by {across:.3g} since)" if abs(across / down - 1) < SAME_SHAPE else ""
+    )
+    return (
+        f"{text}{scaled}; annotations would lie in the wrong place: use the image they were made on"
+        + ", or scale them as the image" * bool(scaled)
+    )

@@ -8,17 +8,17 @@ that read it so. Everything that is judged stays as it is.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from scnet.config import DataConfig
 from scnet.data.errors import DataError
-from scnet.data.faults import Entry, annotation_name, size_of
+from scnet.data.faults import Entry, size_of
 from scnet.data.geometry import (
     PARTS,
     Corners,
@@ -29,13 +29,11 @@ from scnet.data.geometry import (
     ious,
     polygon_corners,
 )
+from scnet.data.scaling import reach, scaled_boxes
 from scnet.data.screening import Sheet
+from scnet.data.verdict import COORDINATES, FEW, LEAST, RUN_LENGTHS, Verdict
 
-FEW = 0.02  # share that disagrees in sound files too, as boxes may be loose or drawn by hand
-MANY = 0.1  # share that disagrees from which on the file as a whole is in doubt
-NEARLY_ALL = 0.9  # share that agrees in the right reading
 WORTH = 0.5  # share of what disagrees that a reading must explain to be spoken of
-LEAST = 2  # annotations that are no accident
 GLANCE = 500  # run lengths that are looked at before all are, as they take time
 CHOSEN = 2_000  # annotations that readings are compared on
 CLOSE = 0.75  # mean IoU of boxes and masks in the right reading
@@ -46,26 +44,6 @@ SPREAD, WIDE_SPREAD = 0.2, 0.8
 CORNERED, CORNERED_IMAGES = 20, 3
 TIE = 0.02  # of mean IoU, and of the annotations, between readings that fit as well
 
-ORDERS = {
-    "xywh": "boxes as x, y, width, height",
-    "corners": "boxes as corners (x1, y1, x2, y2)",
-    "centres": "boxes as centre, width and height",
-    "masks": "boxes as those of the masks",
-}
-COORDINATES = {
-    "pixels": "in pixels",
-    "normalised": "in parts of the image's sides (0 to 1)",
-    "percent": "in percent of the image's sides (0 to 100)",
-    "thousandths": "in thousandths of the image's sides (0 to 1000)",
-    "swapped": "with y before x",
-    "upward": "with y counted from the lower border",
-}
-RUN_LENGTHS = {
-    "columns": "run lengths down the columns",
-    "rows": "run lengths along the rows",
-    "swapped_size": "the size of run lengths as width, height",
-}
-
 
 class Fit(NamedTuple):
     """How well annotations agree with themselves in one reading."""
@@ -74,65 +52,6 @@ class Fit(NamedTuple):
     agrees: Bool[np.ndarray, "n"]
     iou: float  # mean of box and mask
     changes: int  # things that differ from how the file is read
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What contradicts itself in a file."""
-
-    number: int  # annotations that were compared
-    places: tuple[int, ...]  # in the file, of those that disagree
-    reading: Reading  # as the file was read
-    meant: tuple[Reading, ...] = ()  # what fits better, equally well
-    agreeing: int = 0  # annotations that agree then
-    explained: int = 0  # of those that disagree
-    close: bool = False  # boxes then are those of the masks
-
-    @property
-    def wrong(self) -> int:
-        """Return how many annotations disagree."""
-        return len(self.places)
-
-    def of(self, left: Container[int]) -> Verdict | None:
-        """Return the verdict on annotations that are left; None if they hardly disagree."""
-        places = tuple(place for place in self.places if place in left)
-        return replace(self, places=places) if len(places) > FEW * self.number else None
-
-    @property
-    def certain(self) -> bool:
-        """Return whether the file has been misread, and no accident explains that."""
-        return (
-            bool(self.meant)
-            and self.close
-            and self.wrong >= max(LEAST, MANY * self.number)
-            and self.agreeing >= NEARLY_ALL * self.number
-            and self.explained >= NEARLY_ALL * self.wrong
-        )
-
-    @property
-    def settings(self) -> dict[str, Any] | None:
-        """Return the settings of the data that read the file right, where it is certain which."""
-        only = self.certain and len(self.meant) == 1
-        return _changes(self.meant[0], self.reading) if only else None
-
-    def message(self, entries: Sequence[Entry], images: Mapping[int, Entry]) -> tuple[str, str]:
-        """Return what is wrong, and what to do."""
-        entry = entries[self.places[0]]
-        example = annotation_name(entry, images.get(entry["image_id"]))
-        said = (
-            f"box, mask and image contradict each other in {self.wrong:,} of {self.number:,} "
-            f"annotations, such as {example}"
-        )
-        if not self.meant:
-            return said, "look at them; --data.boxes masks takes boxes from the masks instead"
-        named = " or ".join(described(reading, self.reading) for reading in self.meant)
-        said += f"; with {named}, {self.agreeing:,} agree"
-        switches = " or ".join(_switches(reading, self.reading) for reading in self.meant)
-        if self.certain:
-            which = ", whichever the pictures show to be right" if len(self.meant) > 1 else ""
-            action = f"set {switches}{which}"
-            return said, f"{action}, or --data.contradictions warn if the file is right"
-        return said, f"make the file one of a kind; where all are so, {switches} reads them"
 
 
 def judge(
@@ -153,8 +72,11 @@ def judge(
         return None
     if len(glance) < len(marks):
         wrong = ~_agrees(marks, reading, *_corners(marks, reading))
+    if not wrong.any():
+        return None
     found = Verdict(len(marks), tuple(marks.place[wrong].tolist()), reading)
-    return _explained(found, marks, wrong)
+    found = _explained(found, marks, wrong)
+    return found if found.certain else _scaled(found, marks, wrong)
 
 
 def judge_file(
@@ -204,6 +126,26 @@ def _explained(found: Verdict, marks: Marks, wrong: Bool[np.ndarray, "n"]) -> Ve
         explained=explained,
         close=min(fit.iou for fit in whole) >= CLOSE,
     )
+
+
+def _scaled(found: Verdict, marks: Marks, wrong: Bool[np.ndarray, "n"]) -> Verdict:
+    """Return the verdict with another size of images for which marks were made, if that fits."""
+    boxes, masks = _corners(marks, found.reading)
+    scaled = scaled_boxes(boxes, masks, marks.size)
+    if scaled and found.reading.boxes != "masks":
+        fits = scaled.agrees & np.isfinite(boxes).all(1)
+        overlap = ious(scaled.boxes[fits], masks[fits], marks.size[fits])
+        better = replace(
+            found,
+            meant=(found.reading._replace(boxes="masks"),),
+            agreeing=int(scaled.agrees.sum()),
+            explained=int((scaled.agrees & wrong).sum()),
+            close=bool(fits.any() and overlap.mean() >= CLOSE),
+            how=scaled.how,
+        )
+        if better.certain:
+            return better
+    return found if found.meant else replace(found, hint=reach(masks, marks.size))
 
 
 def _best(fits: Sequence[Fit], wrong: Bool[np.ndarray, "n"]) -> list[int]:
@@ -295,32 +237,3 @@ def _far_off(
     known = np.isfinite(far).all(1)
     enough = known.sum() >= CORNERED and len(np.unique(marks.image[known])) >= CORNERED_IMAGES
     return bool(enough and (marks.size[known] >= 200).all())
-
-
-def _changes(reading: Reading, base: Reading) -> dict[str, Any]:
-    return {
-        field: getattr(reading, field)
-        for field in Reading._fields
-        if getattr(reading, field) != getattr(base, field)
-    }
-
-
-def _switches(reading: Reading, base: Reading) -> str:
-    return " ".join(
-        f"--data.{field.replace('_', '-')} {'null' if value is None else value}"
-        for field, value in _changes(reading, base).items()
-    )
-
-
-def described(reading: Reading, base: Reading) -> str:
-    """Return in words how a reading differs."""
-    said = [ORDERS[reading.boxes]] if reading.boxes != base.boxes else []
-    if reading.of_boxes == reading.coordinates:
-        if (reading.coordinates, reading.of_boxes) != (base.coordinates, base.of_boxes):
-            said.append(f"all coordinates {COORDINATES[reading.coordinates]}")
-    else:
-        said += [f"boxes {COORDINATES[reading.of_boxes]}"] * (reading.of_boxes != base.of_boxes)
-        other = reading.coordinates != base.coordinates
-        said += [f"polygons {COORDINATES[reading.coordinates]}"] * other
-    said += [RUN_LENGTHS[reading.run_lengths]] * (reading.run_lengths != base.run_lengths)
-    return " and ".join(said)

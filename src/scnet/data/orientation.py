@@ -79,15 +79,17 @@ def orient(
         DataError: nothing shows in which space the marks lie, and the setting leaves it open.
     """
     sound = [image for image in images if not image_fault(image)]
-    paths = _paths(sound, file, root)
-    some = paths if asked != "auto" else paths[:: -(-len(paths) // GLANCE) or 1]
-    if not any(_matters(image, head) for image, head in _heads(some)):
+    if (folder := _folder(sound, file, root)) is None:
         return Turns({})
-    seen = _seen([p for p in _heads(paths) if _matters(*p)], annotations, reading)
+    some = sound if asked != "auto" else sound[:: -(-len(sound) // GLANCE)]
+    if not any(_matters(*found) for found in _heads(some, folder)):
+        return Turns({})
+    heads = _heads(sound, folder)
+    seen = _seen([found for found in heads if _matters(*found)], annotations, reading)
     turned = [one for one in seen if one.head.tag > 1]
     space, notes = _space(turned, asked, file, reading)
     notes += _set_sizes(turned, space)
-    notes += _exchange([one for one in seen if one.head.tag <= 1], len(paths), asked, file)
+    notes += _exchange([one for one in seen if one.head.tag <= 1], len(heads), asked, file)
     if space == "upright":
         return Turns({}, tuple(notes))
     notes.append(f"{counted(len(turned), 'image')} turned upright with all marks, as EXIF says")
@@ -160,7 +162,8 @@ def _of_sibling(file: Path, reading: Reading) -> list[Seen]:
     try:
         content = parse_json(file.read_bytes())
         images = [image for image in content["images"] if not image_fault(image)]
-        heads = _heads(_paths(images, file, None))
+        folder = _folder(images, file, None)
+        heads = _heads(images, folder) if folder else []
         seen = _seen([p for p in heads if p[1].tag > 1], content["annotations"], reading)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []
@@ -220,26 +223,24 @@ def _exchanged_message(seen: Sequence[Seen], wrong: bool, file: Path) -> str:
     )
 
 
-def _paths(images: Sequence[Entry], file: Path, root: Path | None) -> list[tuple[Entry, Path]]:
-    """Return the images that have a file under the name that they have."""
+def _folder(images: Sequence[Entry], file: Path, root: Path | None) -> Path | None:
+    """Return the folder that has most of the images, under the names that they have in the file."""
     try:
         split = find_split(file, cast(SplitName, split_of(file) or "train"))
     except DataError:
-        return []
+        return None
     roots = (root,) if root else split.image_roots
-    names = [image["file_name"] for image in images if not leaves_root(image["file_name"])]
-    probes = names[:: max(1, len(names) // 10)]
+    probes = [image["file_name"] for image in images[:: max(1, len(images) // 10)]]
+    probes = [name for name in probes if not leaves_root(name)]
     hits = [sum(os.path.isfile(one / name) for name in probes) for one in roots]
-    if not any(hits):
-        return []
-    best = roots[hits.index(max(hits))]
-    return [(i, best / i["file_name"]) for i in images if not leaves_root(i["file_name"])]
+    return roots[hits.index(max(hits))] if any(hits) else None
 
 
-def _heads(paths: Sequence[tuple[Entry, Path]]) -> list[tuple[Entry, Head]]:
+def _heads(images: Sequence[Entry], folder: Path) -> list[tuple[Entry, Head]]:
+    inside = [image for image in images if not leaves_root(image["file_name"])]
     with ThreadPoolExecutor(8) as pool:
-        heads = list(pool.map(_head, (path for _, path in paths)))
-    return [(image, head) for (image, _), head in zip(paths, heads, strict=True) if head]
+        heads = list(pool.map(_head, (folder / image["file_name"] for image in inside)))
+    return [(image, head) for image, head in zip(inside, heads, strict=True) if head]
 
 
 def _head(path: Path) -> Head | None:

@@ -17,7 +17,7 @@ from scnet.data.geometry import (
     polygon_points,
     relabelled,
 )
-from scnet.data.mistakes import described
+from scnet.data.verdict import described
 from scnet.ops.rle import box, decode, encode, to_rle
 from scnet.types import Size
 
