@@ -32,13 +32,13 @@ def area_fault(entries: Sequence[Entry], sizes: Mapping[int, Size]) -> str:
         entries: annotations in COCO's form; what is broken is passed over.
         sizes: of the images, by id.
     """
-    objects = [e for e in entries if not is_crowd(e) and is_finite(e.get("area"))]
-    chosen = objects[:: -(-len(objects) // LOOKED_AT) or 1]
+    chosen = entries[:: -(-len(entries) // LOOKED_AT) or 1]
+    chosen = [e for e in chosen if not is_crowd(e) and is_finite(e.get("area"))]
     rows = [row for e in chosen if (row := _areas(e, by_id(sizes, e.get("image_id"))))]
     if len(rows) < FEWEST:
         return ""
     given, masks, boxes = np.array(rows).T
-    of = f"(looked at {len(rows):,} of {len(objects):,} annotations)"
+    of = f"(looked at {len(rows):,} of {len(entries):,} annotations)"
     if (given <= 1).all() and (masks > TIMES).all():
         return f"area is {given.min():g}{_up_to(given)}, not that of the mask {of}"
     other = np.abs(boxes - masks) > OTHER * boxes

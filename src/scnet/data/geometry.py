@@ -63,18 +63,29 @@ class Marks:
     known: dict[str, Corners] = field(default_factory=dict)  # extents of these, by way
 
     @classmethod
-    def of(cls, sheet: Sheet, entries: Sequence[Entry], sizes: Int64[np.ndarray, "i 2"]) -> Marks:
-        """Return what can be compared; `sizes` are those of all images."""
+    def of(
+        cls,
+        sheet: Sheet,
+        entries: Sequence[Entry],
+        sizes: Int64[np.ndarray, "i 2"],
+        step: int = 1,
+    ) -> Marks:
+        """Return what can be compared; `sizes` are those of all images.
+
+        Of all annotations every `step`th is looked at.
+        """
         usable = (sheet.owner >= 0) & ~sheet.crowd
-        drawn, low, high = sheet.extents
-        extents = np.full((len(usable), 4), np.nan)
-        extents[drawn] = np.concatenate([low, high], 1)
-        known = np.isfinite(extents).all(1)
+        usable[np.arange(len(usable)) % step > 0] = False
+        drawn, low, high = (part[usable[sheet.extents[0]]] for part in sheet.extents)
+        known = np.zeros(len(usable), bool)
+        known[drawn] = np.isfinite(low).all(1) & np.isfinite(high).all(1)
         packed = {
             place: mask
             for place in np.flatnonzero(usable & ~known).tolist()
             if isinstance(mask := entries[place].get("segmentation"), dict) and "counts" in mask
         }
+        extents = np.full((len(usable), 4), np.nan)
+        extents[drawn] = np.concatenate([low, high], 1)
         known[list(packed)] = True
         chosen = np.flatnonzero(usable & known)
         rows = {place: row for row, place in enumerate(chosen.tolist()) if place in packed}

@@ -78,13 +78,13 @@ def orient(
     Raises:
         DataError: nothing shows in which space the marks lie, and the setting leaves it open.
     """
-    sound = [image for image in images if not image_fault(image)]
-    if (folder := _folder(sound, file, root)) is None:
+    glance = images[:: -(-len(images) // GLANCE) or 1]
+    if (folder := _folder(_sound(glance), file, root)) is None:
         return Turns({})
-    some = sound if asked != "auto" else sound[:: -(-len(sound) // GLANCE)]
+    some = _sound(glance if asked == "auto" else images)
     if not any(_matters(*found) for found in _heads(some, folder)):
         return Turns({})
-    heads = _heads(sound, folder)
+    heads = _heads(_sound(images), folder)
     seen = _seen([found for found in heads if _matters(*found)], annotations, reading)
     turned = [one for one in seen if one.head.tag > 1]
     space, notes = _space(turned, asked, file, reading)
@@ -161,7 +161,7 @@ def _of_sibling(file: Path, reading: Reading) -> list[Seen]:
     """Return the turned images of another annotation file; none if it is not plain."""
     try:
         content = parse_json(file.read_bytes())
-        images = [image for image in content["images"] if not image_fault(image)]
+        images = _sound(content["images"])
         folder = _folder(images, file, None)
         heads = _heads(images, folder) if folder else []
         seen = _seen([p for p in heads if p[1].tag > 1], content["annotations"], reading)
@@ -221,6 +221,10 @@ def _exchanged_message(seen: Sequence[Seen], wrong: bool, file: Path) -> str:
         "images that the annotations were made on, or set --data.orientation upright if marks lie "
         "right on these"
     )
+
+
+def _sound(images: Sequence[Entry]) -> list[Entry]:
+    return [image for image in images if not image_fault(image)]
 
 
 def _folder(images: Sequence[Entry], file: Path, root: Path | None) -> Path | None:
