@@ -13,14 +13,44 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, cast
 
-from scnet.settings import ConfigError, NotEmpty, Range, check, lay_over
+from scnet.config_data import DataConfig, require_colours
+from scnet.settings import (
+    ConfigError,
+    Count,
+    CountOrNone,
+    NotEmpty,
+    Positive,
+    Range,
+    Share,
+    Weight,
+    check,
+    lay_over,
+)
 
-Count = Annotated[int, Range(1)]
-CountOrNone = Annotated[int, Range(0)]  # what 0 means stands beside the field
-Share = Annotated[float, Range(0, 1)]
-Positive = Annotated[float, Range(0, ends="()")]
-Weight = Annotated[float, Range(0)]
-Finite = Annotated[float, Range()]
+__all__ = [
+    "BackboneConfig",
+    "BoxConfig",
+    "BoxStageConfig",
+    "Config",
+    "ConfigError",
+    "ContextConfig",
+    "DataConfig",
+    "EvalConfig",
+    "FPNConfig",
+    "MaskConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "RPNConfig",
+    "RunConfig",
+    "SemanticConfig",
+    "SoftNMSConfig",
+    "from_dict",
+    "override",
+    "replace_at",
+    "require_colours",
+    "to_dict",
+]
+
 Deltas = tuple[Positive, Positive, Positive, Positive]
 T = TypeVar("T")
 
@@ -232,67 +262,6 @@ class ModelConfig:
         """Number of semantic classes: the things and one background, unless stuff maps say more."""
         given = self.semantic.num_classes if self.semantic else None
         return self.num_classes + 1 if given is None else given
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    path: str = ""  # folder in a usual COCO layout, or an annotation file
-    # values that become black and white: "full" = all that a file may hold (0..65535 of 16 bits;
-    # floating-point 0..1, or to its maximum), "minmax" of each band of each image, "percentile" =
-    # 0.1 and 99.9 of each band of each image, or two numbers
-    range: Literal["full", "minmax", "percentile"] | tuple[Finite, Finite] = "full"
-    # bands to take, counted from 1, such as [4, 3, 2], pages of a stack being bands; or "all";
-    # None = grey and RGB, and other images are refused
-    bands: Literal["all"] | Annotated[tuple[Count, ...], NotEmpty()] | None = None
-    # shorter side, and the most the longer side may have
-    size: tuple[Count, Count] = (800, 1333)
-    keep_ratio: bool = True  # off: `size` is height and width, whatever shape an image has
-    # shorter sides to choose from at random in training; empty = only `size`
-    scales: tuple[Count, ...] = ()
-    flip: Share = 0.5  # chance that a training image is mirrored
-    vertical_flip: Share = 0.0  # likewise upside down; for cells and aerial images
-    # large-scale jitter: a training image is scaled by a random factor of this range, such as 0.1
-    # to 2.0, where 1 is `size`. An image that is then larger than `size` is cut to it at random
-    jitter: tuple[Positive, Positive] | None = None
-    # chance that objects of another image are pasted into a training image
-    copy_paste: Share = 0.0
-    # largest change of brightness, contrast and saturation in training; 0.4 = times 0.6 to 1.4
-    color_jitter: tuple[Share, Share, Share] = (0.0, 0.0, 0.0)
-    # "auto" = found beside the images, "none" = instance masks, or a folder of PNG maps
-    stuff_maps: str = "auto"
-    drop_invalid: bool = False  # leave out broken annotations instead of stopping at them
-    # classes to learn, in this order; empty = all of the file. Others are background
-    classes: tuple[str, ...] = ()
-    # crowd regions (iscrowd 1): "ignore" = neither objects nor background, "objects" = as all
-    # others, "auto" = as "ignore", but a class that is mostly crowd stops
-    crowd: Literal["auto", "ignore", "objects"] = "auto"
-    keep_empty: bool = True  # train on images without objects too
-    # an image that cannot be used stops the training, or another takes its place and is counted
-    unreadable: Literal["stop", "skip"] = "stop"
-    # processes that read images; -1 = one for each core, at most 8
-    workers: Annotated[int, Range(-1)] = -1
-
-    def __post_init__(self) -> None:
-        check(self, "data")
-        if self.jitter and self.jitter[0] > self.jitter[1]:
-            raise ConfigError(
-                f"data.jitter: {self.jitter}; expected a smallest and a largest scale"
-            )
-        if self.jitter and self.scales:
-            raise ConfigError("data.jitter and data.scales both choose the size; set only one")
-        if isinstance(self.range, tuple) and not self.range[0] < self.range[1]:
-            raise ConfigError(f"data.range: {self.range}; expected a lower and a higher value")
-        if isinstance(self.bands, tuple):
-            require_colours(self, len(self.bands))
-
-
-def require_colours(data: DataConfig, bands: int) -> None:
-    """Refuse to change the colours of images that are not RGB."""
-    if any(data.color_jitter) and bands != 3:
-        raise ConfigError(
-            f"data.color_jitter: changes the colours of 3 bands, but there are {bands}; "
-            "set --data.color-jitter '[0,0,0]'"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

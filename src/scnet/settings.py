@@ -47,6 +47,14 @@ class NotEmpty(NamedTuple):
         return None if value else "must hold at least one value"
 
 
+Count = Annotated[int, Range(1)]
+CountOrNone = Annotated[int, Range(0)]  # what 0 means stands beside the field
+Share = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(0, ends="()")]
+Weight = Annotated[float, Range(0)]
+Finite = Annotated[float, Range()]
+
+
 def nested(path: str, value: Any) -> dict[str, Any]:
     """Return `{"a": {"b": value}}` for the path `a.b`; dashes count as underscores."""
     for name in reversed(path.replace("-", "_").split(".")):

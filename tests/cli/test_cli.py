@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,6 +149,23 @@ def test_train_eval_and_predict_work_from_the_command_line(
     assert reported["counts"] == json.loads(Path("ap.json").read_text())["counts"]
     assert reported["about"]["model"] == "runs/scnet_lite"
     assert "runs/scnet_lite" in Path("page/index.html").read_text()
+    assert "AP50" in capsys.readouterr().out
+    figures = json.loads(Path("ap.json").read_text())
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    for file in other.glob("annotations/*.json"):  # boxes as corners
+        content = json.loads(file.read_text())
+        for entry in content["annotations"]:
+            x, y, width, height = entry["bbox"]
+            entry["bbox"] = [x, y, x + width, y + height]
+        file.write_text(json.dumps(content))
+    again = ["eval", "runs/scnet_lite", "--data", str(other), "--json", "again.json"]
+    assert main(again) == 1
+    assert "set --data.boxes corners" in capsys.readouterr().err
+    assert main([*again, "--data.boxes", "corners"]) == 0
+    assert json.loads(Path("again.json").read_text())["segm"] == figures["segm"]
+    assert main(["train", "scnet_lite", "--data", str(other), *settings]) == 1
+    assert "set --data.boxes corners" in capsys.readouterr().err
+    assert main([*again, "--data.size", "[64,64]"]) == 2
     assert main(["check-data", str(data)]) == 0
     assert Path("check-data.png").is_file()
-    assert "AP50" in capsys.readouterr().out

@@ -134,7 +134,7 @@ def test_report_writes_out_what_it_found(broken: Path) -> None:
     text = check(broken).render()
     line = "annotation 100 (image 1, 1.png): box has zero width; remove it or run with"
     assert line in text
-    assert text.splitlines()[-1].endswith("34 errors, 11 warnings, 3 notes")
+    assert text.splitlines()[-1].endswith("34 errors, 12 warnings, 3 notes")
     assert "... and 24 more errors" in check(broken).render(limit=10)
 
 

@@ -14,7 +14,7 @@ TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML fi
   scnet train scnet_lite --data my_data --optim.epochs 30 --model.semantic off
 `scnet recipes NAME` prints every setting of a recipe with its value."""
 
-TAKE_SETTINGS = ("train", "check-data")
+TAKE_SETTINGS = ("train", "eval", "check-data")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -89,7 +89,8 @@ def _add_eval(subparsers: Any) -> None:
     example = (
         "scnet eval runs/scnet_lite --data my_data --json figures.json\n"
         "         scnet eval runs/scnet_lite --data my_data --report page\n"
-        "         scnet eval results.json --data my_data --report page    scores a COCO result file"
+        "         scnet eval results.json --data my_data --report page    scores a result file\n"
+        "         scnet eval runs/scnet_lite --data other --data.boxes corners    how it is read"
     )
     help = "measure box and mask AP on a data set, and show where it errs"
     parser = _command(subparsers, "eval", evaluate.run, help, example)

@@ -54,6 +54,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
         options.split,
         max_detections=options.max_detections,
         batch_size=options.batch,
+        settings=options.settings,
         quiet=options.quiet,
         score=options.score,
         iou=options.iou,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from scnet.config import DataConfig
+from scnet.data.areas import area_fault
 from scnet.data.categories import ClassError, crowded, keep_classes
 from scnet.data.columns import NOTHING, Annotation, Columns, Numbers
 from scnet.data.faults import (
@@ -25,8 +26,10 @@ from scnet.data.faults import (
     size_of,
     structure_faults,
 )
+from scnet.data.geometry import Reading
 from scnet.data.images import DataError
 from scnet.data.mending import BOXES_ALONE, Settled
+from scnet.data.mistakes import judge, stop_at
 from scnet.data.overlap import key_notes
 from scnet.data.reading import Content, read_content
 from scnet.data.screening import Sheet
@@ -76,10 +79,16 @@ class AnnotationFile:
     dropped: dict[int, str]  # why, of annotations that are not learnt from, by place in the file
     changed: dict[int, Entry]  # what stands in the place of some that are broken
     notes: tuple[str, ...] = ()  # what was taken for what, a sentence each
+    area_fault: str = ""  # what the areas of the file are, if not those of the masks
 
 
 def read_annotations(
-    file: Path, classes: tuple[str, ...] | None, config: DataConfig, *, skip_empty: bool = False
+    file: Path,
+    classes: tuple[str, ...] | None,
+    config: DataConfig,
+    *,
+    skip_empty: bool = False,
+    image_root: Path | None = None,
 ) -> AnnotationFile:
     """Read an annotation file.
 
@@ -87,13 +96,14 @@ def read_annotations(
         classes: the names that labels stand for, in order; None takes the file's.
         config: how the file is read.
         skip_empty: leave out images without objects.
+        image_root: folder of the images; None looks near the file, where they have to be seen.
 
     Raises:
         DataError: something is broken; says what, where and what to do.
     """
     try:
         with without_collector():
-            found = _read(file, classes, config)
+            found = _read(file, classes, config, image_root)
     except RecursionError:  # what could be parsed may still be too deep to be named
         raise DataError(f"{file}: {TOO_DEEP}; expected COCO annotations") from None
     if skip_empty:
@@ -104,17 +114,23 @@ def read_annotations(
     return found
 
 
-def checked_content(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> Content:
+def checked_content(
+    file: Path,
+    classes: tuple[str, ...] | None,
+    config: DataConfig,
+    image_root: Path | None = None,
+) -> Content:
     """Return the content of a file whose lists and categories are sound, with the wanted classes.
 
     Args:
         classes: the names that labels stand for, in order; None takes the file's.
         config: how the file is read.
+        image_root: folder of the images; None looks near the file, where they have to be seen.
 
     Raises:
         DataError: something is broken; says what, where and what to do.
     """
-    content, notes = read_content(file, config)
+    content, notes = read_content(file, config, image_root)
     _stop_at(f"{file}: {fault}" for fault in structure_faults(content))
     categories = content["categories"]
     _stop_at(f"{file}: category {c.get('id')}: {f}" for c in categories if (f := category_fault(c)))
@@ -126,9 +142,11 @@ def checked_content(file: Path, classes: tuple[str, ...] | None, config: DataCon
         raise DataError(f"{file}: {error}") from None
 
 
-def _read(file: Path, classes: tuple[str, ...] | None, config: DataConfig) -> AnnotationFile:
+def _read(
+    file: Path, classes: tuple[str, ...] | None, config: DataConfig, image_root: Path | None
+) -> AnnotationFile:
     """Return what the file holds; what was parsed for it is gone."""
-    content, notes = checked_content(file, classes, config)
+    content, notes = checked_content(file, classes, config, image_root)
     _stop_at(_image_faults(content, file))
     found = _records(content, file, config)
     return replace(found, notes=(*notes, *key_notes(content["annotations"]), *found.notes))
@@ -170,16 +188,12 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
     sizes = np.array([size_of(image) for image in images.values()], np.int64).reshape(-1, 2)
     entries = content["annotations"]
     sheet = Sheet.of(entries, places, labels)
+    verdict = None
+    if Reading.of(config) == Reading():  # else judged before the settings were followed
+        verdict = judge(sheet, entries, sizes, Reading())
+        stop_at(verdict, file, entries, images, config)
     sound = sheet.cleared(entries, sizes)
-    settled = Settled()
-    for position in np.flatnonzero(~sound).tolist():
-        entry, image = entries[position], by_id(images, entries[position].get("image_id"))
-        size, known = size_of(image) if image else None, bool(sheet.label[position] >= 0)
-        fault = settled.settle(position, entry, size, known)
-        if fault and not config.drop_invalid:
-            where = f"{file}: {annotation_name(entry, image)}"
-            raise DataError(f"{where}: {fault}; remove it or run with --data.drop-invalid")
-        sound[position] = position not in settled.dropped
+    settled = _settle(sound, sheet, entries, images, file, config)
     if config.crowd == "auto":
         _stop_at(f"{file}: {fault}" for fault in crowded(sheet, sound, tuple(categories.values())))
     if settled.changed:
@@ -193,9 +207,39 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
         raise DataError(f"{file}: {BOXES_ALONE}")
     bounds = np.searchsorted(sheet.owner[chosen], np.arange(len(images) + 1)).tolist()
     records = _image_records(images.values(), columns, bounds)
+    kept = set(np.flatnonzero(sound).tolist()) - settled.changed.keys() if verdict else set()
+    left = verdict.of(kept) if verdict else None
+    notes = ["; ".join(left.message(entries, images))] if left else []
+    notes += settled.notes
+    areas = area_fault(entries, {i: size_of(image) for i, image in images.items()})
     return AnnotationFile(
-        file, categories, records, settled.dropped, settled.changed, settled.notes
+        file, categories, records, settled.dropped, settled.changed, tuple(notes), areas
     )
+
+
+def _settle(
+    sound: Bool[np.ndarray, "n"],
+    sheet: Sheet,
+    entries: Sequence[Entry],
+    images: Mapping[int, Entry],
+    file: Path,
+    config: DataConfig,
+) -> Settled:
+    """Mend or leave out what may not be sound, and mark what is after all.
+
+    Raises:
+        DataError: an object would be lost, and the settings do not allow that.
+    """
+    settled = Settled()
+    for position in np.flatnonzero(~sound).tolist():
+        entry, image = entries[position], by_id(images, entries[position].get("image_id"))
+        size, known = size_of(image) if image else None, bool(sheet.label[position] >= 0)
+        fault = settled.settle(position, entry, size, known)
+        if fault and not config.drop_invalid:
+            where = f"{file}: {annotation_name(entry, image)}"
+            raise DataError(f"{where}: {fault}; remove it or run with --data.drop-invalid")
+        sound[position] = position not in settled.dropped
+    return settled
 
 
 def _image_records(

@@ -53,6 +53,7 @@ from scnet.types import ImageInfo, Size, View
 
 __all__ = ["CocoDataset", "DataError", "Split", "find_split", "load_dataset", "read_image"]
 
+SAME_SHAPE = 0.01  # part by which width / height may differ in a scaled image
 TRIES = 100  # images in a row that may be unusable where such are skipped
 
 
@@ -81,6 +82,7 @@ class CocoDataset(Dataset[Sample]):
         self.dropped = source.dropped
         self.changed = source.changed
         self.notes = source.notes
+        self.area_fault = source.area_fault
         self.config = config
         self.train = train
         self.semantic = semantic
@@ -134,10 +136,13 @@ class CocoDataset(Dataset[Sample]):
 
         Read again when first asked for, since training needs no second copy of it in every
         process. Where broken annotations lie is a crowd region. An area that is missing or no
-        number is that of the mask, and so is the broken box of a crowd region. Evaluators count ids
+        number is that of the mask, and so are all where those of the file are something else; so is
+        the broken box of a crowd region. Evaluators count ids
         that are missing, zero or double as unmatched: where there are such, all are numbered anew.
         """
-        content = checked_content(self.annotation_file, self.classes, self.config).json
+        content = checked_content(
+            self.annotation_file, self.classes, self.config, self.image_root
+        ).json
         kept = [
             self.changed.get(place, annotation)
             for place, annotation in enumerate(content["annotations"])
@@ -145,6 +150,8 @@ class CocoDataset(Dataset[Sample]):
         ]
         sizes = {record.id: record.size for record in self.images}
         for annotation in kept:
+            if self.area_fault:
+                annotation.pop("area", None)
             _complete(annotation, sizes[annotation["image_id"]])
         numbered(kept)
         return {**content, "annotations": kept}
@@ -259,9 +266,15 @@ def load_dataset(
     """
     found = find_split(path, split)
     skip_empty = train and not config.keep_empty
-    source = read_annotations(found.annotations, classes, config, skip_empty=skip_empty)
-    if image_root:
-        found = replace(found, image_roots=(Path(image_root),))
+    folder = Path(image_root) if image_root else None
+    source = read_annotations(
+        found.annotations, classes, config, skip_empty=skip_empty, image_root=folder
+    )
+    if folder:
+        found = replace(found, image_roots=(folder,))
+    if source.area_fault and not train:
+        said = f"{source.area_fault}; APs, APm and APl go by those of the masks"
+        source = replace(source, notes=(*source.notes, said))
     root, source = _with_images(found, source)
     stuff = find_stuff_maps(config.stuff_maps, root, source.path) if semantic and train else None
     return CocoDataset(source, root, config, train=train, semantic=semantic, stuff=stuff)
@@ -313,6 +326,14 @@ def _size_message(path: Path, found: tuple[int, int], expected: Size, file: Path
     if found == expected:
         return (
             text
-            + "; annotated without regard to its EXIF orientation: save the image without that tag"
+            + "; width and height are exchanged; set --data.orientation upright if marks lie where "
+            "viewers show the objects, or stored if they lie on the image before EXIF turns it"
         )
-    return text + "; annotations would lie in the wrong place: use the image they were made on"
+    across, down = found[0] / expected[1], found[1] / expected[0]
+    scaled = (
+        f" (it was scaled by {across:.3g} since)" if abs(across / down - 1) < SAME_SHAPE else ""
+    )
+    return (
+        f"{text}{scaled}; annotations would lie in the wrong place: use the image they were made on"
+        + ", or scale them as the image" * bool(scaled)
+    )

@@ -27,6 +27,7 @@ __all__ = [
     "read_picture",
     "read_pixels",
     "shrinking",
+    "tagged_size",
     "upright_size",
 ]
 
@@ -139,20 +140,30 @@ def shrinking(size: Size, target: Size) -> int:
     return next((shrink for shrink in whole if spare >= shrink), 1)
 
 
-def upright_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def upright_size(path: str | os.PathLike[str]) -> Size:
     """Return height and width of an image, EXIF orientation applied, from the head of its file."""
+    return tagged_size(path)[0]
+
+
+def tagged_size(path: str | os.PathLike[str]) -> tuple[Size, int]:
+    """Return height and width of an image upright, and the EXIF orientation that turns it so.
+
+    The orientation is 1 where the image lies as it is stored.
+    """
     try:
         opened = open_image(path)
     except UnidentifiedImageError:
         if not tiff.is_tiff(path):
             raise
-        return tiff.upright_size(path)
+        return tiff.upright_size(path), 1
     with opened as image:
         width, height = image.size
-        turned = image.getexif().get(0x0112, 1) >= 5
+        tag = image.getexif().get(0x0112, 1)
         if image.format == "TIFF" and not tiff.is_plain(image):
-            return tiff.upright_size(path)
-    return (width, height) if turned else (height, width)
+            return tiff.upright_size(path), 1
+    if tag not in range(2, 9):
+        return (height, width), 1
+    return ((width, height) if tag >= 5 else (height, width)), tag
 
 
 def _head(source: ImageSource) -> bytes:

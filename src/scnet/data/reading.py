@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scnet.config import DataConfig
-from scnet.data.faults import is_crowd
+from scnet.data.faults import image_fault, is_crowd, size_of
 from scnet.data.foreign import known_content, read_folder
 from scnet.data.forms import RefusedError, normalise, normalise_images
+from scnet.data.geometry import Reading
 from scnet.data.images import DataError
+from scnet.data.mistakes import judge_file, stop_at
 from scnet.data.not_json import explain, stop_at_doubles, unpacked
+from scnet.data.orientation import orient
 from scnet.data.parse import parse_json
+from scnet.data.restating import restate
 from scnet.runtime.collector import without_collector
 
 
@@ -27,13 +31,18 @@ class Content(NamedTuple):
     notes: tuple[str, ...] = ()  # what was taken for what, a sentence each
 
 
-def read_content(file: Path, config: DataConfig) -> Content:
+def read_content(file: Path, config: DataConfig, image_root: Path | None = None) -> Content:
     """Return the content of an annotation file as the settings want it read.
+
+    Args:
+        config: how the file is read.
+        image_root: folder of the images; None looks near the file, where they have to be seen.
 
     Raises:
         DataError: there is no JSON, or it has a form that is not read.
     """
     content, notes = _normalised(file, normalise)
+    notes += _restated(content, file, config, image_root)
     notes += _objects_of_crowds(content) if config.crowd == "objects" else []
     return Content(content, tuple(notes))
 
@@ -78,6 +87,27 @@ def _normalised(file: Path, normalise: Callable[[Any, Path], list[str]]) -> tupl
         return content, notes + normalise(content, file)
     except RefusedError as error:
         raise DataError(f"{file}: {error}") from None
+
+
+def _restated(content: Any, file: Path, config: DataConfig, image_root: Path | None) -> list[str]:
+    """Let marks that mean something else by the settings, or lie sideways, mean what COCO says.
+
+    Raises:
+        DataError: the file contradicts itself as the settings read it.
+    """
+    reading, images = Reading.of(config), entries(content, "images")
+    annotations = entries(content, "annotations")
+    turns = orient(images, annotations, file, config.orientation, reading, image_root)
+    notes = list(turns.notes)
+    if reading != Reading():  # else judged by whoever looks at all annotations anyway
+        sound = {image["id"]: image for image in images if not image_fault(image)}
+        verdict = judge_file(annotations, sound, config)
+        stop_at(verdict, file, annotations, sound, config)
+        notes += ["; ".join(verdict.message(annotations, sound))] if verdict else []
+        sizes = {number: size_of(image) for number, image in sound.items()}
+        notes += restate(annotations, sizes, reading)
+    turns.turn(images, annotations)
+    return notes
 
 
 def _objects_of_crowds(content: Any) -> list[str]:

@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.annotations import AnnotationFile, checked_content, numbered, read_annotations
+from scnet.data.areas import mask_area
 from scnet.data.contents import commonest
-from scnet.data.faults import by_id, is_crowd
+from scnet.data.faults import by_id, image_fault, is_crowd, size_of
+from scnet.data.geometry import Reading
 from scnet.data.images import DataError
 from scnet.data.layout import annotation_files
+from scnet.data.mistakes import judge_file
 
 
 class Repaired(NamedTuple):
@@ -36,12 +39,26 @@ def repair(path: Path, folder: Path, config: DataConfig) -> list[Repaired]:
     root = path if path.is_dir() else path.parent
     found = []
     for file in files:
-        content, done = _mended(file, replace(config, drop_invalid=True))
+        meant, said = _as_meant(file, config)
+        content, done = _mended(file, replace(meant, drop_invalid=True))
         copy = folder / file.relative_to(root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(json.dumps(content), encoding="utf-8")
-        found.append(Repaired(copy, done))
+        found.append(Repaired(copy, (*said, *done)))
     return found
+
+
+def _as_meant(file: Path, config: DataConfig) -> tuple[DataConfig, list[str]]:
+    """Return the settings that read a file right where that is certain, and why they do."""
+    content = checked_content(file, None, config).json
+    images = {entry["id"]: entry for entry in content["images"] if not image_fault(entry)}
+    annotations = content["annotations"]
+    if Reading.of(config) != Reading():  # judged when it was read
+        return config, []
+    verdict = judge_file(annotations, images, config)
+    if verdict is None or not verdict.settings or config.contradictions != "stop":
+        return config, []
+    return replace(config, **verdict.settings), [verdict.message(annotations, images)[0]]
 
 
 def _mended(file: Path, config: DataConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -54,6 +71,11 @@ def _mended(file: Path, config: DataConfig) -> tuple[dict[str, Any], tuple[str, 
         broken = f"{len(found.dropped):,} annotations are broken"
         gone = f"{len(kept) - len(annotations):,} removed, the others are crowd regions now"
         done.append(f"{broken} ({commonest(found.dropped.values())}): {gone}")
+    if found.area_fault:
+        sizes = {image["id"]: size_of(image) for image in content["images"]}
+        for entry in annotations:
+            entry["area"] = mask_area(entry, sizes[entry["image_id"]])
+        done.append(f"{found.area_fault}; it is now")
     if numbered(annotations):
         done.append("annotations are numbered anew, as ids were missing, zero or double")
     return {**content, "annotations": annotations}, tuple(done)

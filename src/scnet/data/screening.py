@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from jaxtyping import Bool, Float64, Int64
 from scnet.data.faults import DRAWN, Entry, crowd_fault, is_crowd
 from scnet.data.images import MAX_PIXELS
 from scnet.ops.rle import AT_ONCE, reach, sound_areas
+
+Extents = tuple[
+    Int64[np.ndarray, "k"], Float64[np.ndarray, "k 2"], Float64[np.ndarray, "k 2"]
+]  # places, lowest and highest x and y
 
 NUMBERS = {int, float}
 
@@ -49,6 +54,17 @@ class Sheet:
             np.stack([np.append(np.zeros(1, np.int64), ends[:-1])[: len(ends)], ends], 1),
         )
 
+    @cached_property
+    def extents(self) -> Extents:
+        """Return which entries have polygons, and the lowest and highest x and y of each."""
+        drawn = np.flatnonzero(self.parts[:, 1] > self.parts[:, 0])
+        if not len(drawn):
+            return drawn, np.zeros((0, 2)), np.zeros((0, 2))
+        first = self.starts[self.parts[drawn, 0]] // 2
+        points = self.numbers.reshape(-1, 2)
+        low = np.minimum.reduceat(points, first, axis=0)
+        return drawn, low, np.maximum.reduceat(points, first, axis=0)
+
     def cleared(
         self, entries: Sequence[Entry], sizes: Int64[np.ndarray, "i 2"]
     ) -> Bool[np.ndarray, "n"]:
@@ -79,13 +95,8 @@ class Sheet:
 
     def _polygons_clear(self, size: Int64[np.ndarray, "n 2"]) -> Bool[np.ndarray, "n"]:
         clear = np.zeros(len(size), bool)
-        drawn = np.flatnonzero(self.parts[:, 1] > self.parts[:, 0])
-        if not len(drawn):
-            return clear
-        first = self.starts[self.parts[drawn, 0]] // 2
-        points, size = self.numbers.reshape(-1, 2), size[drawn]
-        low = np.minimum.reduceat(points, first, axis=0)
-        high = np.maximum.reduceat(points, first, axis=0)
+        drawn, low, high = self.extents
+        size = size[drawn]
         far = reach(size.max(1, keepdims=True))
         inside = (high > 0) & (low < size[:, ::-1]) & (low >= -far) & (high <= far)
         clear[drawn] = (inside & (high - low >= DRAWN)).all(1)

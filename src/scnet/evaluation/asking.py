@@ -109,7 +109,7 @@ def about(dataset: CocoDataset, data: str, split: str, **source: str) -> Json:
     }
 
 
-def say_notes(dataset: CocoDataset) -> None:
-    """Say what was taken for what in the annotation file."""
-    for note in dataset.notes:
+def say_notes(dataset: CocoDataset, notes: Sequence[str] = ()) -> None:
+    """Say what was taken for what in the annotation file, and what else is to be said of it."""
+    for note in (*notes, *dataset.notes):
         print(f"note: {dataset.annotation_file}: {note}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +20,7 @@ from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.data.numbers import counted
 from scnet.evaluation.asking import about, asking, say_notes
+from scnet.evaluation.reading import reading_of
 from scnet.evaluation.scoring import score as score_results
 from scnet.evaluation.summary import Score
 from scnet.inference.detections import Detections
@@ -53,6 +54,7 @@ def evaluate(
     *,
     max_detections: int | None = None,
     batch_size: int = 1,
+    settings: Mapping[str, Any] | None = None,
     quiet: bool = True,
     score: Score | None = None,
     iou: float | None = None,
@@ -67,6 +69,8 @@ def evaluate(
         max_detections: most objects per image, for the model and for the score;
             None keeps the model's own.
         batch_size: images that pass through the network together.
+        settings: how the annotations are read, such as `{"data": {"boxes": "corners"}}`. What the
+            model was trained with holds for those data alone.
         quiet: False shows how far it is.
         score: count true and false finds and misses at this score threshold, too; "best" takes that
             of the highest F1. With a report and without a score it is 0.5.
@@ -85,6 +89,7 @@ def evaluate(
         ValueError: an option has no effect, or the model finds nothing of so low a score.
         FileExistsError: the folder of the report exists and is not empty.
         DataError: something wrong with the data, or its classes are not the model's.
+        ConfigError: a setting that is the model's, or does not exist.
 
     Example:
         >>> evaluate(scnet.load("runs/cells"), "my_data")["segm"]["AP"]  # doctest: +SKIP
@@ -95,9 +100,10 @@ def evaluate(
     model = model if isinstance(model, Model) else load(model)
     if asked:
         asked.check(model.config.model.box.score_threshold)
-    dataset = load_dataset(Path(data), split, model.config.data, train=False, classes=model.classes)
+    config, notes = reading_of(model.config.data, data, settings)
+    dataset = load_dataset(Path(data), split, config, train=False, classes=model.classes)
     if not quiet:
-        say_notes(dataset)
+        say_notes(dataset, notes)
     if dataset.contrast_warning:
         warnings.warn(dataset.contrast_warning, stacklevel=2)
     result, found = evaluate_dataset(

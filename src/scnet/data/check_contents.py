@@ -1,0 +1,58 @@
+"""What an annotation file holds, counted over what is sound in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from scnet.data.categories import CROWD_ACTION, crowd_message, mostly_crowd
+from scnet.data.faults import image_name, is_crowd
+from scnet.data.report import Summary
+
+Entry = Mapping[str, Any]
+Said = tuple[Literal["error", "warning", "note"], str, str]  # how grave, what, what to do
+
+
+def contents_of(
+    summary: Summary,
+    crowd: str,
+    images: Mapping[int, Entry],
+    names: Mapping[int, str],
+    sound: Mapping[int, list[Entry]],
+) -> Iterator[Said]:
+    """Write the numbers into the summary; yield what looks wrong about them.
+
+    Args:
+        crowd: the setting of that name.
+        images: entries by id.
+        names: of the classes.
+        sound: the sound annotations of each image.
+    """
+    objects = {i: [e for e in entries if not is_crowd(e)] for i, entries in sound.items()}
+    summary.images = len(images)
+    summary.per_image = Counter({i: len(entries) for i, entries in objects.items()})
+    counts = Counter(dict.fromkeys(names.values(), 0))
+    counts.update(names[e["category_id"]] for entries in objects.values() for e in entries)
+    summary.per_class = counts
+    crowds = Counter(names[e["category_id"]] for es in sound.values() for e in es if is_crowd(e))
+    yield from _of_crowds(crowds, counts, crowd)
+    without = [name for name, count in counts.items() if not count and name not in crowds]
+    if without:
+        listed = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
+        reason = f"{len(without)} of {len(counts)} classes have no object: {listed}"
+        yield "warning", reason, "remove them from the categories, or add examples"
+    empty = [image_name(images[i]) for i, entries in objects.items() if not entries]
+    if empty:
+        action = "that may be meant; --data.keep-empty false leaves them out of training"
+        yield "note", f"{len(empty)} images have no object, such as {empty[0]}", action
+
+
+def _of_crowds(crowds: Counter[str], counts: Counter[str], crowd: str) -> Iterator[Said]:
+    for name, number in crowds.items():
+        if crowd == "auto" and mostly_crowd(number, counts[name]):
+            yield "error", crowd_message(name, number, counts[name]), CROWD_ACTION
+    total, of = sum(crowds.values()), sum(counts.values())
+    if total:
+        reason = f"{total:,} of {total + of:,} annotations are crowd regions (iscrowd 1)"
+        yield "note", reason, "nothing is learnt from them"
