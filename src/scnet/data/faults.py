@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from scnet.data.images import MAX_PIXELS
@@ -78,6 +78,11 @@ def image_fault(image: Entry) -> str | None:
         size = f"{image['width']} x {image['height']}"
         return f"{size} is more than {MAX_PIXELS // 10**6} million pixels"
     return None
+
+
+def sound_images(images: Iterable[Any]) -> list[Any]:
+    """Return the entries of images that nothing is wrong with."""
+    return [image for image in images if not image_fault(image)]
 
 
 def leaves_root(file_name: str) -> bool:

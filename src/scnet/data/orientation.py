@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 
 from scnet.data.errors import DataError
-from scnet.data.faults import STRAY, by_id, image_fault, leaves_root, size_of
+from scnet.data.faults import STRAY, by_id, leaves_root, size_of, sound_images
 from scnet.data.forms.notes import counted
 from scnet.data.geometry import SLACK, Reading
 from scnet.data.images import tagged_size
@@ -79,12 +79,12 @@ def orient(
         DataError: nothing shows in which space the marks lie, and the setting leaves it open.
     """
     glance = images[:: -(-len(images) // GLANCE) or 1]
-    if (folder := _folder(_sound(glance), file, root)) is None:
+    if (folder := _folder(sound_images(glance), file, root)) is None:
         return Turns({})
-    some = _sound(glance if asked == "auto" else images)
+    some = sound_images(glance if asked == "auto" else images)
     if not any(_matters(*found) for found in _heads(some, folder)):
         return Turns({})
-    heads = _heads(_sound(images), folder)
+    heads = _heads(sound_images(images), folder)
     seen = _seen([found for found in heads if _matters(*found)], annotations, reading)
     turned = [one for one in seen if one.head.tag > 1]
     space, notes = _space(turned, asked, file, reading)
@@ -161,7 +161,7 @@ def _of_sibling(file: Path, reading: Reading) -> list[Seen]:
     """Return the turned images of another annotation file; none if it is not plain."""
     try:
         content = parse_json(file.read_bytes())
-        images = _sound(content["images"])
+        images = sound_images(content["images"])
         folder = _folder(images, file, None)
         heads = _heads(images, folder) if folder else []
         seen = _seen([p for p in heads if p[1].tag > 1], content["annotations"], reading)
@@ -221,10 +221,6 @@ def _exchanged_message(seen: Sequence[Seen], wrong: bool, file: Path) -> str:
         "images that the annotations were made on, or set --data.orientation upright if marks lie "
         "right on these"
     )
-
-
-def _sound(images: Sequence[Entry]) -> list[Entry]:
-    return [image for image in images if not image_fault(image)]
 
 
 def _folder(images: Sequence[Entry], file: Path, root: Path | None) -> Path | None:
