@@ -198,6 +198,46 @@ def both(*changes: Any) -> Any:
     return apply
 
 
+def polygons(change: Callable[[float, float], tuple[float, float]]) -> Any:
+    """Return a change of every point of all masks."""
+
+    def apply(place: int, entry: Coco) -> None:
+        entry["segmentation"] = [
+            [
+                value
+                for x, y in zip(outline[::2], outline[1::2], strict=True)
+                for value in change(x, y)
+            ]
+            for outline in entry["segmentation"]
+        ]
+
+    return entries(apply)
+
+
+def boxes(change: Callable[[float, float, float, float], tuple[float, ...]]) -> Any:
+    """Return a change of every box."""
+    return entries(lambda place, entry: entry.update(bbox=list(change(*entry["bbox"]))))
+
+
+def _rows(place: int, entry: Coco) -> None:
+    """Count run lengths along the rows."""
+    mask = decode(entry["segmentation"], SIZE)
+    turned = dict(encode(mask.T.contiguous()))
+    entry["segmentation"] = {"size": list(SIZE), "counts": turned["counts"]}
+
+
+def _turned_photos(files: Files, folder: Path) -> None:
+    """Store the images on their side with a tag that says so; marks stay upright."""
+    for split, content in files.items():
+        for entry in content["images"]:
+            file = folder / split / entry["file_name"]
+            image = Image.open(file).transpose(Image.Transpose.ROTATE_90)
+            exif = Image.Exif()
+            exif[0x0112] = 6
+            image.save(file, exif=exif)
+            entry["width"], entry["height"] = image.size
+
+
 def _twice(files: Files, folder: Path) -> None:
     content = files["train"]["annotations"]
     for entry in content[:4]:
@@ -332,6 +372,47 @@ CASES: dict[str, Case] = {
         "bubble .* is not in the train split",
         "not a class of the model.*bubble",
     ),
+    # Geometry that contradicts itself.
+    "boxes as corners": Case(
+        boxes(lambda x, y, w, h: (x, y, x + w, y + h)),
+        *[r"16 of 24 .*set --data\.boxes corners"] * 2,
+        stops=True,
+    ),
+    "boxes as corners, read so": Case(
+        boxes(lambda x, y, w, h: (x, y, x + w, y + h)),
+        "corners",
+        "corners",
+        settings={"boxes": "corners"},
+    ),
+    "boxes by their centres": Case(
+        boxes(lambda x, y, w, h: (x + w / 2, y + h / 2, w, h)),
+        *[r"set --data\.boxes centres"] * 2,
+        stops=True,
+    ),
+    "a right file, read as corners": Case(
+        lambda files, folder: None,
+        *[r"set --data\.boxes xywh"] * 2,
+        stops=True,
+        settings={"boxes": "corners"},
+    ),
+    "masks and boxes in parts of the sides": Case(
+        both(
+            polygons(lambda x, y: (x / SIZE[1], y / SIZE[0])),
+            boxes(lambda x, y, w, h: (x / SIZE[1], y / SIZE[0], w / SIZE[1], h / SIZE[0])),
+        ),
+        *[r"set --data\.coordinates normalised"] * 2,
+        stops=True,
+    ),
+    "y before x": Case(
+        polygons(lambda x, y: (y, x)), *[r"--data\.coordinates swapped"] * 2, stops=True
+    ),
+    "run lengths along the rows": Case(
+        entries(_rows), *[r"set --data\.run-lengths rows"] * 2, stops=True
+    ),
+    "areas that are none": Case(
+        entries(lambda place, entry: entry.update(area=1.0)), "area", "24 objects"
+    ),
+    "photos on their side, marks upright": Case(_turned_photos, "turn|EXIF", "turn|EXIF"),
     # What was not looked at.
     "annotations twice": Case(
         _twice, "4 annotations are there twice", "4 annotations are there twice", objects=28

@@ -37,7 +37,11 @@ def contents_of(
     summary.per_class = counts
     crowds = Counter(names[e["category_id"]] for es in sound.values() for e in es if is_crowd(e))
     yield from _of_crowds(crowds, counts, crowd)
-    without = [name for name, count in counts.items() if not count and name not in crowds]
+    without = [
+        name + " (crowd regions alone)" * (name in crowds)
+        for name, count in counts.items()
+        if not count and not (crowd == "auto" and mostly_crowd(crowds[name], count))
+    ]
     if without:
         listed = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
         reason = f"{len(without)} of {len(counts)} classes have no object: {listed}"

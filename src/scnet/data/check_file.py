@@ -83,6 +83,7 @@ class FileCheck:
             self.add("warning", "", fault, AREA_ACTION)
         for said in contents_of(self.summary, self.config.crowd, images, names, sound):
             self.add(said[0], "", *said[1:])
+        self._nothing_to_learn()
         for said in (*repeated(content["annotations"]), *unknown_keys(content["annotations"])):
             self.add(said[0], "", *said[1:])
         root = self._root(images)
@@ -94,6 +95,16 @@ class FileCheck:
             ):
                 self.add(severity, where, reason, action)
             self.chosen = choose(images, names, sound, root, self.looks)
+
+    def _nothing_to_learn(self) -> None:
+        """Stop where a training would find no object, and nothing has said why."""
+        learnt = self.summary.split in ("train", "all")
+        if learnt and not sum(self.summary.per_class.values()) and not self._is_faulty:
+            self.add("error", "", "no object to learn from", "annotate some, or give another file")
+
+    @property
+    def _is_faulty(self) -> bool:
+        return any(problem.severity == "error" for problem in self.problems)
 
     def add(
         self, severity: Literal["error", "warning", "note"], where: str, reason: str, action: str
@@ -161,7 +172,8 @@ class FileCheck:
         for name, count in Counter(names.values()).items():
             if count > 1:
                 reason = f"{count} categories have the name {name}"
-                self.add("warning", "", reason, "join or rename them")
+                action = "they are one class in training; rename one if that is not meant"
+                self.add("warning", "", reason, action)
         return names
 
     def _images(self, entries: Iterable[Entry]) -> dict[int, Entry]:
