@@ -93,7 +93,7 @@ def test_a_picture_of_nothing_is_an_error(
     assert main(["check-data", str(file), "--quiet", "--picture", str(picture)]) == 1
     said = capsys.readouterr()
     assert f"--picture {picture}: no image to draw" in said.err
-    assert "nothing to recommend for a training" in said.out
+    assert "no object to learn from" in said.out
     assert not picture.exists()
 
 
