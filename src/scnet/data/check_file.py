@@ -19,6 +19,7 @@ from scnet.data.check_images import Chosen, Progress, choose, read_images, stuff
 from scnet.data.check_pixels import Look
 from scnet.data.faults import (
     TOO_DEEP,
+    ReadRuns,
     annotation_fault,
     annotation_name,
     area_warning,
@@ -39,7 +40,7 @@ from scnet.data.mistakes import judge_file
 from scnet.data.overlap import repeated, unknown_keys
 from scnet.data.reading import read_content
 from scnet.data.report import Problem, Summary
-from scnet.ops.rle import foreground, runs
+from scnet.ops.rle import Runs, extent, runs
 from scnet.types import Size
 
 Entry = Mapping[str, Any]
@@ -65,6 +66,7 @@ class FileCheck:
         self.chosen: list[Chosen] = []
         self.files: dict[int, Path] = {}  # of the images, by id
         self.root: Path | None = None  # of them
+        self.runs = _remembering(runs)
         self.blamed: set[tuple[str, str]] = set()  # ids of entries that are broken themselves
         content = self._content()
         if content is None:
@@ -211,7 +213,7 @@ class FileCheck:
             self._annotation_id(entry, where, seen)
             size = size_of(image) if image else None
             known = by_id(names, entry.get("category_id")) is not None
-            fault = annotation_fault(entry, size, known)
+            fault = annotation_fault(entry, size, known, self.runs)
             if self._is_blamed(entry, image, known):
                 continue
             part = mended(entry, size) if fault and size and known else None
@@ -262,17 +264,15 @@ class FileCheck:
 
     def _mask_is_sound(self, entry: Entry, where: str, size: Size) -> bool:
         """Draw a mask, compare it with its box, count it; return whether it holds anything."""
-        lengths = runs(entry["segmentation"], size)
-        found = foreground(lengths, size)
-        if found is None:
+        lengths = self.runs(entry["segmentation"], size)
+        mask_box = extent(lengths, size)
+        if mask_box is None:
             self.add("error", where, "mask is empty: the polygon covers no pixel", REMOVE)
             return False
         if is_crowd(entry):
             self.summary.crowds += 1
             return True
         self.summary.areas.append(int(lengths[1::2].sum()))
-        pixels, (x, y) = found
-        mask_box = (x, y, x + pixels.shape[1], y + pixels.shape[0])
         for reason in placement_warnings(entry, size, mask_box):
             self.add("warning", where, reason, "correct it, or leave it if it is meant")
         return True
@@ -303,3 +303,17 @@ class FileCheck:
 def _is_sound(entry: Entry, sizes: Mapping[int, Size]) -> bool:
     """Return whether nothing is wrong with an annotation for itself."""
     return not annotation_fault(entry, by_id(sizes, entry.get("image_id")), known_category=True)
+
+
+def _remembering(runs: ReadRuns) -> ReadRuns:
+    """Return a reader of run lengths that knows those it read last, as each are asked for twice."""
+    last: list[tuple[Any, Size, Runs]] = []
+
+    def read(segmentation: Any, size: Size) -> Runs:
+        if last and last[0][0] is segmentation and last[0][1] == size:
+            return last[0][2]
+        found = runs(segmentation, size)
+        last[:] = [(segmentation, size, found)]
+        return found
+
+    return read

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from scnet.data.images import MAX_PIXELS
-from scnet.ops.rle import check_polygons, runs
+from scnet.ops.rle import Runs, check_polygons, runs
 from scnet.types import Size
 
 Entry = Mapping[str, Any]
 Number = int | float
+ReadRuns = Callable[[Any, Size], Runs]
 Box = tuple[Number, Number, Number, Number]
 
 TOO_DEEP = "holds lists within lists without end"
@@ -128,8 +129,11 @@ def crowd_fault(annotation: Entry) -> str | None:
     return f"iscrowd is {value!r:.40}; expected 0, or 1 for a crowd region"
 
 
-def mask_fault(annotation: Entry, size: Size) -> str | None:
-    """Return what is wrong with the mask of an annotation; only small polygons are drawn for it."""
+def mask_fault(annotation: Entry, size: Size, runs: ReadRuns = runs) -> str | None:
+    """Return what is wrong with the mask of an annotation; only small polygons are drawn for it.
+
+    `runs` reads run lengths.
+    """
     if not annotation.get("segmentation"):
         return "has no segmentation; instance segmentation learns from masks"
     segmentation = annotation["segmentation"]
@@ -147,8 +151,13 @@ def by_id(table: Mapping[int, Any], key: Any) -> Any:
     return table.get(key) if _is_whole(key) else None
 
 
-def annotation_fault(annotation: Entry, size: Size | None, known_category: bool) -> str | None:
-    """Return the first thing wrong with an annotation; `size` is None for an unknown image."""
+def annotation_fault(
+    annotation: Entry, size: Size | None, known_category: bool, runs: ReadRuns = runs
+) -> str | None:
+    """Return the first thing wrong with an annotation; `size` is None for an unknown image.
+
+    `runs` reads run lengths.
+    """
     if size is None:
         return f"belongs to image {annotation.get('image_id')}, which is not in the file"
     if not known_category:
@@ -157,7 +166,7 @@ def annotation_fault(annotation: Entry, size: Size | None, known_category: bool)
     return (
         crowd_fault(annotation)
         or (None if is_crowd(annotation) else box_fault(annotation, size))
-        or mask_fault(annotation, size)
+        or mask_fault(annotation, size, runs)
     )
 
 

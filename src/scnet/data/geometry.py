@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 from scnet.config import DataConfig
 from scnet.data.faults import STRAY, Entry
 from scnet.data.screening import Sheet
-from scnet.ops.rle import runs
+from scnet.ops.rle import extent, runs
 from scnet.types import Size
 
 Corners = Float64[np.ndarray, "n 4"]  # left, top, right, bottom in pixels
@@ -206,16 +206,11 @@ def _packed_extent(mask: Mapping[str, Any], size: Size, run_lengths: str) -> Any
         lengths = runs(mask, made_for)
     except ValueError:
         return np.nan
-    height, ends = made_for[0], np.cumsum(lengths)
-    starts, ends = ends[:-1:2], ends[1::2]  # of what is set
-    starts, ends = (side[starts[: len(ends)] < ends] for side in (starts[: len(ends)], ends))
-    if not len(ends):
+    found = extent(lengths, made_for)
+    if found is None:
         return np.nan
-    left, right = starts[0] // height, (ends[-1] - 1) // height + 1
-    whole = (starts // height < (ends - 1) // height).any()  # a run from one column to the next
-    top = 0 if whole else (starts % height).min()
-    bottom = height if whole else ((ends - 1) % height).max() + 1
-    return (top, left, bottom, right) if run_lengths == "rows" else (left, top, right, bottom)
+    left, top, right, bottom = found
+    return (top, left, bottom, right) if run_lengths == "rows" else found
 
 
 def _points(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -95,11 +95,13 @@ def area(rle: Mapping[str, Any]) -> int:
 def box(rle: Mapping[str, Any]) -> tuple[int, int, int, int]:
     """Return the tight xyxy box of a mask, zeros if it is empty."""
     size = tuple(rle["size"])
-    found = foreground(runs(rle, size), size)
-    if found is None:
-        return 0, 0, 0, 0
-    pixels, (x, y) = found
-    return x, y, x + pixels.shape[1], y + pixels.shape[0]
+    return extent(runs(rle, size), size) or (0, 0, 0, 0)
+
+
+def extent(lengths: Runs, size: Size) -> tuple[int, int, int, int] | None:
+    """Return the tight xyxy box of run lengths; None if they hold nothing."""
+    laid = _laid(lengths, size[0])
+    return laid.box if laid else None
 
 
 def foreground(
@@ -110,25 +112,42 @@ def foreground(
     Nothing but the box is unrolled, so a small object in a large image costs little. The mask lies
     in memory column by column.
     """
-    height, ends = size[0], np.cumsum(lengths)
-    filled = np.flatnonzero(lengths[1::2])
-    if not len(filled):
+    laid = _laid(lengths, size[0])
+    if laid is None:
         return None
-    starts, stops = ends[2 * filled], ends[2 * filled + 1]
-    first, last = starts // height, (stops - 1) // height  # columns of each run
-    tops, bottoms = starts - first * height, stops - last * height
-    left, width = int(first[0]), int(last[-1] - first[0]) + 1
-    # A run that goes on in the next column has the lowest row of one and the highest of the other.
-    whole = bool((last > first).any())
-    top, bottom = (0, height) if whole else (int(tops.min()), int(bottoms.max()))
-    high = bottom - top
-    edges = np.zeros(2 * len(filled) + 2, np.int64)
-    edges[1:-1:2] = (first - left) * high + tops - top
-    edges[2:-1:2] = (last - left) * high + bottoms - top
+    left, top, right, bottom = laid.box
+    high, width = bottom - top, right - left
+    edges = np.zeros(2 * len(laid.first) + 2, np.int64)
+    edges[1:-1:2] = (laid.first - left) * high + laid.tops - top
+    edges[2:-1:2] = (laid.last - left) * high + laid.bottoms - top
     edges[-1] = width * high
     ones = np.arange(len(edges) - 1, dtype=np.uint8) % 2
     columns = np.repeat(ones, np.diff(edges)).reshape(width, high)
     return columns.T, (left, top)
+
+
+class _Laid(NamedTuple):
+    """Where the runs that are set lie."""
+
+    first: Runs  # columns in which they begin
+    last: Runs  # and end
+    tops: Runs  # rows in which they begin
+    bottoms: Runs  # and end, exclusive
+    box: tuple[int, int, int, int]
+
+
+def _laid(lengths: Runs, height: int) -> _Laid | None:
+    ends = np.cumsum(lengths)
+    filled = np.flatnonzero(lengths[1::2])
+    if not len(filled):
+        return None
+    starts, stops = ends[2 * filled], ends[2 * filled + 1]
+    first, last = starts // height, (stops - 1) // height
+    tops, bottoms = starts - first * height, stops - last * height
+    # A run that goes on in the next column has the lowest row of one and the highest of the other.
+    whole = bool((last > first).any())
+    top, bottom = (0, height) if whole else (int(tops.min()), int(bottoms.max()))
+    return _Laid(first, last, tops, bottoms, (int(first[0]), top, int(last[-1]) + 1, bottom))
 
 
 def runs(segmentation: Any, size: Size) -> Runs:
