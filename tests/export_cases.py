@@ -252,6 +252,18 @@ def _same_image_twice(files: Files, folder: Path) -> None:
     shutil.copy(folder / "train" / "003.png", folder / "train" / "005.png")
 
 
+def _entries_twice(files: Files, folder: Path) -> None:
+    images = files["train"]["images"]
+    images.append({**images[2], "id": 99})
+
+
+def _test_list(files: Files, folder: Path) -> None:
+    content = {"images": files["val"]["images"][:2], "categories": files["val"]["categories"]}
+    shutil.copytree(folder / "val", folder / "test")
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "instances_test.json").write_text(json.dumps(content))
+
+
 def _unlisted(files: Files, folder: Path) -> None:
     content = files["train"]
     content["images"] = content["images"][:5]
@@ -420,6 +432,12 @@ CASES: dict[str, Case] = {
     "files without an entry": Case(
         _unlisted, "3 image files have no entry", "15 objects", objects=15
     ),
+    "two entries of one image": Case(
+        _entries_twice,
+        "image 3 has the same file name",
+        "1 entries of images have the file of another, such as 003.png",
+    ),
+    "a list of test images": Case(_test_list, "2 images without annotations", "24 objects"),
     "regions to ignore": Case(
         entries(lambda place, entry: entry.update(ignore=int(place < 2))),
         "2 annotations are marked with ignore",

@@ -123,6 +123,12 @@ class FileCheck:
             return None
         for note in notes:
             self.add("note", "", note, "nothing to do if that is right")
+        if self.summary.split == "test" and _is_image_list(content):
+            self.summary.images = len(content["images"])
+            reason = f"{self.summary.images:,} images without annotations, to predict on alone"
+            action = "with scnet predict WEIGHTS --data FILE -o results.json"
+            self.add("note", "", reason, action)
+            return None
         faults = list(structure_faults(content))
         for fault in faults:
             self.add("error", "", fault, "write the file as COCO annotations")
@@ -303,6 +309,12 @@ class FileCheck:
 def _is_sound(entry: Entry, sizes: Mapping[int, Size]) -> bool:
     """Return whether nothing is wrong with an annotation for itself."""
     return not annotation_fault(entry, by_id(sizes, entry.get("image_id")), known_category=True)
+
+
+def _is_image_list(content: Any) -> bool:
+    """Return whether a file is a list of images as of COCO's test sets, with nothing marked."""
+    images = content.get("images") if isinstance(content, dict) else None
+    return bool(isinstance(images, list) and images) and "annotations" not in content
 
 
 def _remembering(runs: ReadRuns) -> ReadRuns:

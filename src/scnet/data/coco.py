@@ -30,7 +30,7 @@ from scnet.data.faults import box_fault, is_crowd, is_finite
 from scnet.data.images import DataError, read_image, read_pixels, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, locate_images
 from scnet.data.numbers import counted
-from scnet.data.overlap import repeated_notes
+from scnet.data.overlap import double_entries, repeated_notes
 from scnet.data.pixels import Pixels
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.survey import contrast_warning, count_bands
@@ -293,6 +293,7 @@ def _with_images(split: Split, source: AnnotationFile) -> tuple[Path, Annotation
         replace(record, file_name=found.names.get(record.file_name, record.file_name))
         for record in source.images
     ]
+    doubles += double_entries([record.file_name for record in images])
     return found.root, replace(source, images=images, notes=(*source.notes, *found.notes, *doubles))
 
 

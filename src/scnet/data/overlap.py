@@ -94,6 +94,19 @@ def repeated_notes(columns: Columns, bounds: Sequence[tuple[int, int]]) -> list[
     return [f"{reason}; remove the doubles"] if number else []
 
 
+def double_entries(names: Sequence[str]) -> list[str]:
+    """Return how many entries of images have the file of an earlier one.
+
+    What is annotated under one is background under the other.
+    """
+    number = len(names) - len(set(names))
+    if not number:
+        return []
+    example = Counter(names).most_common(1)[0][0]
+    reason = f"{number:,} entries of images have the file of another, such as {example}"
+    return [f"{reason}: objects of one are background of the other; join such entries"]
+
+
 def shared_notes(train: Iterable[Path], val: Iterable[Path], name: str = "validation") -> list[str]:
     """Return how many images of a validation are in the training too, by content."""
     ours, theirs = set(train), set(val)
