@@ -44,7 +44,7 @@ from scnet.types import (
     Targets,
     View,
 )
-from scnet.weights.foreign.mmdet import convert
+from scnet.weights.foreign import convert
 from scnet.weights.foreign.mmdet.names import our_name
 
 MODELS = ("mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")

@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Convert a checkpoint and say what it is, and what it does not say."""
-    from scnet.weights.foreign.mmdet import convert
+    from scnet.weights.foreign import convert
 
     conversion = convert.convert(
         options.file,

@@ -18,7 +18,7 @@ from tests.weights.foreign.files import NAMES, State, state
 import scnet
 from scnet.cli.main import main
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.mmdet import convert
+from scnet.weights.foreign import convert
 
 CLS = "roi_head.bbox_head.fc_cls.bias"
 
