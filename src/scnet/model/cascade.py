@@ -167,12 +167,12 @@ class RoIHeads(nn.Module):
                 boxes = stage.boxes(out, rois, sizes)
             else:
                 rois = stage.refine(out, rois, sizes, None)
-        scores = _scores(torch.stack(logits), self.config.box.average)
+        scores = mean_scores(torch.stack(logits), self.config.box.average)
         nowhere = ~proposals.valid.flatten()[:, None]
         return Candidates(boxes, scores.masked_fill(nowhere, -1), rois.image)
 
 
-def _scores(
+def mean_scores(
     logits: Float[Tensor, "K R classes"], average: Literal["logits", "probabilities"]
 ) -> Float[Tensor, "R C"]:
     """Return the scores of all classes but background, averaged over the stages."""

@@ -100,15 +100,25 @@ class RPN(nn.Module):
                 low_quality=True,
             )
             positive, negative = choose_both(matched, inside, config.samples, 0.5, choose)
+        goals = targets.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
+        return self.losses_of(out, positive, negative, goals)
+
+    def losses_of(
+        self,
+        out: RPNOutput,
+        positive: Bool[Tensor, "B A"],
+        negative: Bool[Tensor, "B A"],
+        goals: Float[Tensor, "B A 4"],
+    ) -> Losses:
+        """Return the losses of anchors that were chosen; `goals` count where they are positive."""
         number = mean_count(positive.sum() + negative.sum())
         cls = F.binary_cross_entropy_with_logits(
             out.logits, positive.to(out.logits.dtype), reduction="none"
         )
-        goals = targets.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
         # Some box, where none is aimed at.
         goals = torch.where(positive[..., None], goals, self.unit)
         moves = box_ops.encode(out.anchors.expand_as(goals), goals)
-        reg = F.smooth_l1_loss(out.deltas, moves, reduction="none", beta=config.box_loss_beta)
+        reg = F.smooth_l1_loss(out.deltas, moves, reduction="none", beta=self.config.box_loss_beta)
         return {
             "rpn.cls": (cls * (positive | negative)).sum() / number,
             "rpn.box": (reg * positive[..., None]).sum() / number,
