@@ -96,8 +96,7 @@ def require_anchors(shapes: Shapes, config: Config, *, known: bool, gives: str) 
     Raises:
         CheckpointError: there are others.
     """
-    rpn, number = config.model.rpn, shapes["rpn.cls.weight"][0]
-    expected = len(rpn.anchor_ratios) * len(rpn.anchor_multiples)
+    number, expected = shapes["rpn.cls.weight"][0], config.model.rpn.anchors
     if number == expected:
         return
     told = f"its RPN has {number} anchors at each place, but "
