@@ -102,9 +102,7 @@ def config_of(settings: Reference) -> Config:
         nms_iou=settings.get("NMS_THRESH_TEST", model.box.nms_iou),
         max_detections=settings.get("DETECTIONS_PER_IMAGE", model.box.max_detections),
     )
-    rpn = replace(
-        model.rpn, after_nms=settings.get("POST_NMS_TOPK_TEST", model.rpn.after_nms)
-    )
+    rpn = replace(model.rpn, after_nms=settings.get("POST_NMS_TOPK_TEST", model.rpn.after_nms))
     return replace(config, model=replace(model, backbone=backbone, channels=16, box=box, rpn=rpn))
 
 
@@ -249,7 +247,11 @@ def training(detector: Detector, theirs: Reference) -> list[Row]:
         *_own_rows(detector, theirs),
         *_next_rows(detector, theirs),
         *parity.gradient_rows(
-            detector, _gradients(detector, theirs), theirs, our_name, lambda x: _gradients(x, theirs)
+            detector,
+            _gradients(detector, theirs),
+            theirs,
+            our_name,
+            lambda x: _gradients(x, theirs),
         ),
     ]
     detector.train(mode)

@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from pickle import Unpickler, UnpicklingError
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,9 @@ from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import faults
 
 _SUFFIXES = (".pkl", ".pickle")
-_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # of PyTorch's files before 1.6, pickles with more behind them
+_MAGIC = (
+    b"l\xfc\x9cF\xf9 j\xa8P\x19"  # of PyTorch's files before 1.6, pickles with more behind them
+)
 _KINDS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")  # of numbers in an array
 _MOST_STEPS = 2_000_000  # a model of a thousand arrays takes some 30,000
 _DEEPEST = 8
@@ -78,7 +80,7 @@ def _look_through(steps: mmap.mmap) -> None:
 
     Reading the steps also shows that none asks for more bytes than there are.
     """
-    for number, (step, argument, _) in enumerate(pickletools.genops(steps)):
+    for number, (step, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], steps))):
         if step.name in _NEVER:
             raise _UnsafeError(f"a step {step.name}")
         if number > _MOST_STEPS:
@@ -95,6 +97,7 @@ class _Call:
     """Stands for a function or class that a pickle names; it can be called, and nothing else."""
 
     __slots__ = ("_call",)
+    _call: Callable[..., Any]
 
     def __init__(self, call: Callable[..., Any]) -> None:
         object.__setattr__(self, "_call", call)
@@ -147,7 +150,7 @@ class _Reader(Unpickler):
     def __init__(self, steps: mmap.mmap) -> None:
         super().__init__(steps, encoding="latin1")
         self._left = {"text": len(steps), "arrays": len(steps), "items": len(steps)}
-        arrays = {
+        arrays: dict[str, Callable[..., Any]] = {
             "multiarray._reconstruct": lambda *_: _Array(self._tensor),
             "multiarray.scalar": self._number,
             "numeric._frombuffer": self._from_buffer,
@@ -227,7 +230,7 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any, seen: set[int], depth: int = 0) -> Any:
-    """Return what was read with its arrays as tensors; of lists those of texts and numbers alone."""
+    """Return what was read with tensors for its arrays; of lists texts and numbers alone."""
     if isinstance(value, _Array):
         if value.tensor is None:
             raise UnpicklingError("an array without content")

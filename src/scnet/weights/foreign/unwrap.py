@@ -56,9 +56,7 @@ def has(found: list[Entry], parts: tuple[str, ...]) -> bool:
     return bool(_models(found, parts))
 
 
-def find(
-    found: list[Entry], parts: tuple[str, ...], prefix: str | None = None
-) -> Wrapped | None:
+def find(found: list[Entry], parts: tuple[str, ...], prefix: str | None = None) -> Wrapped | None:
     """Return the model with RPN and RoI heads; None where there is none.
 
     Args:

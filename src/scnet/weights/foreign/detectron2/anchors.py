@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from scnet.model.rpn import STRIDES
@@ -23,7 +22,9 @@ class Anchors(NamedTuple):
 
     def changes(self) -> dict[str, Any]:
         """Return our settings by their paths."""
-        scales = {s / stride for sides, stride in zip(self.sizes, STRIDES, strict=True) for s in sides}
+        scales = {
+            s / stride for sides, stride in zip(self.sizes, STRIDES, strict=True) for s in sides
+        }
         ratios = {"model.rpn.anchor_ratios": self.ratios}
         if len(scales) == 1 and all(len(sides) == 1 for sides in self.sizes):
             return {"model.rpn.anchor_scale": scales.pop(), **ratios}
@@ -42,7 +43,9 @@ def of_config(values: Mapping[str, Any]) -> Anchors:
     sizes = _levels(SIZES, values[SIZES]) if SIZES in values else USUAL.sizes
     ratios = _levels(RATIOS, values[RATIOS]) if RATIOS in values else (USUAL.ratios,)
     if len(set(ratios)) > 1:
-        raise CheckpointError(f"its config has {RATIOS} = {values[RATIOS]}; scnet has the same on all levels")
+        raise CheckpointError(
+            f"its config has {RATIOS} = {values[RATIOS]}; scnet has the same on all levels"
+        )
     return Anchors(sizes, ratios[0])
 
 

@@ -21,7 +21,9 @@ _CHANGES = (
     Stranger("keypoints (keypoint_head)", (r"^roi_heads\.keypoint_head\.",), OTHER),
     Stranger("DensePose", (r"^roi_heads\.densepose_",), OTHER),
     Stranger(
-        "PointRend", (r"^roi_heads\.(mask_(point|coarse)_head|mask_head\.(point|coarse)_head)",), OTHER
+        "PointRend",
+        (r"^roi_heads\.(mask_(point|coarse)_head|mask_head\.(point|coarse)_head)",),
+        OTHER,
     ),
     Stranger("Mask Scoring (maskiou_head)", (r"^roi_heads\.maskiou_head\.",), OTHER),
     Stranger(
@@ -57,9 +59,7 @@ _CHANGES = (
         (r"^(backbone\.fpn_|roi_heads\.).*\.norm\.",),
         f"{_NO_NORM}; to train with norms: --model.norm",
     ),
-    Stranger(
-        "another pyramid than FPN", (r"^backbone\.(top_block|bifpn|fpn_lateral[67])",), OTHER
-    ),
+    Stranger("another pyramid than FPN", (r"^backbone\.(top_block|bifpn|fpn_lateral[67])",), OTHER),
     Stranger("a deep stem", (r"^backbone\.bottom_up\.stem\.(conv1_1|conv2|fc)",), OTHER),
     Stranger(
         "a ResNet-18 or -34 as backbone",

@@ -153,7 +153,9 @@ def _class_names(content: Mapping[str, Any], given: Given) -> list[tuple[str, ..
             return [tuple(names)]
     sets = given.values.get("DATASETS.TRAIN")
     counted = given.values.get("MODEL.ROI_HEADS.NUM_CLASSES") in (None, len(coco_classes()))
-    of_coco = isinstance(sets, list) and any(str(x).startswith(("coco_2017", "coco_2014")) for x in sets)
+    of_coco = isinstance(sets, list) and any(
+        str(x).startswith(("coco_2017", "coco_2014")) for x in sets
+    )
     return [tuple(coco_classes())] if of_coco and counted else []
 
 

@@ -63,7 +63,7 @@ def images(given: Given, tensors: Mapping[str, Tensor], style: Style) -> Images:
     Args:
         tensors: of the file, by detectron2's names.
     """
-    stored = {path: _numbers(tensors[name]) for name, path in _STORED.items() if name in tensors}
+    stored = _stored(tensors)
     if MEAN in stored:  # blue comes first where the first mean is that of blue
         stored[FORMAT] = "BGR" if stored[MEAN][0] < stored[MEAN][-1] else "RGB"
     said = {path: given.values[path] for path in style.settings if path in given.values}
@@ -115,9 +115,7 @@ def _sort(values: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
 
 def _contradictions(given: Given, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Return why settings are refused that are others than what the file itself holds."""
-    stored: dict[str, Any] = {
-        path: _numbers(tensors[name]) for name, path in _STORED.items() if name in tensors
-    }
+    stored = _stored(tensors)
     found = anchors.of_file(tensors)
     told = {
         path: f"its config has {path} = {given.values[path]}, but the file itself {value}"
@@ -207,9 +205,13 @@ def _size(config: Config, values: Mapping[str, Any]) -> tuple[int, int]:
     return min(short, long), long
 
 
-def _numbers(stored: Tensor) -> list[float]:
-    """Return statistics that a file holds, without what float32 added to them."""
-    return [float(f"{n:.5g}") for n in stored.double().flatten().tolist()]
+def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the statistics of images that a file holds, without what float32 added to them."""
+    return {
+        path: [float(f"{n:.5g}") for n in tensors[name].double().flatten().tolist()]
+        for name, path in _STORED.items()
+        if name in tensors
+    }
 
 
 def _other_classes(config: Config, values: Mapping[str, Any]) -> Iterator[str]:
@@ -230,7 +232,12 @@ def _assumed(
 ) -> Iterator[str]:
     """Yield what neither the file nor a config says."""
     if seen.assumed:
-        named = {FORMAT: "images", MEAN: "mean", STD: "std", _STRIDE: "stride in the 1x1 convolution"}
+        named = {
+            FORMAT: "images",
+            MEAN: "mean",
+            STD: "std",
+            _STRIDE: "stride in the 1x1 convolution",
+        }
         told = ", ".join(f"{named[path]} {seen.values[path]}" for path in seen.assumed)
         yield f"{told}: {style.why}"
     model, usual = config.model, anchors.of_file(tensors) is not None
@@ -241,7 +248,10 @@ def _assumed(
         yield f"model.rpn.anchor_ratios {list(rpn.anchor_ratios)}"
     ours = {
         **{f"model.rpn.{n}": getattr(rpn, n) for n in ("before_nms", "after_nms", "nms_iou")},
-        **{f"model.box.{n}": getattr(box, n) for n in ("score_threshold", "nms_iou", "max_detections")},
+        **{
+            f"model.box.{n}": getattr(box, n)
+            for n in ("score_threshold", "nms_iou", "max_detections")
+        },
     }
     for theirs, path in _SAME.items():
         if theirs not in values:

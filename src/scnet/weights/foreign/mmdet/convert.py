@@ -84,8 +84,8 @@ def _model(
         raise CheckpointError(
             strangers.name(texts)
             or (
-                f"there is no model of MMDetection in it, such as rpn_head... and roi_head..., nor of "
-                f"detectron2; it holds {holds}"
+                "there is no model of MMDetection in it, such as rpn_head... and roi_head..., "
+                f"nor of detectron2; it holds {holds}"
                 if entries
                 else f"there are no weights in it; it holds {holds}"
             )
