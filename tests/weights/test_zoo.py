@@ -270,13 +270,16 @@ def test_the_list_shows_every_name_and_where_files_lie(
     assert list(rows) == list(zoo.PUBLISHED)
     assert rows["tiny"].split()[1:] == ["ResNet-50", "1.5", "1.25", "downloaded"]
     assert rows["scnet_r50_20e"].split()[1:] == ["ResNet-50", "44.5", "40.0", "no"]
-    assert "published by MMDetection and not measured here" in lines[-3]
-    assert lines[-2] == f"Licence: Apache-2.0. Files: {cache}"
+    assert "as published and not measured here" in lines[-3]
+    assert lines[-2] == (
+        f"Licence: Apache-2.0 (MMDetection), CC BY-SA 3.0 (detectron2). Files: {cache}"
+    )
     assert lines[-1].startswith("next: scnet predict NAME IMAGE")
 
 
 def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
-    assert len(zoo.PUBLISHED) == 33
+    assert len(zoo.PUBLISHED) == 39
+    assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 6
     folders = {
         "SCNet": "scnet",
         "HTC": "htc",
@@ -284,7 +287,7 @@ def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
         "Mask R-CNN": "mask_rcnn",
     }
     short = {"50": "r50", "101": "r101", "101 64x4d": "x101", "101 32x4d": "x101_32x4d"}
-    for p in zoo.PUBLISHED.values():
+    for p in (p for p in zoo.PUBLISHED.values() if p.form == "mmdet"):
         folder, config, file = p.path.split("/")
         assert folder == folders[p.architecture]
         assert re.fullmatch(rf"{config}[-_][\w.-]*[0-9a-f]{{8}}\.pth", file)
@@ -293,7 +296,7 @@ def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
         assert p.epochs == length
         assert f"_{p.name.rsplit('_', 1)[1]}_coco" in config
         assert 30 < p.mask_ap < p.box_ap < 50
-    assert zoo.find("scnet_r50_1x").sha256 == "c3f09857"
+    assert zoo.find("scnet_r50_1x").hash == ("SHA-256", "c3f09857")
     assert zoo.find("mask_rcnn_x101_32x4d_2x").urls[0] == (
         "https://download.openmmlab.com/mmdetection/v2.0/mask_rcnn/mask_rcnn_x101_32x4d_fpn_2x_coco/"
         "mask_rcnn_x101_32x4d_fpn_2x_coco_bbox_mAP-0.422__segm_mAP-0.378_20200506_004702-faef898c.pth"

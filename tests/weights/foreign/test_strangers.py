@@ -148,7 +148,7 @@ STRANGERS: dict[str, tuple[dict[str, Any], str]] = {
             ),
             "iteration": 9,
         },
-        "detectron2.*backbone.bottom_up.*does not read it yet",
+        "detectron2 with boxes alone.*needs masks",
     ),
     "a backbone of detectron2": (
         {"model": keys("stem.conv1.weight", "res2.0.conv1.weight")},

@@ -35,7 +35,7 @@ class Conversion:
     source: str  # which library wrote the file, and what more it says of itself
     used: int  # keys of the file that became parameters
     left: dict[str, str]  # keys that were left, and why
-    settings: tuple[str, ...]  # what its config sets otherwise than the recipe
+    settings: tuple[str, ...]  # what is set otherwise than the recipe
     unread: tuple[str, ...]  # what its config says and is not looked at
     assumed: tuple[str, ...]  # what nothing says
     where: str  # where in the file the model was found; empty where that is usual
@@ -68,7 +68,7 @@ class Conversion:
             lines.append(f"found            {self.where}")
         lines.append(f"keys             {self.used} used, {len(self.left)} left")
         lines += [f"  left: {key} ({why})" for key, why in list(self.left.items())[:5]]
-        lines += [f"  set by its own config: {line}" for line in self.settings]
+        lines += [f"  otherwise than the recipe: {line}" for line in self.settings]
         return "\n".join(lines + [f"  {line}" for line in self.remarks()])
 
     def _classes(self) -> str:

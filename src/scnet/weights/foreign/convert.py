@@ -18,7 +18,7 @@ from scnet.weights.foreign.detectron2 import convert as detectron2
 from scnet.weights.foreign.mmdet import convert as mmdet
 from scnet.weights.foreign.reading import read_file
 
-__all__ = ["Conversion", "convert", "read", "require_free"]
+__all__ = ["Conversion", "convert", "convert_known", "read", "read_known", "require_free"]
 
 
 def convert(
@@ -48,7 +48,13 @@ def convert(
         FileExistsError: `output` exists.
     """
     output = require_free(output, overwrite=overwrite)
-    conversion = read(path, classes=classes, config=config, prefix=prefix, leave=leave)
+    known = Known(tuple(classes), config, prefix, tuple(leave), Path(path).parent)
+    return convert_known(Path(path), output, known)
+
+
+def convert_known(file: Path, output: Path, known: Known) -> Conversion:
+    """Convert a file of which more may be known than a command line can say."""
+    conversion = read_known(file, known)
     write_weights(output, conversion.detector)
     return conversion
 
@@ -77,7 +83,7 @@ def read(
 
 
 def read_known(file: Path, known: Known) -> Conversion:
-    """Read a file of another library of which more may be known than a command line can say."""
+    """Read a file of which more may be known than a command line can say."""
     try:
         content = read_file(file)
     except CheckpointError as error:

@@ -48,7 +48,8 @@ def is_bare(file: Path) -> bool:
         return False
     with file.open("rb") as opened:
         begin = opened.read(64)
-    return _MAGIC not in begin and (begin[:1] == b"\x80" or file.suffix in _SUFFIXES)
+    old = file.suffix in _SUFFIXES and begin[:1] in (b"(", b"}", b"c", b"]")  # protocols 0 and 1
+    return _MAGIC not in begin and (begin[:1] == b"\x80" or old)
 
 
 def read(file: Path) -> Mapping[str, Any]:

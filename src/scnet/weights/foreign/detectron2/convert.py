@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from scnet.config import from_dict, to_dict
+from scnet.config import Config, from_dict, to_dict
 from scnet.data.classes import coco_classes
+from scnet.model.detector import Detector
 from scnet.weights.checkpoint import CheckpointError, assemble
 from scnet.weights.foreign import unwrap
 from scnet.weights.foreign.conversion import Conversion, Known, require_finite, with_classes
@@ -55,15 +56,15 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
     shapes, more = _recognisable(ours)
     if unknown:
         raise CheckpointError(f"{len(unknown)} keys have no counterpart: {some(unknown)}")
-    config, style = recognise(shapes), guess(ours)
-    applied = settings.apply(config, given, theirs, style, known.leave)
+    seen = settings.images(given, theirs, guess(ours), known.leave)
+    applied = settings.apply(recognise(shapes), given, theirs, seen, known.leave)
     require_anchors(shapes, applied.config, known=bool(given.values), gives=_GIVES)
-    if settings.images(given, theirs, style).bgr:
+    if seen.bgr:
         ours = to_rgb(ours)
     config, names = with_classes(
         applied.config, _class_names(content, given), known.classes, _told_names(content)
     )
-    detector = _assemble(to_dict(config), ours, theirs)
+    detector = _assemble(config, ours, theirs)
     return Conversion(
         detector=detector,
         source=_source(content, given),
@@ -110,10 +111,10 @@ def _recognisable(ours: dict[str, Tensor]) -> tuple[Shapes, list[str]]:
     return Shapes({name: tuple(x.shape) for name, x in ours.items()}), [told]
 
 
-def _assemble(config: dict[str, Any], ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]):  # type: ignore[no-untyped-def]
+def _assemble(config: Config, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Detector:
     original = {name: key for key in theirs if (name := our_name(key))}
     try:
-        return assemble(from_dict(config), ours, original)
+        return assemble(from_dict(to_dict(config)), ours, original)
     except CheckpointError as error:
         text = str(error).replace("weights do not fit their config", "weights do not fit the model")
         raise CheckpointError(text) from error

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
-from scnet.config import Config, to_dict
+from scnet.config import Config, replace_at, to_dict
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign.applying import (
     Applied,
@@ -32,6 +32,7 @@ FORMAT, MEAN, STD = "INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"
 _STRIDE = "MODEL.RESNETS.STRIDE_IN_1X1"
 _WEIGHTS, _CASCADE = "ROI_BOX_HEAD.BBOX_REG_WEIGHTS", "ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"
 _SHORT, _LONG = "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"
+_MOST = "TEST.DETECTIONS_PER_IMAGE"
 # Our setting for each of theirs, where the value is the same.
 _SAME = {
     "MODEL.RPN.PRE_NMS_TOPK_TEST": "model.rpn.before_nms",
@@ -39,7 +40,7 @@ _SAME = {
     "MODEL.RPN.NMS_THRESH": "model.rpn.nms_iou",
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "model.box.score_threshold",
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": "model.box.nms_iou",
-    "TEST.DETECTIONS_PER_IMAGE": "model.box.max_detections",
+    _MOST: "model.box.max_detections",
 }
 # What a file may hold of its statistics, by its own names.
 _STORED = {"pixel_mean": MEAN, "pixel_std": STD}
@@ -50,6 +51,7 @@ class Images(NamedTuple):
 
     values: dict[str, Any]
     assumed: tuple[str, ...]  # paths of those that nothing says
+    why: str  # they are these
 
     @property
     def bgr(self) -> bool:
@@ -57,32 +59,38 @@ class Images(NamedTuple):
         return bool(self.values[FORMAT] == "BGR")
 
 
-def images(given: Given, tensors: Mapping[str, Tensor], style: Style) -> Images:
+def images(
+    given: Given, tensors: Mapping[str, Tensor], style: Style, leave: tuple[str, ...] = ()
+) -> Images:
     """Return what a network expects of its images, the config before the file before the guess.
 
     Args:
         tensors: of the file, by detectron2's names.
+        style: what is taken where nothing says it.
+        leave: settings of the config that do not count.
     """
+    values = _without(given.values, leave)
     stored = _stored(tensors)
     if MEAN in stored:  # blue comes first where the first mean is that of blue
         stored[FORMAT] = "BGR" if stored[MEAN][0] < stored[MEAN][-1] else "RGB"
-    said = {path: given.values[path] for path in style.settings if path in given.values}
+    said = {path: values[path] for path in style.settings if path in values}
     unsaid = tuple(path for path in style.settings if path not in stored | said)
-    return Images(style.settings | stored | said, unsaid)
+    return Images(style.settings | stored | said, unsaid, style.why)
 
 
 def apply(
     config: Config,
     given: Given,
     tensors: Mapping[str, Tensor],
-    style: Style,
+    seen: Images,
     leave: tuple[str, ...] = (),
 ) -> Applied:
     """Lay a config of detectron2 over the recipe of a model.
 
     Args:
         tensors: of the file, by detectron2's names.
-        style: what is taken where nothing says how images come.
+        seen: what `images` says of them.
+        leave: settings that would be refused, and are only told.
 
     Raises:
         CheckpointError: a setting that has no counterpart here, or one to leave that is not there.
@@ -90,11 +98,11 @@ def apply(
     refused, unread = _sort(given.values)
     refused |= _contradictions(given, tensors)
     require_allowed(refused, leave)
-    looked_at = given._replace(values=_without(given.values, leave))
-    seen = images(looked_at, tensors, style)
-    changes = _changes(config, looked_at.values, tensors, seen)
-    config, notes = lay(config, changes)
-    assumed = tuple(_assumed(config, looked_at.values, tensors, seen, style))
+    values = _without(given.values, leave)
+    # Training: no box takes an object that another box overlaps more, as detectron2 has it.
+    config = replace_at(config, "model.box.low_quality", False)
+    config, notes = lay(config, _changes(config, values, tensors, seen))
+    assumed = tuple(_assumed(config, values, tensors, seen))
     told = (*told_left(refused), *given.unread, *unread, *_other_classes(config, given.values))
     return Applied(replace(config, assumed=assumed), notes, told, assumed)
 
@@ -108,6 +116,8 @@ def _sort(values: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
         if wanted is not None and value not in wanted:
             told = rules.WHY.get(path, f", but scnet has {wanted[0]!r}")
             refused[path] = f"its config has {path} = {value}{told}"
+        elif path == _MOST and _is_number(value) and value < 0:
+            refused[path] = f"its config has {path} = {value}, all boxes; scnet has a number"
         elif wanted is None and not within(rules.HANDLED + rules.HARMLESS, path):
             unread.append(f"{path} = {value}")
     return refused, unread
@@ -134,7 +144,7 @@ def _alike(stored: list[float], said: Any) -> bool:
 
 def _without(values: Mapping[str, Any], leave: tuple[str, ...]) -> dict[str, Any]:
     """Return settings without those that are left: what they say cannot be done here."""
-    undone = {path for path in leave if path in rules.MUST_BE}
+    undone = {path for path in leave if path in rules.MUST_BE or path == _MOST}
     return {path: value for path, value in values.items() if path not in undone}
 
 
@@ -157,7 +167,6 @@ def _changes(
         "model.backbone.mean": unit(mean, IMAGENET_DEFAULT_MEAN),
         "model.backbone.std": unit(std, IMAGENET_DEFAULT_STD),
         "model.box.stages": stages,
-        "model.box.low_quality": False,
         **(found or anchors.of_config(values)).changes(),
         **{ours: values[theirs] for theirs, ours in _SAME.items() if theirs in values},
     }
@@ -228,7 +237,6 @@ def _assumed(
     values: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     seen: Images,
-    style: Style,
 ) -> Iterator[str]:
     """Yield what neither the file nor a config says."""
     if seen.assumed:
@@ -239,7 +247,7 @@ def _assumed(
             _STRIDE: "stride in the 1x1 convolution",
         }
         told = ", ".join(f"{named[path]} {seen.values[path]}" for path in seen.assumed)
-        yield f"{told}: {style.why}"
+        yield f"{told}: {seen.why}"
     model, usual = config.model, anchors.of_file(tensors) is not None
     rpn, box = model.rpn, model.box
     if anchors.SIZES not in values and not usual:
