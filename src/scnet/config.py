@@ -73,8 +73,8 @@ class BackboneConfig:
     # bands of the images; taken from the data when training. The first convolution of ImageNet
     # weights, made for 3, is repeated over others
     bands: Count = 3
-    # which convolution of a bottleneck halves the map: in torchvision's weights the 3x3, in those of
-    # the first ResNets (MSRA, Caffe) and in most models of detectron2 the 1x1 before it
+    # which convolution of a bottleneck halves the map: the 3x3 in torchvision's weights; the 1x1
+    # before it in those of the first ResNets (MSRA, Caffe) and in most models of detectron2
     stride_in: Literal["3x3", "1x1"] = "3x3"
     # channels of a ResNet's stages; None = the model's own
     widths: Annotated[tuple[Count, ...], NotEmpty()] | None = None
