@@ -1,18 +1,18 @@
-"""Our detectors beside the reference implementation, quantity by quantity.
+"""Our detectors beside MMDetection's, quantity by quantity.
 
     SCNET_REFERENCE=FOLDER python tests/parity.py
 
-prints the table. The folder's `mmdet_tiny` holds, for four small models with made-up weights, what
-the reference computed: two test cases and one training step; a README beside them says what is
-what. The detectors come from the reference's own checkpoints by `scnet.convert` and run as they do
-for a user, but for the choice of samples in training: the reference made it without chance.
+prints the table, and that of `parity_detectron2.py`. The folder's `mmdet_tiny` holds, for four
+small models with made-up weights, what the reference computed: two test cases and one training
+step; a README beside them says what is what. The detectors come from the reference's own
+checkpoints by `scnet.convert` and run as they do for a user, but for the choice of samples in
+training: the reference made it without chance.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,8 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from scnet.inference.detections import Detections
@@ -684,47 +682,8 @@ def _unpack(final: Reference) -> Tensor:
     return torch.from_numpy(bits.reshape(count, height, width)).bool()
 
 
-# The table
-
-
-def main() -> int:
-    """Print the table; return 1 where a quantity is off, 2 where the tensors are missing."""
-    console = Console(width=None if sys.stdout.isatty() else 130)
-    folder = os.environ.get("SCNET_REFERENCE", "")
-    if not folder or not (Path(folder) / "mmdet_tiny").is_dir():
-        console.print(
-            "The tensors of the reference are missing: SCNET_REFERENCE must name the folder that "
-            f"holds mmdet_tiny, but it is {folder or 'not set'}."
-        )
-        return 2
-    table = Table("model", "case", "quantity", title="Difference from the reference")
-    table.add_column("largest", justify="right")
-    table.add_column("where")
-    table.add_column("tolerance", justify="right")
-    table.add_column()
-    failed = 0
-    for model in MODELS:
-        for case in CASES:
-            rows = check(Path(folder), model, case)
-            failed += sum(not x.ok for x in rows)
-            _add(table, model, case, rows)
-    console.print(table)
-    console.print(f"{failed} FAILED" if failed else "all equal within the tolerances")
-    return int(failed > 0)
-
-
-def _add(table: Table, model: str, case: str, rows: Sequence[Row]) -> None:
-    for i, x in enumerate(rows):
-        table.add_row(
-            *((model, case) if i == 0 else ("", "")),
-            x.quantity,
-            f"{x.difference:.2g}",
-            x.where if x.difference else "",
-            f"{x.tolerance:g}",
-            "ok" if x.ok else "[bold red]FAILED[/]",
-            end_section=i == len(rows) - 1,
-        )
-
-
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.parity_table import main
+
     sys.exit(main())

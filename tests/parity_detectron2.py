@@ -242,17 +242,15 @@ def training(detector: Detector, theirs: Reference) -> list[Row]:
     mode = detector.training
     detector.train()
     losses = training_losses(detector, theirs)
+
+    def gradients(of: Detector) -> parity.Gradients:
+        return parity.gradients_of(of, training_losses(of, theirs), theirs, our_name)
+
     rows = [
         *_loss_rows(losses, theirs),
         *_own_rows(detector, theirs),
         *_next_rows(detector, theirs),
-        *parity.gradient_rows(
-            detector,
-            _gradients(detector, theirs),
-            theirs,
-            our_name,
-            lambda x: _gradients(x, theirs),
-        ),
+        *parity.gradient_rows(detector, gradients(detector), theirs, our_name, gradients),
     ]
     detector.train(mode)
     return rows
@@ -278,10 +276,6 @@ def training_losses(detector: Detector, theirs: Reference) -> Losses:
         losses |= {f"stage{i + 1}.{name}": value for name, value in named.items()}
     samples = _samples(theirs, targets, 0)
     return losses | heads.masks.loss(0, features, samples, targets, heads.stages[0], None)
-
-
-def _gradients(detector: Detector, theirs: Reference) -> parity.Gradients:
-    return parity.gradients_of(detector, training_losses(detector, theirs), theirs, our_name)
 
 
 def training_batch(theirs: Reference) -> Batch:

@@ -114,6 +114,11 @@ def test_recipes_are_the_rows_of_the_table() -> None:
     assert mask("mask_rcnn_relay") == ((0,), "entering", 4, False, False, True, (1.0,))
     assert mask("cascade_mask_rcnn") == ((0, 1, 2), "entering", 4, False, False, False, three)
     assert mask("cascade_mask_rcnn_relay") == ((0, 1, 2), "entering", 4, False, False, True, three)
+    d2 = recipes.find("cascade_mask_rcnn_d2").model
+    assert d2.mask == recipes.mask_rcnn().model.mask
+    assert [stage.iou for stage in d2.box.stages] == [0.5, 0.6, 0.7]
+    assert d2.box.stages[2].delta_std == (1 / 30, 1 / 30, 1 / 15, 1 / 15)
+    assert (d2.box.average, d2.box.low_quality) == ("probabilities", False)
     assert mask("htc") == ((0, 1, 2), "leaving", 4, False, True, False, three)
     assert mask("naive_sample_consistency") == (
         (2, 2, 2),

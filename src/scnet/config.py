@@ -73,8 +73,8 @@ class BackboneConfig:
     # bands of the images; taken from the data when training. The first convolution of ImageNet
     # weights, made for 3, is repeated over others
     bands: Count = 3
-    # which convolution of a bottleneck halves the map: torchvision's weights expect the 3x3 one, the
-    # first ResNets and most of detectron2's models the 1x1 before it
+    # which convolution of a bottleneck halves the map: the 3x3 in torchvision's weights; the 1x1
+    # before it in those of the first ResNets (MSRA, Caffe) and in most models of detectron2
     stride_in: Literal["3x3", "1x1"] = "3x3"
     # channels of a ResNet's stages; None = the model's own
     widths: Annotated[tuple[Count, ...], NotEmpty()] | None = None
@@ -203,8 +203,8 @@ class BoxConfig:
     # each object takes its best box even where that box overlaps another object more
     low_quality: bool = True
     box_loss_beta: Weight = 1.0  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
-    # class scores of several stages are averaged before the softmax, as in MMDetection, or behind it
-    # as in detectron2
+    # several stages' class scores are averaged before the softmax (MMDetection) or after it
+    # (detectron2)
     average: Literal["logits", "probabilities"] = "logits"
     samples: Count = 512  # RoIs per image and stage
     positive_fraction: Share = 0.25

@@ -157,8 +157,8 @@ def _stride_first(net: nn.Module, name: str) -> None:
     halving = [block for block in blocks if block.conv2.stride == (2, 2)]
     if len(halving) != len(STRIDES) - 1:
         raise ValueError(
-            f"model.backbone.stride_in: {name} has no three bottlenecks that halve the map in their "
-            "3x3 convolution; leave it out, or take a ResNet of 50 layers or more"
+            f"model.backbone.stride_in: {name} has no three bottlenecks that halve the map in "
+            "their 3x3 convolution; leave it out, or take a ResNet of 50 layers or more"
         )
     for block in halving:
         block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)

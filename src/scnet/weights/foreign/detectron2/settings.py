@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
@@ -139,7 +140,7 @@ def _contradictions(given: Given, tensors: Mapping[str, Tensor]) -> dict[str, st
 
 
 def _alike(stored: list[float], said: Any) -> bool:
-    return isinstance(said, list) and [float(f"{float(n):.5g}") for n in said] == stored
+    return isinstance(said, list) and all(map(_is_number, said)) and np.allclose(stored, said)
 
 
 def _without(values: Mapping[str, Any], leave: tuple[str, ...]) -> dict[str, Any]:
@@ -217,7 +218,7 @@ def _size(config: Config, values: Mapping[str, Any]) -> tuple[int, int]:
 def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the statistics of images that a file holds, without what float32 added to them."""
     return {
-        path: [float(f"{n:.5g}") for n in tensors[name].double().flatten().tolist()]
+        path: [float(f"{n:.6g}") for n in tensors[name].double().flatten().tolist()]
         for name, path in _STORED.items()
         if name in tensors
     }
