@@ -15,6 +15,7 @@ import pytest
 import torch
 from tests import mmdet_files
 from tests.model_cases import make_detector
+from tests.weights.detectron2 import files as detectron2_files
 
 from scnet.cli.main import main
 from scnet.data.classes import coco_classes
@@ -373,3 +374,35 @@ def test_a_published_file_of_ours_is_downloaded_and_needs_no_conversion(
     assert zoo.fetch("own", quiet=True) == cache / file
     assert names(cache) == {file}
     assert load("own", device="cpu").config.recipe == "scnet"
+
+
+def test_files_of_detectron2_are_checked_by_md5_and_converted(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = detectron2_files.save_zoo(tmp_path / "a.pkl", detectron2_files.state(80)).read_bytes()
+    digest = hashlib.md5(made, usedforsecurity=False).hexdigest()
+    published = replace(
+        zoo.find("d2_mask_rcnn_r50_1x"), name="d2", path=f"a/1/model_final_{digest[:6]}.pkl"
+    )
+    monkeypatch.setitem(zoo.PUBLISHED, "d2", published)
+    assert published.urls == [f"https://dl.fbaipublicfiles.com/detectron2/{published.path}"]
+    cache.mkdir(parents=True)
+    (cache / published.file).write_bytes(made[:-1])
+    with pytest.raises(ZooError, match=f"MD5 begins with .*, not {digest[:6]}"):
+        zoo.fetch("d2")
+    (cache / published.file).write_bytes(made)
+    detector = checkpoint.load(zoo.fetch("d2"))
+    assert detector.classes == coco_classes()
+    assert detector.config.model.backbone.stride_in == "1x1"
+    assert detector.config.assumed == ()
+
+
+def test_the_list_of_detectron2_is_regular() -> None:
+    for p in zoo.PUBLISHED.values():
+        if p.form != "detectron2":
+            continue
+        assert re.fullmatch(r"[\w-]+/\w+_FPN_\dx/\d{9}/model_final_[0-9a-f]{6}\.pkl", p.path)
+        assert p.licence == "CC BY-SA 3.0"
+        assert p.epochs == {"1x": 12, "3x": 37}[p.name[-2:]]
+        assert p.path.split("/")[1].endswith(p.name[-2:])
+        assert 35 < p.mask_ap < p.box_ap < 45

@@ -26,6 +26,7 @@ PARTS = ("proposal_generator", "roi_heads")  # which every model has
 _GIVES = "config.yaml"  # the file that holds a config
 _MASK = "roi_heads.masks.heads.0.classifier"
 _USUAL = ("under model", "under model.module")  # where a trainer puts the model
+_COCO = ("coco_2017", "coco_2014")  # how the names of its data sets begin
 # Keys that a right file may carry in its model, with the reason why they are left.
 _LEFT = {
     anchors.STORED: "its anchors, which are read",
@@ -61,9 +62,8 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
     require_anchors(shapes, applied.config, known=bool(given.values), gives=_GIVES)
     if seen.bgr:
         ours = to_rgb(ours)
-    config, names = with_classes(
-        applied.config, _class_names(content, given), known.classes, _told_names(content)
-    )
+    stored = _class_names(content, given, applied.config.model.num_classes)
+    config, names = with_classes(applied.config, stored, known.classes, _told_names(content))
     detector = _assemble(config, ours, theirs)
     return Conversion(
         detector=detector,
@@ -145,7 +145,7 @@ def _source(content: Mapping[str, Any], given: Given) -> str:
     return f"detectron2, {kind}" + (f", with {given.name}" if given.name else "")
 
 
-def _class_names(content: Mapping[str, Any], given: Given) -> list[tuple[str, ...]]:
+def _class_names(content: Mapping[str, Any], given: Given, number: int) -> list[tuple[str, ...]]:
     """Return the class names: those of a file's metadata, else of the data set of its config."""
     metadata = content.get("metadata")
     for place in (content, metadata if isinstance(metadata, Mapping) else {}):
@@ -153,11 +153,9 @@ def _class_names(content: Mapping[str, Any], given: Given) -> list[tuple[str, ..
         if isinstance(names, Sequence) and names and all(isinstance(x, str) for x in names):
             return [tuple(names)]
     sets = given.values.get("DATASETS.TRAIN")
-    counted = given.values.get("MODEL.ROI_HEADS.NUM_CLASSES") in (None, len(coco_classes()))
-    of_coco = isinstance(sets, list) and any(
-        str(x).startswith(("coco_2017", "coco_2014")) for x in sets
-    )
-    return [tuple(coco_classes())] if of_coco and counted else []
+    of_coco = isinstance(sets, list) and any(str(x).startswith(_COCO) for x in sets)
+    # Many train on data of their own and leave the data set as it was.
+    return [coco_classes()] if of_coco and number == len(coco_classes()) else []
 
 
 def _told_names(content: Mapping[str, Any]) -> str:
