@@ -1,18 +1,18 @@
-"""Our detectors beside the reference implementation, quantity by quantity.
+"""Our detectors beside MMDetection's, quantity by quantity.
 
     SCNET_REFERENCE=FOLDER python tests/parity.py
 
-prints the table. The folder's `mmdet_tiny` holds, for four small models with made-up weights, what
-the reference computed: two test cases and one training step; a README beside them says what is
-what. The detectors come from the reference's own checkpoints by `scnet.convert` and run as they do
-for a user, but for the choice of samples in training: the reference made it without chance.
+prints the table, and that of `parity_detectron2.py`. The folder's `mmdet_tiny` holds, for four
+small models with made-up weights, what the reference computed: two test cases and one training
+step; a README beside them says what is what. The detectors come from the reference's own
+checkpoints by `scnet.convert` and run as they do for a user, but for the choice of samples in
+training: the reference made it without chance.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +20,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from scnet.inference.detections import Detections
 from scnet.inference.place import place as placed
 from scnet.model.box_stage import BoxOutput
+from scnet.model.cascade import mean_scores
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures, SceneOutput
 from scnet.model.rpn import RPNOutput
@@ -44,7 +43,7 @@ from scnet.types import (
     Targets,
     View,
 )
-from scnet.weights.foreign.mmdet import convert
+from scnet.weights.foreign import convert
 from scnet.weights.foreign.mmdet.names import our_name
 
 MODELS = ("mask_rcnn", "cascade_mask_rcnn", "htc", "scnet")
@@ -64,12 +63,13 @@ TIES = 0.03  # share of the places; see `settle_ties`
 # one in twelve within 2e-6.
 TIED = 1e-5
 PROPOSAL_TIES = 0.1  # share of the places; see `settle_proposals`
-KINKS = 0.02  # share of the quantities; see `_gradient_rows`
+KINKS = 0.02  # share of the quantities; see `gradient_rows`
 VARIANTS = 8
 ROUNDING = 2e-7  # of a float32 number
 
 Reference = Mapping[str, Any]  # what the reference computed, by name
 Gradients = Mapping[str, Tensor]  # by the reference's names
+Naming = Callable[[str], str | None]  # our name of a parameter of the reference
 
 
 class Pair(NamedTuple):
@@ -184,7 +184,7 @@ def inference(detector: Detector, theirs: Reference) -> list[Row]:
     """Compare a test case, from the pyramid to the masks on the image."""
     batch = inference_batch(detector, theirs)
     goals = _each(theirs["proposals"], "bboxes")
-    trace, settled = run(detector, batch, goals)
+    trace, settled = run(detector, batch, goals, SCORES_TIED)
     # Ties are settled, so that every box behind is compared with the one that it came from.
     found = find(detector, trace, batch)
     found, moved = settle_ties(found, trace, theirs["mask.rois"][:, 1:])
@@ -193,7 +193,7 @@ def inference(detector: Detector, theirs: Reference) -> list[Row]:
     ours = placed(found, batch, detector.classes, detector.category_ids)
     return [
         *_image_rows(trace, theirs),
-        *_proposal_rows(trace.proposals, settled, goals),
+        *proposal_rows(trace.proposals, settled, goals),
         *_box_rows(detector, trace, theirs),
         *_mask_rows(detector, trace, found, theirs),
         *_final_rows(detector, ours, theirs),
@@ -218,7 +218,9 @@ def inference_batch(detector: Detector, theirs: Reference) -> Batch:
     return Batch.of(_pixels(detector, theirs["inputs"]), info)
 
 
-def run(detector: Detector, batch: Batch, goals: Sequence[Tensor]) -> tuple[Trace, Tensor]:
+def run(
+    detector: Detector, batch: Batch, goals: Sequence[Tensor], ties: Ties
+) -> tuple[Trace, Tensor]:
     """Compute what `Detector.detect` does on the reference's proposals, and keep it.
 
     Also return which proposals were exchanged to be the reference's.
@@ -227,7 +229,8 @@ def run(detector: Detector, batch: Batch, goals: Sequence[Tensor]) -> tuple[Trac
     pyramid = detector.fpn(detector.backbone(detector.normalise(batch.images, batch.sizes)))
     rpn, scene = detector.rpn(pyramid), detector.branches(pyramid)
     proposals = detector.rpn.proposals(rpn, batch.sizes, training=False)
-    proposals, moved = settle_proposals(proposals, candidates(detector, rpn, batch), goals)
+    among = candidates(rpn, batch, ties.measure)
+    proposals, moved = settle_proposals(proposals, among, goals, ties.within)
     features = RoIFeatures(scene.scene, heads.masks.side)
     image, column = proposals.valid.nonzero(as_tuple=True)
     rois = RoIs(proposals.boxes[image, column], image)
@@ -237,7 +240,7 @@ def run(detector: Detector, batch: Batch, goals: Sequence[Tensor]) -> tuple[Trac
         rois = stage.refine(stages[-1].out, rois, batch.sizes, None)
     last = stages[-1]
     boxes = heads.stages[-1].boxes(last.out, last.rois, batch.sizes)
-    scores = _mean_scores([stage.out.logits for stage in stages])
+    scores = _mean_scores(detector, [stage.out.logits for stage in stages])
     boxes = boxes.expand(-1, scores.shape[1], 4)
     return Trace(pyramid, rpn, proposals, scene, features, stages, boxes, scores), moved
 
@@ -249,15 +252,28 @@ class Candidates(NamedTuple):
     scores: Tensor  # (B, A)
 
 
-def candidates(detector: Detector, rpn: RPNOutput, batch: Batch) -> Candidates:
+class Ties(NamedTuple):
+    """When the order of two proposals is decided by rounding."""
+
+    measure: Callable[[Tensor], Tensor]  # of the logits, by which the reference orders
+    within: float
+
+
+SCORES_TIED = Ties(torch.sigmoid, TIED)
+
+
+def candidates(rpn: RPNOutput, batch: Batch, measure: Callable[[Tensor], Tensor]) -> Candidates:
     """Return what proposals are chosen from."""
     anchors = rpn.anchors.expand_as(rpn.deltas)
     boxes = box_ops.decode(anchors, rpn.deltas, sizes=batch.sizes[:, None])
-    return Candidates(boxes, rpn.logits.sigmoid())
+    return Candidates(boxes, measure(rpn.logits))
 
 
 def settle_proposals(
-    proposals: Proposals, among: Candidates, goals: Sequence[Tensor | Mapping[int, Tensor]]
+    proposals: Proposals,
+    among: Candidates,
+    goals: Sequence[Tensor | Mapping[int, Tensor]],
+    within: float = TIED,
 ) -> tuple[Proposals, Tensor]:
     """Exchange proposals for the reference's where their scores are tied; say where.
 
@@ -275,7 +291,7 @@ def settle_proposals(
             mine = scores[_are_same(pool, boxes[image, place])]
             theirs = _are_same(pool, goal)
             gaps = (scores[theirs][:, None] - mine).abs()
-            if gaps.numel() and gaps.min() <= TIED:
+            if gaps.numel() and gaps.min() <= within:
                 boxes[image, place] = pool[theirs][gaps.amin(1).argmin()]
                 moved[image, place] = True
     return proposals._replace(boxes=boxes), moved
@@ -328,7 +344,7 @@ def _image_rows(trace: Trace, theirs: Reference) -> list[Row]:
     return rows
 
 
-def _proposal_rows(proposals: Proposals, moved: Tensor, goals: Sequence[Tensor]) -> Iterable[Row]:
+def proposal_rows(proposals: Proposals, moved: Tensor, goals: Sequence[Tensor]) -> Iterable[Row]:
     boxes = [boxes[valid] for boxes, valid in zip(*proposals, strict=True)]
     share = float(moved.sum() / proposals.valid.sum())
     yield row("proposals", _numbered("image ", boxes, goals))
@@ -350,7 +366,7 @@ def _box_rows(detector: Detector, trace: Trace, theirs: Reference) -> list[Row]:
         row("box deltas", _numbered("stage ", [x.deltas for x in ours], deltas)),
         row(
             "scores of its RoIs",
-            [Pair("all", _mean_scores(same), _mean_scores(_each(outs, "cls_score")))],
+            [Pair("all", *(_mean_scores(detector, x) for x in (same, _each(outs, "cls_score"))))],
             SCORES,
             absolute,
         ),
@@ -421,7 +437,13 @@ def training(detector: Detector, theirs: Reference) -> list[Row]:
     rows = [
         _sample_row(choose, theirs),
         *_loss_rows(losses, theirs),
-        *_gradient_rows(detector, gradients, theirs),
+        *gradient_rows(
+            detector,
+            gradients,
+            theirs,
+            our_name,
+            lambda variant: training_step(variant, theirs, EvenChoice())[2],
+        ),
         Row("proposals that a tie moved", float(moved.double().mean()), "all", PROPOSAL_TIES),
     ]
     detector.train(mode)
@@ -432,14 +454,21 @@ def training_step(
     detector: Detector, theirs: Reference, choose: EvenChoice
 ) -> tuple[Losses, Tensor, Gradients]:
     """Return losses, which proposals a tie moved, and gradients by the reference's names."""
-    detector.zero_grad()
     losses, moved = training_losses(detector, theirs, choose)
+    return losses, moved, gradients_of(detector, losses, theirs, our_name)
+
+
+def gradients_of(
+    detector: Detector, losses: Losses, theirs: Reference, our_name: Naming
+) -> Gradients:
+    """Return the gradients of the sum of losses by the reference's names."""
+    detector.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     parameters = dict(detector.named_parameters())
     ours = {name: parameters[our_name(name) or ""] for name in theirs["grad_norm_param"]}
     gradients = {n: torch.zeros_like(x) if x.grad is None else x.grad for n, x in ours.items()}
     detector.zero_grad()
-    return losses, moved, gradients
+    return gradients
 
 
 def training_losses(
@@ -462,7 +491,7 @@ def training_losses(
     losses |= head.branches.loss(scene, batch.semantic, batch.targets)
     proposals = head.rpn.proposals(rpn, batch.sizes, training=True)
     with torch.no_grad():
-        among = candidates(detector, rpn, batch)
+        among = candidates(rpn, batch, SCORES_TIED.measure)
         proposals, moved = settle_proposals(proposals, among, _known_proposals(batch, theirs))
     features = RoIFeatures(scene.scene, head.roi_heads.masks.side)
     losses |= head.roi_heads.loss(features, proposals, batch.sizes, batch.targets, choose)
@@ -536,7 +565,13 @@ def _loss_rows(losses: Losses, theirs: Reference) -> list[Row]:
     return [*rows, row("sum of losses", [Pair("all", total, torch.tensor(theirs["total"]))])]
 
 
-def _gradient_rows(detector: Detector, gradients: Gradients, theirs: Reference) -> Iterable[Row]:
+def gradient_rows(
+    detector: Detector,
+    gradients: Gradients,
+    theirs: Reference,
+    our_name: Naming,
+    step: Callable[[Detector], Gradients],
+) -> Iterable[Row]:
     """Compare gradients; those of a parameter with a kink by the nearest of some variants.
 
     A gradient jumps where the input of a ReLU is zero but for rounding, and which side of it the
@@ -555,7 +590,7 @@ def _gradient_rows(detector: Detector, gradients: Gradients, theirs: Reference) 
     yield row("frozen parameters, share", frozen, 0.0, share)
     compared, kinks = _gradient_pairs(gradients, theirs), set()
     for variant in _variants(detector) if _off(compared) else ():
-        again = _gradient_pairs(training_step(variant, theirs, EvenChoice())[2], theirs)
+        again = _gradient_pairs(step(variant), theirs)
         for place in _off(compared):
             if relative(again[place].ours, again[place].theirs) <= GRADIENTS:
                 compared[place] = again[place]
@@ -576,7 +611,8 @@ def _gradient_pairs(gradients: Gradients, theirs: Reference) -> dict[tuple[str, 
             goal = torch.tensor(norm)
             pairs["gradient norm", name] = Pair(name, gradients[name].norm(), goal)
     for part, norm in theirs["grad_norm_group"].items():
-        start = "" if part == "TOTAL" else f"{part}."
+        # detectron2's pyramid is backbone.fpn_lateral2 and so on
+        start = "" if part == "TOTAL" else (f"{part}.", f"{part}_")
         of_part = [x.flatten() for name, x in gradients.items() if name.startswith(start)]
         pair = Pair(part, torch.cat(of_part).norm(), torch.tensor(norm))
         pairs["gradient norm of a part", part] = pair
@@ -622,9 +658,9 @@ def _pixels(detector: Detector, inputs: Tensor) -> Tensor:
     return (inputs * std + mean) * 255
 
 
-def _mean_scores(logits: Sequence[Tensor]) -> Tensor:
+def _mean_scores(detector: Detector, logits: Sequence[Tensor]) -> Tensor:
     """Return the class scores of RoIs from the logits of all stages."""
-    return torch.stack(list(logits)).mean(0).softmax(1)[:, :-1]
+    return mean_scores(torch.stack(list(logits)), detector.config.model.box.average)
 
 
 def _size(shape: Sequence[int]) -> Size:
@@ -646,47 +682,8 @@ def _unpack(final: Reference) -> Tensor:
     return torch.from_numpy(bits.reshape(count, height, width)).bool()
 
 
-# The table
-
-
-def main() -> int:
-    """Print the table; return 1 where a quantity is off, 2 where the tensors are missing."""
-    console = Console(width=None if sys.stdout.isatty() else 130)
-    folder = os.environ.get("SCNET_REFERENCE", "")
-    if not folder or not (Path(folder) / "mmdet_tiny").is_dir():
-        console.print(
-            "The tensors of the reference are missing: SCNET_REFERENCE must name the folder that "
-            f"holds mmdet_tiny, but it is {folder or 'not set'}."
-        )
-        return 2
-    table = Table("model", "case", "quantity", title="Difference from the reference")
-    table.add_column("largest", justify="right")
-    table.add_column("where")
-    table.add_column("tolerance", justify="right")
-    table.add_column()
-    failed = 0
-    for model in MODELS:
-        for case in CASES:
-            rows = check(Path(folder), model, case)
-            failed += sum(not x.ok for x in rows)
-            _add(table, model, case, rows)
-    console.print(table)
-    console.print(f"{failed} FAILED" if failed else "all equal within the tolerances")
-    return int(failed > 0)
-
-
-def _add(table: Table, model: str, case: str, rows: Sequence[Row]) -> None:
-    for i, x in enumerate(rows):
-        table.add_row(
-            *((model, case) if i == 0 else ("", "")),
-            x.quantity,
-            f"{x.difference:.2g}",
-            x.where if x.difference else "",
-            f"{x.tolerance:g}",
-            "ok" if x.ok else "[bold red]FAILED[/]",
-            end_section=i == len(rows) - 1,
-        )
-
-
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tests.parity_table import main
+
     sys.exit(main())

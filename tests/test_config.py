@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import pytest
@@ -114,6 +114,11 @@ def test_recipes_are_the_rows_of_the_table() -> None:
     assert mask("mask_rcnn_relay") == ((0,), "entering", 4, False, False, True, (1.0,))
     assert mask("cascade_mask_rcnn") == ((0, 1, 2), "entering", 4, False, False, False, three)
     assert mask("cascade_mask_rcnn_relay") == ((0, 1, 2), "entering", 4, False, False, True, three)
+    d2 = recipes.find("cascade_mask_rcnn_d2").model
+    assert d2.mask == recipes.mask_rcnn().model.mask
+    assert [stage.iou for stage in d2.box.stages] == [0.5, 0.6, 0.7]
+    assert d2.box.stages[2].delta_std == (1 / 30, 1 / 30, 1 / 15, 1 / 15)
+    assert (d2.box.average, d2.box.low_quality) == ("probabilities", False)
     assert mask("htc") == ((0, 1, 2), "leaving", 4, False, True, False, three)
     assert mask("naive_sample_consistency") == (
         (2, 2, 2),
@@ -144,6 +149,7 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "model.rpn.anchor_scale": (0.0, -8.0),
     "model.rpn.anchor_ratios[]": (0.0, -1.0),
     "model.rpn.anchor_multiples[]": (0.0, -1.0),
+    "model.rpn.anchor_sizes[][]": (0.0, -1.0),
     "model.rpn.positive_iou": (-0.1, 1.1),
     "model.rpn.negative_iou": (-0.1, 1.1),
     "model.rpn.samples": (0,),
@@ -209,12 +215,15 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "run.keep_epochs": (-1,),
     "category_ids[]": (),  # whatever the annotation file says
 }
+FIRST = r"(\[0\])?"
 FILLED = (
     "model.backbone.widths",
     "model.backbone.mean",
     "model.backbone.std",
     "model.rpn.anchor_ratios",
     "model.rpn.anchor_multiples",
+    "model.rpn.anchor_sizes",
+    "model.rpn.anchor_sizes[]",
     "model.box.stages",
     "model.mask.fed_by",
     "data.bands",
@@ -244,13 +253,20 @@ def leaves(kind: Any, path: str = "", rules: tuple[Any, ...] = ()) -> Iterator[t
 def with_value(config: Any, path: str, value: Any) -> Any:
     """Return the config with `value` at a path, in every place of a list, built in Python."""
     head, _, rest = path.partition(".")
-    name, is_list = head.removesuffix("[]"), head.endswith("[]")
-    now = getattr(config, name)
-    if is_list:
-        new = tuple(with_value(item, rest, value) if rest else value for item in now)
-    else:
-        new = with_value(now, rest, value) if rest else value
+    name = head.replace("[]", "")
+    new = in_lists(
+        getattr(config, name),
+        head.count("[]"),
+        lambda now: with_value(now, rest, value) if rest else value,
+    )
     return dataclasses.replace(config, **{name: new})
+
+
+def in_lists(value: Any, depth: int, change: Callable[[Any], Any]) -> Any:
+    """Return a value changed, or what lies so deep in lists."""
+    if depth == 0:
+        return change(value)
+    return type(value)(in_lists(item, depth - 1, change) for item in value)
 
 
 def everything_on() -> Config:
@@ -258,7 +274,14 @@ def everything_on() -> Config:
         recipes.scnet(), {"data": {"jitter": [0.5, 2.0], "range": [0, 1], "bands": [1]}}
     )
     given = {"widths": (64, 256, 512, 1024), "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    config = replace_at(config, "model.rpn.anchor_sizes", ((32.0,),) * 5)
     return override(config, {"model": {"backbone": given, "box": {"soft_nms": True}}})
+
+
+@pytest.mark.parametrize("sizes", [[[32], [64], [128], [256]], [[32], [64], [128], [256], [1, 2]]])
+def test_anchor_sizes_are_as_many_on_each_of_five_levels(sizes: list[list[float]]) -> None:
+    with pytest.raises(ConfigError, match=r"anchor_sizes: \d levels .* expected 5 levels"):
+        override(recipes.scnet(), nested("model.rpn.anchor_sizes", sizes))
 
 
 def test_every_number_has_a_range_and_a_row() -> None:
@@ -274,7 +297,7 @@ def test_a_number_out_of_its_range_is_refused_however_it_comes(path: str, value:
     config = everything_on()
     if path == "data.scales[]":
         config = override(config, {"data": {"jitter": None, "scales": [640, 800]}})
-    where = path.replace("[]", r"(\[0\])?")
+    where = path.replace("[]", FIRST)
     message = rf"^{where}: {value}; must be (at least|above|in) "
     with pytest.raises(ConfigError, match=message):
         with_value(config, path, value)
@@ -286,19 +309,18 @@ def test_a_number_out_of_its_range_is_refused_however_it_comes(path: str, value:
 def put(values: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
     """Return nested settings with `value` at a path, in every place of a list."""
     head, rest = path[0], path[1:]
-    name = head.removesuffix("[]")
-    now = values[name]
-    if head.endswith("[]"):
-        new: Any = [put(item, rest, value) if rest else value for item in now]
-    else:
-        new = put(now, rest, value) if rest else value
+    name = head.replace("[]", "")
+    new = in_lists(
+        values[name], head.count("[]"), lambda now: put(now, rest, value) if rest else value
+    )
     return {**values, name: new}
 
 
 @pytest.mark.parametrize("path", FILLED)
 def test_a_list_that_must_hold_something_is_not_empty(path: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^{path}: \(\); must hold at least one value"):
-        override(everything_on(), nested(path, []))
+    where = path.replace("[]", FIRST)
+    with pytest.raises(ConfigError, match=rf"^{where}: \(\); must hold at least one value"):
+        override(everything_on(), put(to_dict(everything_on()), path.split("."), []))
     assert {p for p, rule in leaves(Config) if isinstance(rule, list) and rule} == set(FILLED)
 
 

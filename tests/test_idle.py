@@ -28,6 +28,19 @@ IDLE: tuple[tuple[str, dict[str, Any], str, str], ...] = (
     ("scnet", {"run.keep_epochs": 50}, "run.keep_epochs", "fewer epochs"),
     ("mask_rcnn", {"data.stuff_maps": "maps"}, "data.stuff_maps", "no semantic branch"),
     ("scnet", {"model.mask.flow": True}, "model.mask.flow", "one mask branch"),
+    *(
+        ("scnet", {"model.rpn.anchor_sizes": [[32]] * 5, path: value}, path, "gives all sizes")
+        for path, value in (
+            ("model.rpn.anchor_scale", 4.0),
+            ("model.rpn.anchor_multiples", [1.0]),
+        )
+    ),
+    (
+        "mask_rcnn",
+        {"model.box.average": "probabilities"},
+        "model.box.average",
+        "one box stage",
+    ),
     ("htc", {"model.mask.convs": 0, "model.mask.residual": True}, "model.mask.residual", "is 0"),
     (
         "scnet",
@@ -51,6 +64,9 @@ USED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("scnet_lite", {"optim.max_minutes": 3, "optim.epochs": 2}),
     ("htc", {"model.mask.flow": True, "data.stuff_maps": "none"}),
     ("scnet", {"model.mask.flow": False}),
+    ("scnet", {"model.box.average": "probabilities", "model.rpn.anchor_sizes": [[32]] * 5}),
+    ("scnet", {"model.rpn.anchor_sizes": None, "model.rpn.anchor_scale": 4.0}),
+    ("mask_rcnn", {"model.box.average": "logits"}),
     ("mask_rcnn", {"data.stuff_maps": "none"}),
     ("scnet", {"model.box.soft_nms": True, "model.box.nms_iou": 0.4}),
 )

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests import parity
+from tests import parity, parity_detectron2
 
+from scnet import recipes
+from scnet.config import replace_at
+from scnet.model.detector import Detector
 from scnet.types import Proposals
 
 
@@ -23,6 +26,63 @@ def test_every_quantity_equals_the_reference(reference_dir: Path, model: str, ca
     rows = parity.check(reference_dir, model, case)
     wrong = [str(row) for row in rows if not row.ok]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("case", parity_detectron2.CASES)
+@pytest.mark.parametrize("model", parity_detectron2.MODELS)
+def test_every_quantity_equals_detectron2(reference_dir: Path, model: str, case: str) -> None:
+    rows = parity_detectron2.check(reference_dir, model, case)
+    wrong = [str(row) for row in rows if not row.ok]
+    assert not wrong, "\n".join(wrong)
+
+
+# A setting of detectron2's cascade that is another, and what must and what cannot follow from it.
+SETTINGS: dict[str, tuple[object, set[str], set[str]]] = {
+    "model.backbone.stride_in": ("3x3", {"pyramid", "proposals"}, set()),
+    "model.backbone.mean": ((0.406, 0.456, 0.485), {"pyramid", "proposals"}, set()),
+    "model.box.average": (
+        "logits",
+        {"scores", "final scores"},
+        {"pyramid", "proposals", "box logits", "box deltas"},
+    ),
+    "model.box.stages": (
+        recipes.cascade_mask_rcnn().model.box.stages,
+        {"boxes, pixels", "final boxes, pixels"},
+        {"pyramid", "proposals"},
+    ),
+    "model.rpn.anchor_sizes": (
+        ((16.0,), (64.0,), (128.0,), (256.0,), (512.0,)),
+        {"proposals", "box logits"},
+        {"pyramid", "RPN logits", "RPN deltas"},
+    ),
+}
+
+
+@pytest.mark.parametrize("path", SETTINGS)
+def test_another_setting_than_detectron2s_fails_where_it_matters(
+    reference_dir: Path, path: str
+) -> None:
+    model = "cascade_mask_rcnn_caffe"
+    theirs = parity_detectron2.read(reference_dir, model, "test_batch")
+    value, must, cannot = SETTINGS[path]
+    plain = parity_detectron2.load(reference_dir, model, theirs["settings"])
+    detector = Detector(replace_at(plain.config, path, value))
+    detector.load_state_dict(plain.state_dict())
+    wrong = failed(parity_detectron2.compare(detector.eval(), theirs))
+    assert must <= wrong
+    assert not cannot & wrong
+
+
+def test_a_weight_changed_by_a_percent_fails_losses_and_gradients_of_detectron2(
+    reference_dir: Path,
+) -> None:
+    model = "cascade_mask_rcnn_rgb"
+    theirs = parity_detectron2.read(reference_dir, model, "train")
+    detector = parity_detectron2.load(reference_dir, model, theirs["settings"])
+    detector.get_parameter("roi_heads.stages.1.cls.weight").data.mul_(1.01)
+    wrong = failed(parity_detectron2.compare(detector, theirs))
+    assert {"stage loss", "sum of losses", "gradient norm", "gradient"} <= wrong
+    assert not {"rpn loss", "mask loss", "losses of our samples", "samples, number"} & wrong
 
 
 # The changed weight, and what must and what cannot follow from it.

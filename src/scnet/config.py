@@ -52,6 +52,8 @@ __all__ = [
 ]
 
 Deltas = tuple[Positive, Positive, Positive, Positive]
+AnchorSides = Annotated[tuple[Positive, ...], NotEmpty()]
+LEVELS = 5  # of the feature pyramid, P2 to P6
 T = TypeVar("T")
 
 
@@ -71,6 +73,9 @@ class BackboneConfig:
     # bands of the images; taken from the data when training. The first convolution of ImageNet
     # weights, made for 3, is repeated over others
     bands: Count = 3
+    # which convolution of a bottleneck halves the map: the 3x3 in torchvision's weights; the 1x1
+    # before it in those of the first ResNets (MSRA, Caffe) and in most models of detectron2
+    stride_in: Literal["3x3", "1x1"] = "3x3"
     # channels of a ResNet's stages; None = the model's own
     widths: Annotated[tuple[Count, ...], NotEmpty()] | None = None
     # of the images, scaled to 0..1, for 3 bands (repeated over others) or for each; None = as the
@@ -105,6 +110,8 @@ class RPNConfig:
     anchor_scale: Positive = 8.0
     # further sizes on each level, as multiples: 1, 1.26, 1.59 are three to an octave (RetinaNet)
     anchor_multiples: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0,)
+    # or all sizes in pixels, as many on each level from P2 to P6
+    anchor_sizes: Annotated[tuple[AnchorSides, ...], NotEmpty()] | None = None
     # height / width
     anchor_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (0.5, 1.0, 2.0)
     positive_iou: Share = 0.7
@@ -122,6 +129,18 @@ class RPNConfig:
 
     def __post_init__(self) -> None:
         check(self, "model.rpn")
+        numbers = [len(sides) for sides in self.anchor_sizes or ()]
+        if numbers and (len(numbers) != LEVELS or len(set(numbers)) > 1):
+            raise ConfigError(
+                f"model.rpn.anchor_sizes: {len(numbers)} levels with {numbers} sizes; expected "
+                f"{LEVELS} levels (P2 to P6) with as many sizes on each"
+            )
+
+    @property
+    def anchors(self) -> int:
+        """Number of anchors at each place."""
+        sizes = self.anchor_sizes[0] if self.anchor_sizes else self.anchor_multiples
+        return len(sizes) * len(self.anchor_ratios)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +203,9 @@ class BoxConfig:
     # each object takes its best box even where that box overlaps another object more
     low_quality: bool = True
     box_loss_beta: Weight = 1.0  # smooth L1 turns linear here; 0 = plain L1 (Mask R-CNN's release)
+    # several stages' class scores are averaged before the softmax (MMDetection) or after it
+    # (detectron2)
+    average: Literal["logits", "probabilities"] = "logits"
     samples: Count = 512  # RoIs per image and stage
     positive_fraction: Share = 0.25
     # lowest score of a detection; the release has 0.05 for Mask and Cascade R-CNN

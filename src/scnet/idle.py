@@ -91,6 +91,19 @@ _BESIDE_OTHERS = (
         granted={"model.backbone.frozen_norm": True, "model.backbone.sync_norm": False},
     ),
     Rule(
+        ("model.rpn.anchor_scale", "model.rpn.anchor_multiples"),
+        lambda facts: facts.config.model.rpn.anchor_sizes is not None,
+        "model.rpn.anchor_sizes gives all sizes",
+        "set model.rpn.anchor_sizes null",
+    ),
+    Rule(
+        ("model.box.average",),
+        lambda facts: len(facts.config.model.box.stages) == 1,
+        "there is one box stage, and nothing to average",
+        "set model.box.stages for several",
+        granted={"model.box.average": "logits"},
+    ),
+    Rule(
         ("model.box.nms_iou",),
         lambda facts: _soft_nms(facts) == "gaussian",
         "model.box.soft_nms.method is gaussian, which has no threshold",

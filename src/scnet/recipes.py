@@ -59,6 +59,30 @@ def cascade_mask_rcnn_semantic(num_classes: int = 80) -> Config:
     return replace_at(cascade_mask_rcnn(num_classes), "model.semantic", SemanticConfig())
 
 
+def cascade_mask_rcnn_d2(num_classes: int = 80) -> Config:
+    """Cascade Mask R-CNN as detectron2 has it: one mask branch, class probabilities averaged.
+
+    The mask branch is trained on the boxes that enter the first stage and used on those that leave
+    the last. What detectron2 does in training alone is not part of it: its later stages learn from
+    all boxes of the stage before, with a third of their gradient for what lies before the heads.
+    """
+    scales = (10, 20, 30)  # of the deltas, twice as fine for sizes
+    stages = tuple(
+        BoxStageConfig(iou=iou, delta_std=(1 / s, 1 / s, 2 / s, 2 / s))
+        for iou, s in zip((0.5, 0.6, 0.7), scales, strict=True)
+    )
+    box = BoxConfig(
+        stages=stages,
+        low_quality=False,
+        box_loss_beta=0.0,
+        average="probabilities",
+        score_threshold=0.05,
+    )
+    rpn = RPNConfig(border=True, box_loss_beta=0.0)
+    model = ModelConfig(num_classes=num_classes, rpn=rpn, box=box, mask=SHALLOW)
+    return Config(recipe="cascade_mask_rcnn_d2", model=model, optim=schedule_1x())
+
+
 def htc(num_classes: int = 80) -> Config:
     """Hybrid Task Cascade (Chen et al. 2019): masks on leaving boxes, with information flow."""
     mask = replace(THREE_SHALLOW, trained_on="leaving", flow=True)
@@ -232,6 +256,7 @@ _ARCHITECTURES: dict[str, Recipe] = {
     "mask_rcnn": mask_rcnn,
     "cascade_mask_rcnn": cascade_mask_rcnn,
     "cascade_mask_rcnn_semantic": cascade_mask_rcnn_semantic,
+    "cascade_mask_rcnn_d2": cascade_mask_rcnn_d2,
     "htc": htc,
     "htc_without_semantic": htc_without_semantic,
     "scnet": scnet,
@@ -330,5 +355,6 @@ def _parts(config: Config) -> list[str]:
     parts += ["semantic"] * (model.semantic is not None)
     if model.context is not None:
         parts.append(f"context x {model.context.loss_weight:g}")
+    parts += ["averaged probabilities"] * (model.box.average == "probabilities")
     parts += ["relay"] * mask.relay + ["flow"] * mask.flow
     return [*parts, f"{config.optim.epochs} epochs"]

@@ -83,8 +83,32 @@ def test_anchors_of_several_sizes_lie_as_in_the_release() -> None:
             torch.testing.assert_close(anchors[level, column], torch.tensor(expected))
 
 
-def test_several_anchors_a_place_are_learnt_and_found_with() -> None:
-    detector = make_detector("mask_rcnn", model__rpn__anchor_multiples=(1.0, 1.5, 2.0))
+@pytest.mark.parametrize("scale", [8.0, 4.0])
+def test_anchors_can_be_named_by_their_sizes_in_pixels(scale: float) -> None:
+    sizes = tuple((stride * scale,) for stride in STRIDES)
+    by_size = anchor_shapes(RPNConfig(anchor_sizes=sizes))
+    torch.testing.assert_close(by_size, anchor_shapes(RPNConfig(anchor_scale=scale)))
+
+
+def test_anchors_of_named_sizes_lie_size_by_size() -> None:
+    sizes = ((4.0, 6.0), (9.0, 12.0), (17.0, 20.0), (31.0, 40.0), (64.0, 90.0))
+    config = RPNConfig(anchor_sizes=sizes, anchor_ratios=(0.25, 1.0, 4.0))
+    shapes = anchor_shapes(config) * 2
+    assert config.anchors == shapes.shape[1] == 6
+    for level, (small, large) in enumerate(sizes):
+        expected = [[s * w, s / w] for s in (small, large) for w in (2, 1, 0.5)]
+        torch.testing.assert_close(shapes[level], torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("anchor_multiples", (1.0, 1.5, 2.0)),
+        ("anchor_sizes", tuple((8.0 * s, 9.0 * s, 11.0 * s) for s in STRIDES)),
+    ],
+)
+def test_several_anchors_a_place_are_learnt_and_found_with(name: str, value: object) -> None:
+    detector = make_detector("mask_rcnn", **{f"model__rpn__{name}": value})
     batch = make_batch((2, 1))
     losses = detector.loss(batch)
     torch.stack(list(losses.values())).sum().backward()

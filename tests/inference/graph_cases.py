@@ -13,6 +13,13 @@ from torch import Tensor, nn
 
 from scnet.model.detector import Detector
 
+# With all that its models are set to.
+DETECTRON2: dict[str, object] = {
+    "model__backbone__name": "resnet50",
+    "model__backbone__stride_in": "1x1",
+    "model__rpn__anchor_sizes": ((4.0, 6.0), (9.0, 12.0), (17.0, 20.0), (31.0, 40.0), (64.0, 90.0)),
+}
+
 
 class Whole(nn.Module):
     """Boxes, scores, labels and masks of padded images."""
@@ -35,9 +42,10 @@ def image(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 # torchvision's shape function of NMS calls an older name of PyTorch's.
 @pytest.mark.filterwarnings("ignore:.*create_unbacked_symint:FutureWarning")
-@pytest.mark.parametrize("name", ["htc", "scnet"])
+@pytest.mark.parametrize("name", ["htc", "scnet", "cascade_mask_rcnn_d2"])
 def test_a_graph_of_the_whole_serves_every_size(name: str) -> None:
-    detector = make_detector(name, model__box__score_threshold=0.0)
+    changes = DETECTRON2 if name.endswith("_d2") else {}
+    detector = make_detector(name, model__box__score_threshold=0.0, **changes)
     whole = Whole(detector.eval().requires_grad_(False))
     sides = {axis + 2: 32 * torch.export.Dim(f"side{axis}", min=2, max=40) for axis in (0, 1)}
     with torch.no_grad(), gpu_path():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 from tests.model_cases import make_batch, make_detector
@@ -14,10 +16,10 @@ from scnet.model import layers
 from scnet.model.backbone import Backbone
 
 
-def backbone(name: str) -> Backbone:
+def backbone(name: str, stride_in: Literal["3x3", "1x1"] = "3x3") -> Backbone:
     """Return a network whose batch norm does something."""
     torch.manual_seed(0)
-    net = Backbone(BackboneConfig(name=name, weights="none"))
+    net = Backbone(BackboneConfig(name=name, weights="none", stride_in=stride_in))
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -27,9 +29,16 @@ def backbone(name: str) -> Backbone:
     return net
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "tf_efficientnet_lite0", "regnetx_002"])
-def test_folding_leaves_no_batch_norm_and_the_same_maps(name: str) -> None:
-    net = backbone(name)
+PLAIN = ("resnet18", "resnet50", "tf_efficientnet_lite0", "regnetx_002")
+
+
+@pytest.mark.parametrize(
+    ("name", "stride_in"), [*((name, "3x3") for name in PLAIN), ("resnet50", "1x1")]
+)
+def test_folding_leaves_no_batch_norm_and_the_same_maps(
+    name: str, stride_in: Literal["3x3", "1x1"]
+) -> None:
+    net = backbone(name, stride_in)
     state = {key: value.clone() for key, value in net.state_dict().items()}
     fast = fused(net)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())

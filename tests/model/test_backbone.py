@@ -40,6 +40,33 @@ def test_maps_with_channels_last_are_those_of_the_network_turned() -> None:
         assert torch.equal(ours, own.permute(0, 3, 1, 2))
 
 
+@pytest.mark.parametrize("name", ["resnet50", "resnext50_32x4d"])
+@torch.no_grad()
+def test_strides_move_to_the_first_convolution_and_nothing_else_changes(name: str) -> None:
+    config = replace(small("scnet").model.backbone, name=name, widths=None)
+    usual, early = Backbone(config).eval(), Backbone(replace(config, stride_in="1x1")).eval()
+    for module in usual.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # the last of a block begins with 0
+            module.weight.fill_(1)
+    early.load_state_dict(usual.state_dict())
+    x = torch.rand(1, 3, 64, 96)
+    ours, theirs = early(x), usual(x)
+    assert [m.shape for m in ours] == [m.shape for m in theirs]
+    assert torch.equal(ours[0], theirs[0])  # the first stage halves nothing
+    assert not torch.allclose(ours[1], theirs[1])
+    for layer in (usual.net.layer2, early.net.layer2):
+        block, inside = layer[0], usual.net.layer1(usual.net.maxpool(torch.rand(1, 64, 16, 24)))
+        first = block.act1(block.bn1(block.conv1(inside)))
+        assert first.shape[2:] == ((4, 6) if layer is early.net.layer2 else (8, 12))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_a_network_without_bottlenecks_has_no_other_place_to_stride(name: str) -> None:
+    config = replace(small("scnet").model.backbone, name=name, widths=None, stride_in="1x1")
+    with pytest.raises(ValueError, match=f"stride_in: {name} has no three bottlenecks"):
+        Backbone(config)
+
+
 def test_a_detector_learns_with_a_transformer() -> None:
     config = small("scnet", replace(small("scnet").model.backbone, name="pvt_v2_b0", widths=None))
     detector = Detector(config)

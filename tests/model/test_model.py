@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from scnet.data.transforms import view_boxes
 from scnet.inference.place import place
+from scnet.model.cascade import mean_scores
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import MaskHead
-from scnet.model.rpn import anchor_shapes, make_anchors
+from scnet.model.rpn import RPNOutput, anchor_shapes, make_anchors
 from scnet.model.sampling import (
     BACKGROUND,
     IGNORED,
@@ -266,6 +267,48 @@ def test_detections_scale_back_to_the_original_image() -> None:
     assert placed.size == (192, 256)
     assert placed.masks()[0].nonzero().amin(0).tolist() == [40, 20]
     assert 80 * 80 - placed.masks()[0].sum() <= 4  # corners lie outside a mask of probability 1
+
+
+def test_boxes_without_an_area_are_left_out_of_the_detections_of_their_image() -> None:
+    detector, batch = make_detector("mask_rcnn"), make_batch((0, 0))
+    boxes = [[10.0, 20, 50, 60], [128, 10, 128, 20], [5, 96, 30, 96], [0, 0, 1, 1]]
+    found = Found(
+        torch.tensor(boxes),
+        torch.tensor([0.9, 0.8, 0.7, 0.6]),
+        torch.tensor([0, 1, 2, 1]),
+        torch.tensor([0, 0, 1, 1]),
+        torch.ones(4, 28, 28),
+    )
+    first, second = place(found, batch, detector.classes, detector.category_ids)
+    assert (first.boxes.tolist(), second.boxes.tolist()) == ([boxes[0]], [boxes[3]])
+    assert (first.labels.tolist(), second.labels.tolist()) == ([0], [1])
+    assert (first.masks().sum() > 1000, second.masks().sum()) == (True, 1)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_proposals_are_ordered_by_logits_where_their_scores_are_equal(first: int) -> None:
+    rpn = make_detector("mask_rcnn").rpn
+    anchors = torch.tensor([[10.0, 10, 50, 50], [12, 10, 52, 50], [70, 60, 100, 90]])
+    logits = torch.tensor([[30.0, 30, 25]])
+    logits[0, first] += 1
+    assert (logits.sigmoid() == 1).all()
+    level = torch.zeros(3, dtype=torch.long)
+    out = RPNOutput(logits, torch.zeros(1, 3, 4), anchors, level, (3,))
+    boxes, valid = rpn.proposals(out, torch.tensor([[96, 128]]), training=False)
+    assert boxes[0, valid[0]].tolist() == anchors[[first, 2]].tolist()
+
+
+def test_scores_of_stages_are_averaged_before_or_behind_the_softmax() -> None:
+    logits = torch.tensor([[[4.0, 0, 0]], [[0, 0, 0]]])
+    before, behind = (mean_scores(logits, x) for x in ("logits", "probabilities"))
+    torch.testing.assert_close(before, torch.tensor([[2.0, 0, 0]]).softmax(1)[:, :2])
+    torch.testing.assert_close(behind, (logits.softmax(2).sum(0) / 2)[:, :2])
+    batch = make_batch((0,))
+    found = [
+        make_detector("scnet", model__box__average=x, model__box__score_threshold=0.0).detect(batch)
+        for x in ("logits", "probabilities")
+    ]
+    assert not torch.equal(found[0].scores, found[1].scores)
 
 
 def test_roi_features_are_the_sum_of_pyramid_semantic_and_context() -> None:

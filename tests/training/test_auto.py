@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from scnet.config import Config, from_dict, override
+from scnet.config import Config, from_dict, override, replace_at
 from scnet.data.advice import Advice, Figures, advise
 from scnet.data.images import DataError
 from scnet.recipes import find
@@ -52,6 +52,11 @@ def test_small_objects_get_larger_images_up_to_a_limit() -> None:
 def test_anchors_follow_the_objects(side: float, scale: float) -> None:
     found = advice(figures(side, shorter=640))
     assert value(found, "model.rpn.anchor_scale") == scale
+
+
+def test_anchors_whose_sizes_are_set_stay() -> None:
+    config = replace_at(find("scnet_lite"), "model.rpn.anchor_sizes", ((32.0,),) * 5)
+    assert value(advise(figures(8), config, gpu=False), "model.rpn.anchor_scale") is None
 
 
 def test_crowded_images_get_more_detections_proposals_and_samples() -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 from tests import mmdet_files
 from tests.model_cases import make_detector
+from tests.weights.detectron2 import files as detectron2_files
 
 from scnet.cli.main import main
 from scnet.data.classes import coco_classes
@@ -270,13 +271,16 @@ def test_the_list_shows_every_name_and_where_files_lie(
     assert list(rows) == list(zoo.PUBLISHED)
     assert rows["tiny"].split()[1:] == ["ResNet-50", "1.5", "1.25", "downloaded"]
     assert rows["scnet_r50_20e"].split()[1:] == ["ResNet-50", "44.5", "40.0", "no"]
-    assert "published by MMDetection and not measured here" in lines[-3]
-    assert lines[-2] == f"Licence: Apache-2.0. Files: {cache}"
+    assert "as published and not measured here" in lines[-3]
+    assert lines[-2] == (
+        f"Licence: Apache-2.0 (MMDetection), CC BY-SA 3.0 (detectron2). Files: {cache}"
+    )
     assert lines[-1].startswith("next: scnet predict NAME IMAGE")
 
 
 def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
-    assert len(zoo.PUBLISHED) == 33
+    assert len(zoo.PUBLISHED) == 39
+    assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 6
     folders = {
         "SCNet": "scnet",
         "HTC": "htc",
@@ -284,7 +288,7 @@ def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
         "Mask R-CNN": "mask_rcnn",
     }
     short = {"50": "r50", "101": "r101", "101 64x4d": "x101", "101 32x4d": "x101_32x4d"}
-    for p in zoo.PUBLISHED.values():
+    for p in (p for p in zoo.PUBLISHED.values() if p.form == "mmdet"):
         folder, config, file = p.path.split("/")
         assert folder == folders[p.architecture]
         assert re.fullmatch(rf"{config}[-_][\w.-]*[0-9a-f]{{8}}\.pth", file)
@@ -293,7 +297,7 @@ def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
         assert p.epochs == length
         assert f"_{p.name.rsplit('_', 1)[1]}_coco" in config
         assert 30 < p.mask_ap < p.box_ap < 50
-    assert zoo.find("scnet_r50_1x").sha256 == "c3f09857"
+    assert zoo.find("scnet_r50_1x").hash == ("SHA-256", "c3f09857")
     assert zoo.find("mask_rcnn_x101_32x4d_2x").urls[0] == (
         "https://download.openmmlab.com/mmdetection/v2.0/mask_rcnn/mask_rcnn_x101_32x4d_fpn_2x_coco/"
         "mask_rcnn_x101_32x4d_fpn_2x_coco_bbox_mAP-0.422__segm_mAP-0.378_20200506_004702-faef898c.pth"
@@ -370,3 +374,35 @@ def test_a_published_file_of_ours_is_downloaded_and_needs_no_conversion(
     assert zoo.fetch("own", quiet=True) == cache / file
     assert names(cache) == {file}
     assert load("own", device="cpu").config.recipe == "scnet"
+
+
+def test_files_of_detectron2_are_checked_by_md5_and_converted(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = detectron2_files.save_zoo(tmp_path / "a.pkl", detectron2_files.state(80)).read_bytes()
+    digest = hashlib.md5(made, usedforsecurity=False).hexdigest()
+    published = replace(
+        zoo.find("d2_mask_rcnn_r50_1x"), name="d2", path=f"a/1/model_final_{digest[:6]}.pkl"
+    )
+    monkeypatch.setitem(zoo.PUBLISHED, "d2", published)
+    assert published.urls == [f"https://dl.fbaipublicfiles.com/detectron2/{published.path}"]
+    cache.mkdir(parents=True)
+    (cache / published.file).write_bytes(made[:-1])
+    with pytest.raises(ZooError, match=f"MD5 begins with .*, not {digest[:6]}"):
+        zoo.fetch("d2")
+    (cache / published.file).write_bytes(made)
+    detector = checkpoint.load(zoo.fetch("d2"))
+    assert detector.classes == coco_classes()
+    assert detector.config.model.backbone.stride_in == "1x1"
+    assert detector.config.assumed == ()
+
+
+def test_the_list_of_detectron2_is_regular() -> None:
+    for p in zoo.PUBLISHED.values():
+        if p.form != "detectron2":
+            continue
+        assert re.fullmatch(r"[\w-]+/\w+_FPN_\dx/\d{9}/model_final_[0-9a-f]{6}\.pkl", p.path)
+        assert p.licence == "CC BY-SA 3.0"
+        assert p.epochs == {"1x": 12, "3x": 37}[p.name[-2:]]
+        assert p.path.split("/")[1].endswith(p.name[-2:])
+        assert 35 < p.mask_ap < p.box_ap < 45

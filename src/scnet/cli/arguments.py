@@ -232,7 +232,7 @@ def _add_experiment(subparsers: Any) -> None:
 
 def _add_convert(subparsers: Any) -> None:
     example = "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors"
-    help = "turn a checkpoint of MMDetection 2.x or 3.x into one of scnet"
+    help = "turn a checkpoint of MMDetection 2.x or 3.x, or of detectron2, into one of scnet"
     from scnet.cli.convert import add_options
 
     add_options(_command(subparsers, "convert", commands.convert, help, example))
@@ -242,8 +242,9 @@ def _add_weights(parser: argparse.ArgumentParser, or_else: str = "") -> None:
     parser.add_argument(
         "weights",
         metavar="WEIGHTS",
-        help="run folder, checkpoint folder, .safetensors file, .pth file of MMDetection, "
-        "name of published weights (`scnet zoo` lists all) or hub id OWNER/NAME" + or_else,
+        help="run folder, checkpoint folder, .safetensors file, .pth file of MMDetection, .pkl or "
+        ".pth file of detectron2, name of published weights (`scnet zoo` lists all) or hub id "
+        "OWNER/NAME" + or_else,
     )
 
 

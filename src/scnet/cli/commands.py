@@ -54,7 +54,7 @@ def load_model(options: argparse.Namespace) -> Model:
 
 
 def convert(options: argparse.Namespace) -> None:
-    """Convert a checkpoint of MMDetection."""
+    """Convert a checkpoint of another library."""
     from scnet.cli.convert import run
 
     run(options)
@@ -91,9 +91,15 @@ def zoo(options: argparse.Namespace) -> None:
         for p in group:
             here = zoo.state(p.name)
             print(f"  {p.name:<33}{p.backbone:<18}{p.box_ap:>5}{p.mask_ap:>9}  {here}")
-    licences = ", ".join({p.licence: None for p in zoo.PUBLISHED.values()})
+    licences = ", ".join(
+        f"{licence} ({library})"
+        for library, licence in {
+            "detectron2" if p.form == "detectron2" else "MMDetection": p.licence
+            for p in zoo.PUBLISHED.values()
+        }.items()
+    )
     print(
-        "\nAP in per cent on COCO val2017, published by MMDetection and not measured here."
+        "\nAP in per cent on COCO val2017, as published and not measured here."
         f"\nLicence: {licences}. Files: {zoo.folder()}"
         "\nnext: scnet predict NAME IMAGE (downloads what is not here)"
     )

@@ -11,41 +11,58 @@ from scnet.cli.errors import UsageError
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to its parser."""
-    parser.add_argument("file", metavar="FILE.pth", help="checkpoint of MMDetection")
     parser.add_argument(
-        "-o", "--output", metavar="FILE.safetensors", required=True, help="file to write"
+        "file", metavar="FILE", help="checkpoint of MMDetection (.pth) or detectron2 (.pkl, .pth)"
     )
+    parser.add_argument("-o", "--output", metavar="FILE.safetensors", help="file to write")
     text = (
         "class names instead of the checkpoint's: coco, a file with a name on each line, or names "
         "with commas between"
     )
     parser.add_argument("--classes", metavar="NAMES", help=text)
-    text = "its config, a Python file, where the checkpoint holds none or not the right one"
-    parser.add_argument("--config", metavar="FILE.py", help=text)
+    text = (
+        "its config, where the checkpoint holds none or not the right one: a Python file of "
+        "MMDetection, the config.yaml of detectron2 (read by itself where it lies beside)"
+    )
+    parser.add_argument("--config", metavar="FILE", help=text)
     text = "what the keys of the model begin with, where the checkpoint holds several models"
     parser.add_argument("--prefix", metavar="NAME", help=text)
     text = "settings that are refused but do not matter to you, with commas between"
     parser.add_argument("--leave", metavar="NAMES", help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    text = "say what the file is and whether it converts, and write nothing"
+    parser.add_argument("--dry-run", action="store_true", help=text)
 
 
 def run(options: argparse.Namespace) -> None:
     """Convert a checkpoint and say what it is, and what it does not say."""
-    from scnet.weights.foreign.mmdet import convert
+    from scnet.weights.checkpoint import write_weights
+    from scnet.weights.foreign import convert
 
-    conversion = convert.convert(
+    if options.output is None and not options.dry_run:
+        raise UsageError("give the file to write with -o FILE.safetensors, or --dry-run")
+    if options.output is not None:
+        convert.require_free(options.output, overwrite=options.overwrite)
+    conversion = convert.read(
         options.file,
-        options.output,
         classes=() if options.classes is None else class_names(options.classes),
         config=options.config,
         prefix=options.prefix,
         leave=() if options.leave is None else _list(options.leave, "--leave"),
-        overwrite=options.overwrite,
     )
     print(conversion)
     if not conversion.named and not options.quiet:
         print("the checkpoint has no class names; give them with --classes NAMES", file=sys.stderr)
+    if options.dry_run:
+        print(f"it converts; nothing was written{_next(options)}")
+        return
+    write_weights(Path(options.output), conversion.detector)
     print(f"wrote {options.output}; next: scnet predict {options.output} IMAGE")
+
+
+def _next(options: argparse.Namespace) -> str:
+    """Return what to do after a look at a file."""
+    return "" if options.output else f"; next: scnet convert {options.file} -o FILE.safetensors"
 
 
 def class_names(given: str) -> list[str]:

@@ -67,6 +67,13 @@ def _peer_alone(options: Options) -> bool:
 
 TABLE = (
     Unused(
+        "convert",
+        "overwrite",
+        lambda options: options.output is None,
+        "no file is named to write",
+        "leave it out, or name one with -o FILE.safetensors",
+    ),
+    Unused(
         "train",
         "recipe",
         _resumes,

@@ -72,7 +72,7 @@ def advise(figures: Figures, config: Config, gpu: bool) -> list[Advice]:
     scale = size.value[0] / figures.shorter
     return [
         size,
-        _anchors(figures, scale),
+        *_anchors(figures, scale, config),
         *_crowded(figures, config),
         *_epochs(figures, config, gpu),
         *_rare(figures),
@@ -96,7 +96,9 @@ def _size(figures: Figures, gpu: bool) -> Advice:
     return Advice("data.size", [shorter, max(longer, shorter)], reason)
 
 
-def _anchors(figures: Figures, scale: float) -> Advice:
+def _anchors(figures: Figures, scale: float, config: Config) -> list[Advice]:
+    if config.model.rpn.anchor_sizes is not None:  # somebody knows better
+        return []
     sides = figures.sides * scale
 
     def reached(anchor: float) -> float:
@@ -106,7 +108,7 @@ def _anchors(figures: Figures, scale: float) -> Advice:
     best = max(SCALES, key=lambda anchor: round(reached(anchor), 2))
     low, high = LEVELS[0] * best, LEVELS[1] * best
     reason = f"anchors of {low:.0f} to {high:.0f} px reach {reached(best):.0%} of the objects"
-    return Advice("model.rpn.anchor_scale", best, reason)
+    return [Advice("model.rpn.anchor_scale", best, reason)]
 
 
 def _crowded(figures: Figures, config: Config) -> list[Advice]:

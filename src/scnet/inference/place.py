@@ -15,7 +15,10 @@ from scnet.types import Batch, Found
 def place(
     found: Found, batch: Batch, classes: tuple[str, ...], category_ids: tuple[int, ...]
 ) -> list[Detections]:
-    """Turn what was found in a batch into detections in the pixels of the original images."""
+    """Turn what was found in a batch into detections in the pixels of the original images.
+
+    Boxes without width or height are left out: they hold no pixel, and so show nothing.
+    """
     inverse = batch.inverse
     if inverse.device.type == "mps":  # has no float64, which placing needs
         found, inverse = Found(*(x.cpu() for x in found)), inverse.cpu()
@@ -29,7 +32,10 @@ def place(
     limits = back[:, 3].flip(1).long()
     sizes = [batch.info[i].view.original for i in image.tolist()]
     rles = run_lengths_in(found.masks, placed, limits, sizes)
-    counts = image.bincount(minlength=len(batch.info)).tolist()
+    # Only here, as it would cost a wait for the device above.
+    solid = (table[:, 2:4].float() > table[:, :2].float()).all(1)
+    table, rles = table[solid], list(itertools.compress(rles, solid.tolist()))
+    counts = image[solid].bincount(minlength=len(batch.info)).tolist()
     starts = itertools.accumulate(counts, initial=0)
     rows = zip(torch.split(table, counts), starts, batch.info, strict=False)
     return [

@@ -123,6 +123,8 @@ def _create(config: BackboneConfig) -> Any:
             f"but {list(STRIDES)} are needed"
         )
     _require_any_size(net, config)
+    if config.stride_in == "1x1":
+        _stride_first(net, config.name)
     return convert_sync_batchnorm(net) if config.sync_norm else net  # type: ignore[no-untyped-call]
 
 
@@ -147,6 +149,19 @@ def _require_any_size(net: nn.Module, config: BackboneConfig) -> None:
         ) from error
     finally:
         net.train(mode)
+
+
+def _stride_first(net: nn.Module, name: str) -> None:
+    """Let the first convolution of a bottleneck halve the map instead of the second."""
+    blocks = [block for block in net.modules() if isinstance(block, Bottleneck)]
+    halving = [block for block in blocks if block.conv2.stride == (2, 2)]
+    if len(halving) != len(STRIDES) - 1:
+        raise ValueError(
+            f"model.backbone.stride_in: {name} has no three bottlenecks that halve the map in "
+            "their 3x3 convolution; leave it out, or take a ResNet of 50 layers or more"
+        )
+    for block in halving:
+        block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
 
 
 def _fold_norms(net: nn.Module) -> None:

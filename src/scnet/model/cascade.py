@@ -13,7 +13,7 @@ parameters are named by part, and offers
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -159,7 +159,7 @@ class RoIHeads(nn.Module):
         images, number, _ = proposals.boxes.shape
         image = torch.arange(images, device=sizes.device)[:, None].expand(images, number)
         rois = RoIs(proposals.boxes.flatten(0, 1), image.flatten())
-        logits, boxes = [], rois.boxes[:, None]
+        logits, boxes = [], rois.boxes[:, None]  # of each stage; of the last
         for i, stage in enumerate(self.stages):
             out = stage(features(rois, stage.side))
             logits.append(out.logits.float())
@@ -167,7 +167,15 @@ class RoIHeads(nn.Module):
                 boxes = stage.boxes(out, rois, sizes)
             else:
                 rois = stage.refine(out, rois, sizes, None)
-        # The release averages logits, not probabilities.
-        scores = torch.stack(logits).mean(0).softmax(1)[:, :-1]
+        scores = mean_scores(torch.stack(logits), self.config.box.average)
         nowhere = ~proposals.valid.flatten()[:, None]
         return Candidates(boxes, scores.masked_fill(nowhere, -1), rois.image)
+
+
+def mean_scores(
+    logits: Float[Tensor, "K R classes"], average: Literal["logits", "probabilities"]
+) -> Float[Tensor, "R C"]:
+    """Return the scores of all classes but background, averaged over the stages."""
+    if average == "probabilities":
+        return logits.softmax(2).mean(0)[:, :-1]
+    return logits.mean(0).softmax(1)[:, :-1]

@@ -24,7 +24,7 @@ STRIDES = (4, 8, 16, 32, 64)
 
 
 class RPNOutput(NamedTuple):
-    """Raw outputs over all anchors of all levels, finest first, by row, column, ratio and size."""
+    """Raw outputs over all anchors of all levels, finest first, by row, column and shape."""
 
     logits: Float[Tensor, "B A"]  # object or not
     deltas: Float[Tensor, "B A 4"]
@@ -42,10 +42,10 @@ class RPN(nn.Module):
     def __init__(self, config: RPNConfig, channels: int) -> None:
         super().__init__()
         self.config = config
-        ratios = len(config.anchor_ratios) * len(config.anchor_multiples)
+        number = config.anchors
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.cls = nn.Conv2d(channels, ratios, 1)
-        self.reg = nn.Conv2d(channels, 4 * ratios, 1)
+        self.cls = nn.Conv2d(channels, number, 1)
+        self.reg = nn.Conv2d(channels, 4 * number, 1)
         for conv in (self.conv, self.cls, self.reg):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
@@ -69,8 +69,9 @@ class RPN(nn.Module):
         config = self.config
         before = config.before_nms_train if training else config.before_nms
         after = config.after_nms_train if training else config.after_nms
-        scores = out.logits.float().sigmoid()
-        levels = torch.split(scores, list(out.counts), dim=1)
+        # Scores would be in the same order, but for ties: float32 has few numbers just below 1.
+        logits = out.logits.float()
+        levels = torch.split(logits, list(out.counts), dim=1)
         starts = accumulate(out.counts, initial=0)
         best = [
             x.topk(min(before, x.shape[1]), dim=1).indices + start
@@ -81,8 +82,8 @@ class RPN(nn.Module):
         boxes = box_ops.decode(out.anchors[index], deltas, sizes=sizes[:, None])
         # Every image keeps the same number of each level, so the levels of one stand for all.
         level = out.level[index[0]]
-        score = scores.gather(1, index)
-        return Proposals(*top_proposals(boxes, score, level, config.nms_iou, after))
+        logit = logits.gather(1, index)
+        return Proposals(*top_proposals(boxes, logit, level, config.nms_iou, after))
 
     def loss(
         self, out: RPNOutput, sizes: Int[Tensor, "B 2"], targets: Targets, choose: Choose
@@ -99,15 +100,25 @@ class RPN(nn.Module):
                 low_quality=True,
             )
             positive, negative = choose_both(matched, inside, config.samples, 0.5, choose)
+        goals = targets.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
+        return self.losses_of(out, positive, negative, goals)
+
+    def losses_of(
+        self,
+        out: RPNOutput,
+        positive: Bool[Tensor, "B A"],
+        negative: Bool[Tensor, "B A"],
+        goals: Float[Tensor, "B A 4"],
+    ) -> Losses:
+        """Return the losses of anchors that were chosen; `goals` count where they are positive."""
         number = mean_count(positive.sum() + negative.sum())
         cls = F.binary_cross_entropy_with_logits(
             out.logits, positive.to(out.logits.dtype), reduction="none"
         )
-        goals = targets.boxes.gather(1, matched.clamp(min=0)[..., None].expand(-1, -1, 4))
         # Some box, where none is aimed at.
         goals = torch.where(positive[..., None], goals, self.unit)
         moves = box_ops.encode(out.anchors.expand_as(goals), goals)
-        reg = F.smooth_l1_loss(out.deltas, moves, reduction="none", beta=config.box_loss_beta)
+        reg = F.smooth_l1_loss(out.deltas, moves, reduction="none", beta=self.config.box_loss_beta)
         return {
             "rpn.cls": (cls * (positive | negative)).sum() / number,
             "rpn.box": (reg * positive[..., None]).sum() / number,
@@ -138,6 +149,10 @@ class RPN(nn.Module):
 def anchor_shapes(config: RPNConfig) -> Float[Tensor, "levels n 2"]:
     """Return half the width and height of the anchors of each level."""
     ratio = torch.tensor(config.anchor_ratios, device="cpu").sqrt()[:, None]
+    if config.anchor_sizes is not None:
+        # All shapes of one size lie together, as in detectron2.
+        sizes = torch.tensor(config.anchor_sizes, device="cpu")[..., None]
+        return torch.stack([sizes / ratio.T, sizes * ratio.T], dim=-1).flatten(1, 2) / 2
     multiples = torch.tensor(config.anchor_multiples, device="cpu")
     # All sizes of one shape lie together, as in the release.
     sides = [stride * config.anchor_scale * multiples for stride in STRIDES]

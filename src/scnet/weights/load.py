@@ -24,7 +24,7 @@ def read(weights: str | os.PathLike[str], *, quiet: bool = False) -> Detector:
     """
     path, name = Path(weights), str(weights)
     if path.is_file() and path.suffix in (".pth", ".pt", ".ckpt", ".pkl"):
-        from scnet.weights.foreign.mmdet import convert
+        from scnet.weights.foreign import convert
 
         conversion = convert.read(path)
         for line in () if quiet else conversion.remarks():

@@ -1,7 +1,10 @@
-"""MMDetection's published COCO weights by name: downloaded, checked and converted once.
+"""Published COCO weights of MMDetection and detectron2 by name: fetched, checked, converted once.
 
 `zoo.csv` is the list. The files lie in PyTorch's own cache, where other tools and people put them
-too: the `.pth` as it was published, and beside it the converted `.safetensors`.
+too: the file as it was published, and beside it the converted `.safetensors`.
+
+Addresses, hashes and AP are those that the publishers state. detectron2's files were not at hand
+here: their form was taken from its code, and a file of another form is refused.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ SERVERS = (
     "https://download.openmmlab.com/mmdetection/v2.0",
     "https://pub-ed9ed750ddcc469da251e2d1a2cea382.r2.dev/mmdetection/v2.0",
 )
+DETECTRON2_SERVERS = ("https://dl.fbaipublicfiles.com/detectron2",)
 SERVER_VARIABLE = "SCNET_ZOO_URL"  # environment variable: another address to ask instead
 TIMEOUT = 30.0  # seconds to wait for a connection, and for each part of the answer
 CHUNK = 1 << 18  # bytes read at once
@@ -46,7 +50,7 @@ class Published:
     box_ap: float  # published, COCO val2017, in per cent
     mask_ap: float
     path: str  # on a server, or inside the package
-    form: Literal["ours", "mmdet"] = "mmdet"  # who wrote the file
+    form: Literal["ours", "mmdet", "detectron2"] = "mmdet"  # who wrote the file
     package: str = ""  # installed package that carries the file; "" = it lies on a server
     licence: str = "Apache-2.0"
 
@@ -56,9 +60,10 @@ class Published:
         return self.path.rsplit("/", 1)[1]
 
     @property
-    def sha256(self) -> str:
-        """First 8 hex digits of the file's SHA-256, with which its name ends."""
-        return Path(self.file).stem[-8:]
+    def hash(self) -> tuple[str, str]:
+        """Kind of hash, and its first hex digits, with which the name of the file ends."""
+        stem = Path(self.file).stem
+        return ("MD5", stem[-6:]) if self.form == "detectron2" else ("SHA-256", stem[-8:])
 
     @property
     def place(self) -> Path:
@@ -78,7 +83,8 @@ class Published:
     def urls(self) -> list[str]:
         """Where the file can be had, best first."""
         own = os.environ.get(SERVER_VARIABLE)
-        return [f"{server.rstrip('/')}/{self.path}" for server in ((own,) if own else SERVERS)]
+        usual = DETECTRON2_SERVERS if self.form == "detectron2" else SERVERS
+        return [f"{server.rstrip('/')}/{self.path}" for server in ((own,) if own else usual)]
 
 
 def _read_list() -> dict[str, Published]:
@@ -92,6 +98,8 @@ def _read_list() -> dict[str, Published]:
             box_ap=float(row["box_ap"]),
             mask_ap=float(row["mask_ap"]),
             path=row["path"],
+            form="detectron2" if row["form"] == "detectron2" else "mmdet",
+            licence=row["licence"],
         )
         for row in csv.DictReader(text.splitlines())
     }
@@ -161,10 +169,13 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
     if published.form == "ours":
         return original
     from scnet.data.classes import coco_classes
-    from scnet.weights.foreign.mmdet.convert import convert
+    from scnet.weights.foreign.conversion import Known
+    from scnet.weights.foreign.convert import convert_known
+    from scnet.weights.foreign.detectron2 import baselines
 
+    settings = baselines.settings(published.backbone) if published.form == "detectron2" else None
     # Another process may have been faster: its file is the same, so it may be replaced.
-    convert(original, converted, classes=coco_classes(), overwrite=True)
+    convert_known(original, converted, Known(coco_classes(), settings=settings))
     return converted
 
 
@@ -234,11 +245,12 @@ def _receive(url: str, file: Path, timeout: float, quiet: bool) -> None:
 
 def _wrong_hash(file: Path, published: Published) -> str | None:
     """Return what is wrong with a file's hash, if anything."""
-    digest = hashlib.sha256()
+    kind, expected = published.hash
+    digest = hashlib.new(kind.replace("-", "").lower(), usedforsecurity=False)
     with file.open("rb") as opened:
         while part := opened.read(CHUNK):
             digest.update(part)
-    begin = digest.hexdigest()[:8]
-    if begin == published.sha256:
+    begin = digest.hexdigest()[: len(expected)]
+    if begin == expected:
         return None
-    return f"SHA-256 begins with {begin}, not {published.sha256}: damaged, or not that file"
+    return f"{kind} begins with {begin}, not {expected}: damaged, or not that file"

@@ -10,7 +10,7 @@ from tests.weights.foreign.files import NAMES, State, save, state, text
 import scnet
 from scnet.cli.main import main
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.mmdet import convert
+from scnet.weights.foreign import convert
 
 
 @pytest.fixture(scope="module")

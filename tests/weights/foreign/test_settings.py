@@ -15,7 +15,7 @@ import scnet
 from scnet.cli.main import main
 from scnet.config import SoftNMSConfig
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.mmdet import convert
+from scnet.weights.foreign import convert
 
 NMS = "nms=dict(type='nms', iou_threshold=0.5)"
 RESIZE = "dict(type='Resize', scale=(640, 480), keep_ratio=True)"

@@ -18,7 +18,7 @@ from tests.weights.foreign.files import NAMES, State, state
 import scnet
 from scnet.cli.main import main
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.mmdet import convert
+from scnet.weights.foreign import convert
 
 CLS = "roi_head.bbox_head.fc_cls.bias"
 
@@ -148,7 +148,7 @@ STRANGERS: dict[str, tuple[dict[str, Any], str]] = {
             ),
             "iteration": 9,
         },
-        "detectron2.*backbone.bottom_up.*does not read it yet",
+        "detectron2 with boxes alone.*needs masks",
     ),
     "a backbone of detectron2": (
         {"model": keys("stem.conv1.weight", "res2.0.conv1.weight")},

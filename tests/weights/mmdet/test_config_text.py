@@ -10,7 +10,8 @@ from tests.weights.mmdet.checkpoints import save, tiny
 
 from scnet import recipes
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.mmdet import config_text, convert, settings
+from scnet.weights.foreign import convert
+from scnet.weights.foreign.mmdet import config_text, settings
 
 # As MMDetection 2.x prints it, shortened.
 V2 = """

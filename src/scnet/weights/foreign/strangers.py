@@ -17,10 +17,10 @@ from typing import NamedTuple, TypeGuard
 
 _MOST = 100_000  # texts of a file that are looked at
 _PROGRAM = "code/"  # the folder of a program in an archive
-_TRAIN = "train a recipe of scnet on your data instead (`scnet recipes` lists them)"
-_NOT_YET = f"scnet does not read it yet; {_TRAIN}"
-_OURS = "scnet reads Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet with ResNet or ResNeXt and FPN"
-_OTHER = f"{_OURS}; {_TRAIN}"
+TRAIN = "train a recipe of scnet on your data instead (`scnet recipes` lists them)"
+_NOT_YET = f"scnet does not read it yet; {TRAIN}"
+OURS = "scnet reads Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet with ResNet or ResNeXt and FPN"
+OTHER = f"{OURS}; {TRAIN}"
 _BACKBONE = (
     "it finds no objects by itself; to begin a training with a ResNet of torchvision or timm: "
     "scnet train RECIPE --model.backbone.weights FILE"
@@ -44,12 +44,17 @@ _FILES = (
         _NOT_YET,
     ),
     Stranger(
-        "a Mask2Former or MaskFormer of detectron2", (r"sem_seg_head\.(predictor|pixel)",), _OTHER
+        "a Mask2Former or MaskFormer of detectron2", (r"sem_seg_head\.(predictor|pixel)",), OTHER
     ),
     Stranger(
-        "a checkpoint of detectron2",
+        "a RetinaNet of detectron2",
+        (r"backbone\.(bottom_up|fpn_lateral)", r"(^|\.)head\.(cls_subnet|bbox_subnet)\."),
+        OTHER,
+    ),
+    Stranger(
+        "a checkpoint of detectron2 without RPN or RoI heads",
         (r"backbone\.(bottom_up|fpn_lateral)|proposal_generator\.|roi_heads\.box_predictor\.cls_",),
-        _NOT_YET,
+        OTHER,
         r"backbone\.body\.",
     ),
     Stranger(
@@ -58,41 +63,42 @@ _FILES = (
         f"{_BACKBONE} (its names are others: take torchvision's file)",
     ),
     Stranger(
-        "a file of Detectron (Caffe2)",
-        (r"(^|\.)res2_0_branch2a",),
-        f"it is not a PyTorch file; {_TRAIN}",
+        "a file of the first Detectron (Caffe2)",
+        (r"(^|\.)(res2_0_branch2a|res_conv1_bn_s$)",),
+        "its layers and classes are in another order; take the model of that name of detectron2's "
+        "zoo (`scnet zoo` lists some)",
     ),
     Stranger(
         "a checkpoint of maskrcnn-benchmark",
         (r"roi_heads\.box\.feature_extractor|backbone\.body\.stem",),
         _NOT_YET,
     ),
-    Stranger("a RetinaNet of torchvision", (r"head\.classification_head\.",), _OTHER),
+    Stranger("a RetinaNet of torchvision", (r"head\.classification_head\.",), OTHER),
     Stranger("a Mask R-CNN of torchvision", (r"backbone\.body\.", r"roi_heads\.mask_"), _NOT_YET),
     Stranger(
         "a Faster R-CNN or other detector of torchvision",
         (r"backbone\.body\.|roi_heads\.box_head\.fc6",),
-        _OTHER,
+        OTHER,
     ),
     Stranger(
         "a checkpoint of Ultralytics (YOLO)",
         (r"^ultralytics\.|(^|\.)model\.\d+\.(conv|cv1|cv2|m)\.|(^|\.)\d+\.dfl\.",),
-        _OTHER,
+        OTHER,
     ),
-    Stranger("a checkpoint of YOLOv5 or YOLOv7", (r"^models\.(yolo|common)",), _OTHER),
+    Stranger("a checkpoint of YOLOv5 or YOLOv7", (r"^models\.(yolo|common)",), OTHER),
     Stranger(
         "a Segment Anything model (SAM)",
         (r"mask_decoder\.", r"prompt_encoder\.|sam_"),
-        "it makes masks from prompts and knows no classes; " + _OTHER,
+        "it makes masks from prompts and knows no classes; " + OTHER,
     ),
     Stranger(
         "a DETR or other transformer detector",
         (r"transformer\.(encoder|decoder)|(^|\.)(encoder|decoder)\.layers\.|query_embed",),
-        _OTHER,
+        OTHER,
         r"rpn_head\.|patch_embed",
     ),
-    Stranger("a YOLACT", (r"(^|\.)proto_net\.", r"prediction_layers\."), _OTHER),
-    Stranger("a model of MMSegmentation", (r"(^|\.)decode_head\.",), _OTHER),
+    Stranger("a YOLACT", (r"(^|\.)proto_net\.", r"prediction_layers\."), OTHER),
+    Stranger("a model of MMSegmentation", (r"(^|\.)decode_head\.",), OTHER),
     Stranger(
         "weights of scnet without their config",
         (r"(^|\.)roi_heads\.stages\.0\.", r"(^|\.)backbone\.net\."),
@@ -108,13 +114,13 @@ _FILES = (
     Stranger(
         "a one-stage detector of MMDetection",
         (r"(^|\.)(bbox_head|mask_head|mask_feat_head|panoptic_head|segm_head)\.",),
-        _OTHER,
+        OTHER,
         r"roi_head\.|rpn_head\.",
     ),
     Stranger(
         "a Faster R-CNN or other detector of MMDetection without masks",
         (r"(^|\.)rpn_head\.",),
-        _OTHER,
+        OTHER,
         r"mask_head\.",
     ),
     Stranger(
@@ -132,7 +138,7 @@ _FILES = (
     Stranger(
         "a bare backbone (Swin, ViT, ConvNeXt or the like)",
         (r"patch_embed\.|(^|\.)cls_token|downsample_layers\.0|(^|\.)stem\.0\.weight",),
-        f"it finds no objects by itself; {_OURS}",
+        f"it finds no objects by itself; {OURS}",
         r"rpn|roi_head|neck\.|bbox_head",
     ),
     Stranger(
@@ -145,35 +151,35 @@ _FILES = (
 
 # What may be changed in a two-stage model of MMDetection 2.x or 3.x.
 _CHANGES = (
-    Stranger("a Swin Transformer as backbone", (r"^backbone\.patch_embed\.",), _OTHER),
+    Stranger("a Swin Transformer as backbone", (r"^backbone\.patch_embed\.",), OTHER),
     Stranger(
-        "a ConvNeXt as backbone", (r"^backbone\.(downsample_layers|stages\.\d\.\d\.)",), _OTHER
+        "a ConvNeXt as backbone", (r"^backbone\.(downsample_layers|stages\.\d\.\d\.)",), OTHER
     ),
     Stranger(
         "deformable convolutions (DCN)",
         (r"\.conv_offset\.",),
-        f"{_OURS}; without dcn in the config it would convert",
+        f"{OURS}; without dcn in the config it would convert",
     ),
     Stranger(
         "group norm (GN) in its heads or pyramid",
         (r"^(neck|roi_head|rpn_head)\..*\.gn\.",),
-        f"{_OURS}, without norm behind the pyramid and in the heads; "
+        f"{OURS}, without norm behind the pyramid and in the heads; "
         "to train with group norm: --model.norm group",
     ),
-    Stranger("norms in its heads or pyramid", (r"^(neck|roi_head|rpn_head)\..*\.bn\d?\.",), _OTHER),
-    Stranger("Mask Scoring (mask_iou_head)", (r"^roi_head\.mask_iou_head\.",), _OTHER),
-    Stranger("PointRend", (r"^roi_head\.point_head\.",), _OTHER),
-    Stranger("convolutions in its box heads", (r"^roi_head\.bbox_head\..*shared_convs\.",), _OTHER),
-    Stranger("a deep stem (ResNetV1d)", (r"^backbone\.stem\.",), _OTHER),
+    Stranger("norms in its heads or pyramid", (r"^(neck|roi_head|rpn_head)\..*\.bn\d?\.",), OTHER),
+    Stranger("Mask Scoring (mask_iou_head)", (r"^roi_head\.mask_iou_head\.",), OTHER),
+    Stranger("PointRend", (r"^roi_head\.point_head\.",), OTHER),
+    Stranger("convolutions in its box heads", (r"^roi_head\.bbox_head\..*shared_convs\.",), OTHER),
+    Stranger("a deep stem (ResNetV1d)", (r"^backbone\.stem\.",), OTHER),
     Stranger(
-        "added blocks in its backbone", (r"^backbone\..*(context_block|gen_attention)",), _OTHER
+        "added blocks in its backbone", (r"^backbone\..*(context_block|gen_attention)",), OTHER
     ),
-    Stranger("another pyramid than FPN", (r"^neck\.(\d\.|downsample_convs|pafpn)",), _OTHER),
-    Stranger("another RPN", (r"^rpn_head\.(stages|conv_loc|conv_shape|rpn_conv\.\d)",), _OTHER),
+    Stranger("another pyramid than FPN", (r"^neck\.(\d\.|downsample_convs|pafpn)",), OTHER),
+    Stranger("another RPN", (r"^rpn_head\.(stages|conv_loc|conv_shape|rpn_conv\.\d)",), OTHER),
     Stranger(
         "a ResNet-18 or -34 as backbone",
         (r"^backbone\.layer1\.0\.conv2\.",),
-        f"of ResNets scnet reads those of depth 50, 101 and 152; {_TRAIN}",
+        f"of ResNets scnet reads those of depth 50, 101 and 152; {TRAIN}",
         r"^backbone\.layer1\.0\.conv3\.",
     ),
     Stranger(
@@ -192,13 +198,13 @@ def name(names: Collection[str]) -> str | None:
     >>> name(["model.backbone.bottom_up.res2.0.conv1.weight"])[:32]
     'this is a checkpoint of detectro'
     """
-    found = _first(_FILES, names)
+    found = first(_FILES, names)
     return None if found is None else f"this is {found}"
 
 
 def change(names: Collection[str]) -> str | None:
     """Return what was changed in a model of MMDetection, by its own names; None if not known."""
-    found = _first(_CHANGES, names)
+    found = first(_CHANGES, names)
     return None if found is None else f"this is a model of MMDetection with {found}"
 
 
@@ -213,13 +219,14 @@ def of_file(file: Path) -> str | None:
     try:
         texts = set(_texts(file))
         if _PROGRAM in texts:
-            return f"this is a TorchScript program, whose weights are built in; {_TRAIN}"
+            return f"this is a TorchScript program, whose weights are built in; {TRAIN}"
         return name(texts)
     except (zipfile.BadZipFile, OSError, NotImplementedError):
         return None
 
 
-def _first(table: tuple[Stranger, ...], names: Collection[str]) -> str | None:
+def first(table: tuple[Stranger, ...], names: Collection[str]) -> str | None:
+    """Return what the first kind of a table is that fits these names, and what to do."""
     for kind in table:
         if any(re.search(kind.lacks, name) for name in names):
             continue

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from scnet.weights.checkpoint import CheckpointError
 
-_PARTS = re.compile(r"(?:^|(?<=\.))(?:backbone|neck|rpn_head|roi_head)\.")
 _WRAPPERS = re.compile(
     r"(?:^|(?<=\.))_(?:orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module)\."
 )
@@ -52,17 +51,23 @@ def entries(content: Any, folder: str = "", depth: int = 0) -> Iterator[Entry]:
             yield from entries(value, f"{name}.", depth + 1)
 
 
-def find(found: list[Entry], prefix: str | None = None) -> Wrapped | None:
+def has(found: list[Entry], parts: tuple[str, ...]) -> bool:
+    """Whether there is a model that has all of these parts."""
+    return bool(_models(found, parts))
+
+
+def find(found: list[Entry], parts: tuple[str, ...], prefix: str | None = None) -> Wrapped | None:
     """Return the model with RPN and RoI heads; None where there is none.
 
     Args:
         found: what `entries` yields.
+        parts: names of the parts that it must have, beside a backbone and a neck.
         prefix: which model, where a file holds several.
 
     Raises:
         CheckpointError: several models and no prefix, or none under it.
     """
-    models = _models(found)
+    models = _models(found, parts)
     if not models and prefix is None:
         return None
     start = _chosen(models, prefix)
@@ -84,21 +89,19 @@ def find(found: list[Entry], prefix: str | None = None) -> Wrapped | None:
     return Wrapped(tensors, left, _told(start))
 
 
-def _models(found: list[Entry]) -> dict[str, list[Entry]]:
+def _models(found: list[Entry], parts: tuple[str, ...]) -> dict[str, list[Entry]]:
     """Return the entries of each model by what its names begin with."""
+    begins = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(('backbone', 'neck', *parts))})\.")
     groups: dict[str, list[Entry]] = {}
     for entry in found:
-        match = _PARTS.search(entry.name)
+        match = begins.search(entry.name)
         if match is not None:
             groups.setdefault(entry.name[: match.start()], []).append(entry)
     return {
         start: group
         for start, group in groups.items()
-        if all(any(e.name.startswith(start + part) for e in group) for part in _BOTH)
+        if all(any(e.name.startswith(f"{start}{part}.") for e in group) for part in parts)
     }
-
-
-_BOTH = ("rpn_head.", "roi_head.")
 
 
 def _chosen(models: Mapping[str, list[Entry]], prefix: str | None) -> str:

@@ -6,7 +6,6 @@ A setting that stands in none of these tables is told as not read. Paths are tho
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 _ROI_LAYERS: dict[str, tuple[Any, ...]] = {
@@ -183,15 +182,3 @@ HARMLESS = (
     *("data_preprocessor.boxtype2tensor", "data_preprocessor.non_blocking"),
     *("data_preprocessor.batch_augments*",),
 )
-
-
-def find(table: dict[str, tuple[Any, ...]], path: str) -> tuple[Any, ...] | None:
-    """Return what a table says of a path; None where it says nothing."""
-    if path in table:
-        return table[path]
-    return next((values for key, values in table.items() if fnmatchcase(path, key)), None)
-
-
-def within(patterns: tuple[str, ...], path: str) -> bool:
-    """Whether a path is one of those in a list."""
-    return any(fnmatchcase(path, pattern) for pattern in patterns)

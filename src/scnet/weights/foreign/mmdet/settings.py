@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from scnet.config import Config, override, to_dict
-from scnet.settings import nested
+from scnet.config import Config, to_dict
 from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign.applying import (
+    Applied,
+    find,
+    lay,
+    require_allowed,
+    told_left,
+    unit,
+    within,
+)
 from scnet.weights.foreign.mmdet import pipeline, rules
 from scnet.weights.foreign.mmdet.config_text import Unread, at, leaves, one
 
@@ -27,15 +34,6 @@ _NEEDED = (
     *("model.rpn.before_nms", "model.rpn.after_nms", "model.box.score_threshold"),
     *("model.box.nms_iou", "model.box.max_detections", "data.size", "data.keep_ratio"),
 )
-
-
-class Applied(NamedTuple):
-    """A recipe with what a config says."""
-
-    config: Config  # which carries `assumed`
-    changed: tuple[str, ...]  # settings that differ from the recipe
-    unread: tuple[str, ...]  # what the config says and nothing here looks at
-    assumed: tuple[str, ...]  # what the config does not say
 
 
 def apply(config: Config, given: Mapping[str, Any], leave: tuple[str, ...] = ()) -> Applied:
@@ -57,19 +55,14 @@ def apply(config: Config, given: Mapping[str, Any], leave: tuple[str, ...] = ())
         step: f"images pass {step} before its network, which scnet does not do"
         for step in images.changed
     }
-    _require_allowed(refused, leave)
+    require_allowed(refused, leave)
     others = [f"{k} = {v}" for k, v in given.items() if _is_statement(k, v)]
-    unread = [*(f"{why} (left, as --leave says)" for why in refused.values()), *others, *unread]
+    unread = [*told_left(refused), *others, *unread]
     changes = _changes(config, model, images)
-    notes = []
-    for path, value in changes.items():
-        changed = override(config, nested(path, value))
-        if changed != config:
-            notes.append(f"{path} {value}")
-        config = changed
+    config, notes = lay(config, changes)
     assumed = tuple(_assumed(config, model, changes, bool(images.normalisation)))
     told = (*unread, *images.unread)
-    return Applied(replace(config, assumed=assumed), tuple(notes), told, assumed)
+    return Applied(replace(config, assumed=assumed), notes, told, assumed)
 
 
 def _model(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -95,7 +88,7 @@ def _sort(model: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     refused: dict[str, str] = {}
     unread: dict[str, None] = {}
     for path, value in leaves(model):
-        wanted, never = rules.find(rules.MUST_BE, path), rules.find(rules.MUST_NOT_BE, path)
+        wanted, never = find(rules.MUST_BE, path), find(rules.MUST_NOT_BE, path)
         if wanted is not None and value not in wanted:
             refused[path] = f"its config has {path} = {value}, but scnet has {wanted[0]}"
         elif never is not None and value in never:
@@ -109,14 +102,14 @@ def _sort(model: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
 
 
 def _is_fine(path: str, value: Any, soft: bool) -> bool:
-    known = rules.find(rules.KNOWN, path)
+    known = find(rules.KNOWN, path)
     if known is not None:
         return value in known
     if _is_unread(value):
-        return rules.within(rules.HARMLESS, path)
-    if rules.within(rules.HANDLED_IN_SOFT_NMS, path):
+        return within(rules.HARMLESS, path)
+    if within(rules.HANDLED_IN_SOFT_NMS, path):
         return soft
-    return rules.within(rules.HANDLED + rules.HARMLESS, path)
+    return within(rules.HANDLED + rules.HARMLESS, path)
 
 
 def _is_unread(value: Any) -> bool:
@@ -127,19 +120,6 @@ def _is_unread(value: Any) -> bool:
 def _is_bgr(model: Mapping[str, Any]) -> bool:
     given = model.get("data_preprocessor")
     return isinstance(given, Mapping) and "bgr_to_rgb" not in given
-
-
-def _require_allowed(refused: Mapping[str, str], leave: tuple[str, ...]) -> None:
-    unused = [name for name in leave if name not in refused]
-    if unused:
-        can = ", ".join(refused) or "nothing"
-        raise CheckpointError(f"--leave {', '.join(unused)}: not refused; what is: {can}")
-    left = {path: why for path, why in refused.items() if path not in leave}
-    if left:
-        raise CheckpointError(
-            f"{'; '.join(left.values())}. Its answers would be others; to convert it nevertheless: "
-            f"--leave {','.join(left)}"
-        )
 
 
 def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline) -> dict[str, Any]:
@@ -218,11 +198,8 @@ def _statistic(model: Mapping[str, Any], images: pipeline.Pipeline, name: str) -
 
 
 def _unit(values: Any, usual: tuple[float, ...]) -> tuple[float, ...] | None:
-    """Bring statistics of pixels 0..255 to images of 0..1; None where they are ImageNet's."""
-    if not isinstance(values, list) or _is_unread(values):
-        return None
-    scaled = tuple(float(v) / 255 for v in values)
-    return None if np.allclose(scaled, usual, atol=1e-6) else scaled
+    """Bring statistics of pixels to ours; None where they are ImageNet's or not read."""
+    return None if not isinstance(values, list) or _is_unread(values) else unit(values, usual)
 
 
 def _assumed(

@@ -54,7 +54,7 @@ def recognise(shapes: Shapes) -> Config:
     missing = [what for what, prefix in _MUST_HAVE.items() if not shapes.has(prefix)]
     if missing:
         raise CheckpointError(
-            "not a Mask R-CNN, Cascade Mask R-CNN, HTC or SCNet of MMDetection 2.x or 3.x: "
+            "not a Mask R-CNN, Cascade Mask R-CNN, HTC or SCNet on a ResNet with FPN: "
             f"{', '.join(missing)} not found"
         )
     backbone = _backbone(shapes)
@@ -86,21 +86,24 @@ def recognise(shapes: Shapes) -> Config:
     return replace(base, model=model)
 
 
-def require_anchors(shapes: Shapes, config: Config, *, known: bool) -> None:
+def require_anchors(shapes: Shapes, config: Config, *, known: bool, gives: str) -> None:
     """Check that there are as many anchors as an RPN has outputs; only a config says which.
+
+    Args:
+        known: whether a config was read.
+        gives: what a file is called that holds a config.
 
     Raises:
         CheckpointError: there are others.
     """
-    rpn, number = config.model.rpn, shapes["rpn.cls.weight"][0]
-    expected = len(rpn.anchor_ratios) * len(rpn.anchor_multiples)
+    number, expected = shapes["rpn.cls.weight"][0], config.model.rpn.anchors
     if number == expected:
         return
     told = f"its RPN has {number} anchors at each place, but "
     if known:
         raise CheckpointError(f"{told}its config has {expected}; is it the config of this file?")
     raise CheckpointError(
-        f"{told}there is no config in it that says which; give it with --config FILE.py"
+        f"{told}there is no config in it that says which; give it with --config {gives}"
     )
 
 

@@ -1,8 +1,9 @@
 """Open PyTorch checkpoint files without running anything that is in them.
 
 A `.pth` file is a pickle, and a pickle can call any function. Files are read with
-`weights_only=True` alone. What MMDetection 3.x stores beside the weights (logs, counters) is
-replaced by stand-ins that do nothing; any other object is refused, and never unpickled instead.
+`weights_only=True` alone, or as bare pickles of arrays (`pickles.py`). What MMDetection 3.x and
+detectron2 store beside the weights (logs, counters) is replaced by stand-ins that do nothing; any
+other object is refused, and never unpickled instead.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from safetensors import SafetensorError, safe_open
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign import faults, pickles
 
-# Libraries whose objects lie in checkpoints beside the weights, of MMDetection or of Lightning.
-# Each is replaced by a stand-in, so nothing of these libraries is imported or called.
+# Libraries whose objects lie in checkpoints beside the weights, of MMDetection, detectron2 or
+# Lightning. Each is replaced by a stand-in, so nothing of these libraries is imported or
+# called.
 _BESIDE_WEIGHTS = (
     *("mmengine.", "mmcv.", "mmdet.", "numpy."),
+    *("detectron2.", "fvcore.", "yacs.", "iopath."),
     *("pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "argparse.Namespace"),
 )
 _BUILT_IN = ("builtins.getattr", "_codecs.encode")
@@ -46,17 +50,19 @@ def read_file(file: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{file}: no such file")
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
+    if pickles.is_bare(file):
+        return pickles.read(file)
     names = _names(file)
     foreign = sorted(n for n in names if not n.startswith(_BESIDE_WEIGHTS) and n not in _BUILT_IN)
     if foreign:
-        raise CheckpointError(_refusal(file, foreign))
+        raise CheckpointError(faults.unsafe(file, foreign))
     try:
         with _stand_ins({*names, *_ALWAYS}):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
-        raise CheckpointError(_refusal(file, [_first_line(error)])) from error
+        raise CheckpointError(faults.unsafe(file, [faults.first_line(error)])) from error
     except Exception as error:  # a damaged file fails in any of a dozen ways
-        raise CheckpointError(_damaged(file, error)) from error
+        raise CheckpointError(faults.damaged(file, error)) from error
     if isinstance(content, _StandIn):
         raise CheckpointError(
             f"{file}: holds a whole {type(content).__name__}, not its weights. In the environment "
@@ -73,7 +79,7 @@ def _read_safetensors(file: Path) -> Mapping[str, Any]:
             ours = "scnet" in (opened.metadata() or {})
             content = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(_damaged(file, error)) from error
+        raise CheckpointError(faults.damaged(file, error)) from error
     if ours:
         raise CheckpointError(f"{file}: is a file of scnet already; use it as it is")
     return content
@@ -111,32 +117,6 @@ def _names(file: Path) -> set[str]:
             raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
         return set(get_unsafe_globals_in_checkpoint(str(file)))
     except UnpicklingError as error:
-        raise CheckpointError(_refusal(file, [_first_line(error)])) from error
+        raise CheckpointError(faults.unsafe(file, [faults.first_line(error)])) from error
     except Exception as error:
-        raise CheckpointError(_damaged(file, error)) from error
-
-
-def _damaged(file: Path, error: Exception) -> str:
-    return (
-        f"{file}: cannot be read as a PyTorch checkpoint ({type(error).__name__}: "
-        f"{_first_line(error)}); it is damaged, cut off or another kind of file. Fetch it again"
-    )
-
-
-def _refusal(file: Path, names: list[str]) -> str:
-    return (
-        f"{file}: holds more than weights: {', '.join(names)}. To rebuild that, code out of the "
-        "file would have to run, so it was not loaded. If you trust the file, take the weights out "
-        "in the environment that wrote it, and convert the result:\n"
-        "  import torch\n"
-        f"  old = torch.load({str(file)!r}, map_location='cpu', weights_only=False)\n"
-        "  torch.save({'state_dict': old['state_dict']}, 'weights.pth')"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    for line in text.splitlines():
-        if "Unsupported" in line or "unsupported" in line:
-            return line.split(". ")[0].strip()
-    return text.splitlines()[0][:200]
+        raise CheckpointError(faults.damaged(file, error)) from error
