@@ -8,7 +8,7 @@ import pytest
 
 from scnet import idle, recipes
 from scnet.cli import demo
-from scnet.config import Config, override, to_dict
+from scnet.config import Config, override, replace_at, to_dict
 from scnet.experiments import EXPERIMENTS, command
 from scnet.experiments.plan import SIZES, Plan
 from scnet.idle import Facts
@@ -17,6 +17,7 @@ from scnet.settings import ConfigError, leaves, merge, nested
 # recipe, settings, the one of them that is idle, part of the reason
 IDLE: tuple[tuple[str, dict[str, Any], str, str], ...] = (
     ("scnet", {"data.path": "there"}, "data.path", "beside the settings"),
+    ("scnet", {"start": "weights"}, "start", "beside the settings"),
     ("scnet", {"assumed": ["anchors"]}, "assumed", "converted"),
     ("scnet_lite", {"optim.momentum": 0.8}, "optim.momentum", "optimizer is adamw"),
     ("scnet_lite", {"optim.milestones": [3]}, "optim.milestones", "schedule is cosine"),
@@ -94,6 +95,7 @@ def test_an_idle_setting_stops_with_the_reason(
 
 def test_every_rule_is_tried() -> None:
     tried = {path for _, _, path, _ in IDLE} | {"eval.batch_size", "model.backbone.sync_norm"}
+    tried.add("model.backbone.weights")
     assert all(any(rule.speaks_of(path, "given") for path in tried) for rule in idle.RULES)
 
 
@@ -108,6 +110,14 @@ def test_settings_of_the_evaluation_need_images_to_evaluate_on() -> None:
     for name in ("every", "batch_size", "pictures"):
         with pytest.raises(ConfigError, match=rf"eval\.{name}: has no effect.* no val split"):
             refuse("scnet", {f"eval.{name}": 2}, evaluates=False)
+
+
+def test_weights_to_go_on_from_have_a_backbone() -> None:
+    settings = nest({"model.backbone.weights": "none"})
+    config = override(recipes.find("scnet"), settings)
+    idle.refuse(settings, Facts(config))
+    with pytest.raises(ConfigError, match="weights: has no effect, as the training goes on from"):
+        idle.refuse(settings, Facts(replace_at(config, "start", "runs/a")))
 
 
 def test_settings_of_batch_norm_need_some() -> None:

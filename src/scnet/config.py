@@ -358,6 +358,8 @@ class Config:
     run: RunConfig = RunConfig()
     classes: tuple[str, ...] = ()  # class names, from the annotation file
     category_ids: tuple[Annotated[int, Range()], ...] = ()  # their ids in the annotation file
+    # weights of a detector that the training began with (`scnet train --from`); empty = none
+    start: str = ""
     assumed: tuple[str, ...] = ()  # settings that the file this was converted from did not say
 
     def __post_init__(self) -> None:

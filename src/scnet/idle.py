@@ -68,6 +68,12 @@ _DERIVED = (
         "name it there (--data PATH)",
     ),
     Rule(
+        ("start",),
+        _always,
+        "the weights to go on from are named beside the settings",
+        "name them there (--from WEIGHTS)",
+    ),
+    Rule(
         ("assumed",),
         _always,
         "it tells of weights that were converted",
@@ -76,6 +82,12 @@ _DERIVED = (
 )
 
 _BESIDE_OTHERS = (
+    Rule(
+        ("model.backbone.weights",),
+        lambda facts: bool(facts.config.start),
+        "the training goes on from other weights (--from), and their backbone with them",
+        "leave out --from",
+    ),
     Rule(
         ("model.backbone.frozen_norm", "model.backbone.sync_norm"),
         lambda facts: not facts.batch_norm,

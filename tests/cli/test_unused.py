@@ -18,6 +18,7 @@ UNUSED = (
     ("train scnet --resume run", "RECIPE scnet", "goes on with the recipe"),
     ("train --resume run --config a.yaml", "--config", "goes on with the settings"),
     ("train --resume run -o other", "-o", "goes on in the folder"),
+    ("train --resume run --from weights", "--from", "goes on with the weights"),
     ("eval weights --data FILE --split test", "--split", "named for no split"),
     ("experiment speed --seeds 3", "--seeds", "trains nothing"),
     ("experiment figure6 --seeds 1", "--seeds", "each model once"),

@@ -81,6 +81,11 @@ def _add_train(subparsers: Any) -> None:
         "--data", metavar="PATH", help="folder in a usual COCO layout, or an annotation file"
     )
     parser.add_argument("-o", "--output", metavar="DIR", help="run folder (default: runs/RECIPE)")
+    text = (
+        "go on from a trained detector, all of it that fits, with the classes of the data: a run "
+        "folder, .safetensors, .pth of MMDetection, published weights or a hub id"
+    )
+    parser.add_argument("--from", dest="start", metavar="WEIGHTS", help=text)
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
     parser.add_argument("--resume", metavar="DIR", help="continue the training in this run folder")
 

@@ -30,6 +30,7 @@ def train(options: argparse.Namespace) -> None:
             options.recipe,
             options.data,
             output=options.output,
+            start=options.start,
             settings=options.settings,
             base=_read_yaml(options.config),
             quiet=options.quiet,

@@ -95,6 +95,13 @@ TABLE = (
         "leave it out",
     ),
     Unused(
+        "train",
+        "start",
+        _resumes,
+        "--resume goes on with the weights of the run",
+        "leave it out, or start a new training without --resume",
+    ),
+    Unused(
         "eval",
         "split",
         _is_unsplit_file,

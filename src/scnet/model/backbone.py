@@ -46,8 +46,8 @@ class Backbone(nn.Module):
         _fold_norms(self.net)
         own = self.net.pretrained_cfg
         # of images scaled to 0..1
-        self.mean: tuple[float, ...] = _for_each_band(config.mean or own["mean"], config.bands)
-        self.std: tuple[float, ...] = _for_each_band(config.std or own["std"], config.bands)
+        self.mean: tuple[float, ...] = for_each_band(config.mean or own["mean"], config.bands)
+        self.std: tuple[float, ...] = for_each_band(config.std or own["std"], config.bands)
         self.channels_last = getattr(self.net, "output_fmt", "NCHW") == "NHWC"  # transformers
         reduction, channels = self.net.feature_info.reduction(), self.net.feature_info.channels()
         self.index = [reduction.index(stride) for stride in STRIDES]
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
             parameter.requires_grad_(False)
 
 
-def _for_each_band(values: Sequence[float], bands: int) -> tuple[float, ...]:
+def for_each_band(values: Sequence[float], bands: int) -> tuple[float, ...]:
     """Return a value for each band; those of RGB are repeated, as timm repeats their weights."""
     given = tuple(values)
     return given if len(given) == bands else tuple(itertools.islice(itertools.cycle(given), bands))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scnet import idle, recipes
@@ -13,6 +13,7 @@ from scnet.data.layout import NoSplitError, find_split
 from scnet.idle import Facts
 from scnet.settings import ConfigError, leaves, merge, nested
 from scnet.training.auto import AUTO, recommend
+from scnet.training.start import Start, unused
 
 Settings = Mapping[str, Any]  # nested, as `scnet.config.override` takes them
 
@@ -32,6 +33,7 @@ class Asked(NamedTuple):
     base: Settings  # of a file, which may hold some without effect
     given: Settings  # one by one; each has an effect
     chosen: list[Advice]  # by the data
+    came: Sequence[str] = ()  # what to say of settings that come with weights
 
     def refuse_idle(self, facts: Facts) -> None:
         """Stop where a setting that was given has no effect.
@@ -47,6 +49,8 @@ class Asked(NamedTuple):
         return [
             *(f"warning: {text}" for text in idle.warnings(self.given, self.config)),
             *(f"note: {text}" for text in idle.remarks(self.base, self.recipe, facts)),
+            *unused(self.base, self.config),
+            *self.came,
             *[f"note: data.path {place}: not used, as other data are named"]
             * (place not in (None, "", self.config.data.path)),
         ]
@@ -59,8 +63,12 @@ def ask(
     base: Settings | None = None,
     settings: Settings | None = None,
     epochs: int | None = None,
+    start: Start | None = None,
 ) -> Asked:
     """Return the config of a training; the arguments are those of `scnet.train`.
+
+    Args:
+        start: what it goes on from, whose settings lie under those that somebody gave.
 
     Raises:
         ConfigError: a setting that does not exist or fit, or that has no effect.
@@ -71,15 +79,21 @@ def ask(
     wanted = merge(_without(base, "data.path"), given)
     chosen: list[Advice] = []
     if recipe == AUTO:
-        own, chosen = recommend(data, wanted)
+        own, chosen = recommend(data, wanted, start.settings if start else None)
     else:
         own = recipes.find(recipe) if isinstance(recipe, str) else recipe
+    below = start.settings(own) if start else {}
     named = wanted.get("recipe", own.recipe)
     if named != own.recipe:
         raise ConfigError(f"recipe: {named}, but {own.recipe} is trained; say one of them")
-    config = override(override(own, wanted), nested("data.path", str(data)))
+    named_beside = {"data": {"path": str(data)}, "start": start.name if start else ""}
+    config = override(override(override(own, below), wanted), named_beside)
     asked = Asked(with_absolute_places(config), own, base, given, chosen)
     asked.refuse_idle(Facts(asked.config))
+    if start is not None:
+        start.require_same_backbone(config)
+        before = recipes.find(own.recipe) if recipe == AUTO else own
+        asked = asked._replace(came=start.remarks(before, config))
     return asked
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +22,26 @@ AUTO = "auto"  # the name that stands for it where a recipe is asked for
 
 
 def recommend(
-    data: str | os.PathLike[str], settings: Mapping[str, Any] | None = None
+    data: str | os.PathLike[str],
+    settings: Mapping[str, Any] | None = None,
+    below: Callable[[Config], Mapping[str, Any]] | None = None,
 ) -> tuple[Config, list[Advice]]:
     """Return the config that suits a data set, and what speaks for each of its settings.
 
     Args:
         data: folder in a usual layout, or an annotation file.
         settings: what is set already, and stays so.
+        below: gives, for the recipe that is chosen, what is set where `settings` are silent.
 
     Raises:
         DataError: something wrong with the data, or no object to learn from.
     """
     gpu = torch.accelerator.is_available()
     first = recipe_for(gpu)
-    given = merge(nested("data.path", str(data)), settings or {})
-    config = override(recipes.find(first.value), given)
+    recipe = recipes.find(first.value)
+    given = merge(nested("data.path", str(data)), below(recipe) if below else {})
+    given = merge(given, settings or {})
+    config = override(recipe, given)
     dataset = load_dataset(Path(data), "train", config.data, train=False)
     if not dataset.contents.objects:
         raise DataError(f"{dataset.annotation_file}: no object to learn from")

@@ -28,6 +28,7 @@ from scnet.training.asked import ask, evaluates, require_classes_of_data
 from scnet.training.log import Log, duration
 from scnet.training.loop import Trainer
 from scnet.training.resuming import CONFIG, changed, require_same_data, stored_config
+from scnet.training.start import find_start
 from scnet.weights import checkpoint
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.pretrained import load_backbone_weights
@@ -39,6 +40,7 @@ def train(
     recipe: str | Config,
     data: str | os.PathLike[str],
     *,
+    start: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
     epochs: int | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -52,6 +54,8 @@ def train(
     Args:
         recipe: a name (`scnet recipes` lists them), a config, or "auto": what the data speak for.
         data: folder in a usual COCO layout, or an annotation file.
+        start: trained detector to go on from, with all of it that fits and the classes of the data:
+            whatever `scnet.load` reads. None starts from ImageNet weights of the backbone.
         output: folder of the run; must not exist. None makes `runs/RECIPE`, numbered if taken.
         epochs: short for `settings={"optim": {"epochs": ...}}`.
         settings: nested dict laid over the recipe; each of them must have an effect.
@@ -61,11 +65,13 @@ def train(
     Raises:
         ConfigError: a setting that does not exist or fit, or that others leave without effect.
         DataError: something wrong with the data.
+        CheckpointError, ZooError: `start` is no detector, or cannot be had.
 
     Example:
         >>> scnet.train("scnet_lite", data="my_data/", epochs=20)  # doctest: +SKIP
     """
-    asked = ask(recipe, data, base=base, settings=settings, epochs=epochs)
+    beginning = find_start(start, base or {}, quiet=quiet)
+    asked = ask(recipe, data, base=base, settings=settings, epochs=epochs, start=beginning)
     accelerator = make_accelerator(asked.config)
     dataset = load_train_set(asked.config)
     config = fit_to_data(asked.config, dataset)
@@ -75,13 +81,18 @@ def train(
     detector = Detector(config)
     facts = Facts(config, evaluates(config), detector.backbone.has_batch_norm)
     asked.refuse_idle(facts)
-    with accelerator.main_process_first():  # the others find a download in the cache
-        source = load_backbone_weights(detector.backbone, config.model.backbone)
+    if beginning is None:
+        with accelerator.main_process_first():  # the others find a download in the cache
+            source = load_backbone_weights(detector.backbone, config.model.backbone)
+        began = [f"backbone {config.model.backbone.name}, weights: {source}"]
+    else:
+        beginning.require_same_bands(config)
+        began = beginning.fill(detector)
     with _new_folder(output, config) as folder:
         log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
-        for line in (*(f"chosen: {advice}" for advice in asked.chosen), *asked.remarks(facts)):
+        chosen = (f"chosen: {advice}" for advice in asked.chosen)
+        for line in (*chosen, *asked.remarks(facts), *began):
             log.say(line)
-        log.say(f"backbone {config.model.backbone.name}, weights: {source}")
         _warn(log, contrast)
         with _closed_on_failure(log):
             trainer = Trainer(detector, dataset, folder, log, accelerator)

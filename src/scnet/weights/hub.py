@@ -160,6 +160,8 @@ def _without_paths(detector: Detector) -> Detector:
         config = replace_at(config, "data.stuff_maps", "auto")
     if config.model.backbone.weights != "none":
         config = replace_at(config, "model.backbone.weights", "imagenet")
+    if Path(config.start).is_absolute():
+        config = replace_at(config, "start", "")
     public = copy.copy(detector)  # shares the weights
     public.config = config
     return public

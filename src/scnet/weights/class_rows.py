@@ -1,0 +1,88 @@
+"""The rows of layers that say something of each class, matched by the names of the classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from scnet.config import Config
+
+BACKGROUND = ""  # no class has that name
+
+
+class Rows(NamedTuple):
+    """Which rows of a layer become which of another; a class may have several in a row."""
+
+    number: int  # of classes, background too
+    their_number: int
+    pairs: tuple[tuple[int, int], ...]  # own and their place; empty where no class is common
+
+    def fit(self, own: Tensor, theirs: Tensor) -> bool:
+        """Return whether both have the same shape for each class."""
+        per_class = own.shape[0] // self.number, theirs.shape[0] // self.their_number
+        return own.shape[1:] == theirs.shape[1:] and per_class[0] == per_class[1]
+
+    def fill(self, own: Tensor, theirs: Tensor) -> Tensor:
+        """Return a tensor whose rows are theirs where there are, and else its own."""
+        rest = own.shape[1:]
+        filled = own.clone().reshape(self.number, -1, *rest)
+        given = theirs.reshape(self.their_number, -1, *rest)
+        for place, their_place in self.pairs:
+            filled[place] = given[their_place]
+        return filled.reshape(own.shape)
+
+
+def rows(layer: str, to: Config, of: Config) -> Rows | None:
+    """Return the rows of a layer; None where it says nothing of single classes."""
+    if re.fullmatch(r"roi_heads\.stages\.\d+\.cls", layer):
+        return _matched((*to.classes, BACKGROUND), (*_names(of), BACKGROUND))
+    if re.fullmatch(r"roi_heads\.stages\.\d+\.reg", layer):
+        return _boxes(to, of)
+    if re.fullmatch(
+        r"roi_heads\.masks\.heads\.\d+\.classifier|branches\.context\.classifier", layer
+    ):
+        return _matched(to.classes, _names(of))
+    if layer == "branches.semantic.classifier":
+        return _semantic(to, of)
+    return None
+
+
+def common(to: Config, of: Config) -> list[str]:
+    """Return the classes that both have, in the order of the first."""
+    return [name for name in to.classes if name in of.classes]
+
+
+def _names(config: Config) -> tuple[str, ...]:
+    """Return a name for each class; those that have none are like no others."""
+    return config.classes or tuple(f"\n{i}" for i in range(config.model.num_classes))
+
+
+def _matched(own: Sequence[str], theirs: Sequence[str]) -> Rows:
+    place = {name: i for i, name in enumerate(theirs)}
+    pairs = tuple((i, place[name]) for i, name in enumerate(own) if name in place)
+    only_background = all(own[i] == BACKGROUND for i, _ in pairs)
+    return Rows(len(own), len(theirs), () if only_background else pairs)
+
+
+def _boxes(to: Config, of: Config) -> Rows | None:
+    """Return the rows of box deltas: for each class, or one for all that each class begins with."""
+    if to.model.box.class_agnostic:
+        return None
+    if of.model.box.class_agnostic:
+        return Rows(len(to.classes), 1, tuple((i, 0) for i in range(len(to.classes))))
+    return _matched(to.classes, _names(of))
+
+
+def _semantic(to: Config, of: Config) -> Rows | None:
+    """Return the rows of semantic classes, which have names where they are those of the objects."""
+    own, theirs = to.model.semantic, of.model.semantic
+    if own is None or theirs is None:
+        return None
+    if own.num_classes is None and theirs.num_classes is None:
+        return _matched((*to.classes, BACKGROUND), (*_names(of), BACKGROUND))
+    if own.num_classes == theirs.num_classes:
+        return None  # two stuff maps of as many classes; `transfer` says what is assumed
+    return Rows(to.model.semantic_classes, of.model.semantic_classes, ())

@@ -1,0 +1,349 @@
+"""A training goes on from trained weights, with other classes, and says what it takes of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.mmdet_files import mask_rcnn, write
+from tests.weights.mmdet.checkpoints import save, tiny
+
+from scnet import recipes
+from scnet.cli.main import main
+from scnet.config import from_dict, override, replace_at, to_dict
+from scnet.data.synthetic.scene import generate
+from scnet.model.detector import Detector
+from scnet.settings import ConfigError, merge
+from scnet.training.loop import Trainer
+from scnet.training.resuming import stored_config
+from scnet.training.run import resume, train
+from scnet.training.start import THEIRS, Start
+from scnet.weights import checkpoint, hub
+from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign.mmdet.convert import read
+
+Settings = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(tmp_path_factory.mktemp("data") / "data", train=4, val=1, size=(96, 96))
+
+
+@pytest.fixture
+def settings(quick: Settings) -> Settings:
+    """Settings of two steps, without those that weights to go on from bring along or replace."""
+    settings = merge(quick, {"optim": {"max_steps": 2}, "eval": {"every": 0, "pictures": 0}})
+    del settings["optim"]["epochs"]
+    backbone = {k: v for k, v in settings["model"]["backbone"].items() if k != "weights"}
+    settings["model"]["backbone"] = backbone
+    return merge(settings, {"optim": {"schedule": "cosine"}, "run": {"trackers": []}})
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A narrow Mask R-CNN that knows one class of the data, and another."""
+    return save_detector(tmp_path / "weights")
+
+
+def save_detector(folder: Path, **changes: Any) -> Path:
+    torch.manual_seed(3)
+    backbone = {"name": "resnet18", "widths": [8, 16, 32, 64], "weights": "none"}
+    model = {"num_classes": 2, "channels": 16, "box": {"hidden": 32}, "backbone": backbone}
+    config = override(recipes.find("mask_rcnn"), {"model": model, "classes": ["other", "cat"]})
+    for path, value in changes.items():
+        config = replace_at(config, path.replace("__", "."), value)
+    checkpoint.save(folder, Detector(config))
+    return folder
+
+
+def begin(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
+    """Let trainings not train; return the weights that each would have begun with."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def run(trainer: Any) -> None:
+        seen.append({k: v.clone() for k, v in trainer.detector.state_dict().items()})
+
+    monkeypatch.setattr("scnet.training.run.Trainer.run", run)
+    return seen
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().err
+
+
+def test_a_training_begins_with_the_weights_and_says_so(
+    weights: Path,
+    data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = begin(monkeypatch)
+    run = train("scnet", data, start=weights, output=tmp_path / "run", settings=settings)
+    (state,) = seen
+    given = checkpoint.load(weights).state_dict()
+    for key, value in given.items():
+        if key.startswith(("backbone", "fpn", "rpn")):
+            assert torch.equal(state[key], value), key
+    cls = "roi_heads.stages.0.cls.weight"  # of disc, other and background
+    assert torch.equal(state[cls][1:], given[cls][[0, 2]])
+    text = said(capsys)
+    assert f"taken from {weights} (mask_rcnn): " in text
+    assert "classes: 1 of 2 known to the weights: other; new: disc; 1 of the weights left" in text
+    assert "ImageNet" not in text
+    assert stored_config(run).start == str(weights)
+
+
+def test_imagenet_weights_are_not_asked_for(
+    weights: Path,
+    data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fetch(*_: Any) -> None:
+        raise AssertionError
+
+    begin(monkeypatch)
+    monkeypatch.setattr("scnet.training.run.load_backbone_weights", fetch)
+    monkeypatch.setattr("timm.models._builder.load_pretrained", fetch)
+    train("mask_rcnn", data, start=weights, output=tmp_path / "r", settings=settings, quiet=True)
+
+
+def test_the_run_goes_on_without_the_weights_and_to_the_same_end(
+    weights: Path, data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = merge(settings, {"run": {"checkpoint_steps": 1}})
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train("mask_rcnn", data, start=weights, output=whole, settings=settings, quiet=True)
+    step = Trainer.train_step
+
+    def killed(self: Trainer, pieces: Any) -> Any:
+        if self.progress.step == 1:
+            raise KeyboardInterrupt
+        return step(self, pieces)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "train_step", killed)
+        train("mask_rcnn", data, start=weights, output=cut, settings=settings, quiet=True)
+    shutil.rmtree(weights)
+    resume(cut, quiet=True)
+    first, second = (checkpoint.load(run / "last") for run in (whole, cut))
+    assert first.config.start == second.config.start == str(weights)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
+
+
+def test_settings_of_the_weights_come_along_unless_they_are_given(
+    data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = begin(monkeypatch)
+    weights = save_detector(
+        tmp_path / "w",
+        model__rpn__anchor_scale=4.0,
+        model__backbone__mean=(0.5, 0.5, 0.5),
+        data__range="minmax",
+    )
+    run = train("mask_rcnn", data, start=weights, output=tmp_path / "a", settings=settings)
+    config, text = stored_config(run), said(capsys)
+    assert config.model.rpn.anchor_scale == 4.0
+    assert config.model.backbone.mean == (0.5, 0.5, 0.5)
+    assert config.data.range == "minmax"
+    assert "model.rpn.anchor_scale 4.0, as the weights have it (the recipe: 8.0)" in text
+    assert "model.backbone.mean [0.5,0.5,0.5], as the weights have it" in text
+    assert "data.range minmax, as the weights have it (the recipe: full)" in text
+
+    own = merge(settings, {"model": {"rpn": {"anchor_scale": 8}}, "data": {"range": "full"}})
+    run = train("mask_rcnn", data, start=weights, output=tmp_path / "b", settings=own)
+    config, text = stored_config(run), said(capsys)
+    assert (config.model.rpn.anchor_scale, config.data.range) == (8.0, "full")
+    assert "warning: model.rpn.anchor_scale 8.0, but the weights were trained with 4.0" in text
+    assert "warning: data.range full, but the weights were trained with minmax" in text
+    assert "RPN: cls, reg (other anchors: model.rpn.anchor_scale)" in text
+    given = checkpoint.load(weights).state_dict()["rpn.cls.weight"]
+    assert torch.equal(seen[0]["rpn.cls.weight"], given)
+    assert not torch.equal(seen[1]["rpn.cls.weight"], given)
+
+
+def test_the_normalisation_of_a_network_is_known_without_a_setting() -> None:
+    """Weights of another training on ImageNet bring theirs along, where it is another."""
+
+    def named(name: str) -> Detector:
+        backbone = {"name": name, "weights": "none"}
+        config = override(recipes.find("mask_rcnn"), {"model": {"backbone": backbone}})
+        with torch.device("meta"):
+            return Detector(config)
+
+    usual, half = named("tf_efficientnet_b0.aa_in1k"), named("tf_efficientnet_b0.ap_in1k")
+    assert usual.backbone.mean != half.backbone.mean == (0.5, 0.5, 0.5)
+    start = Start("w", half)
+    config = override(usual.config, start.settings(usual.config))
+    assert config.model.backbone.mean == config.model.backbone.std == (0.5, 0.5, 0.5)
+    assert start.settings(half.config) == {}
+    start.require_same_backbone(config)
+
+
+def test_settings_that_come_along_are_settings() -> None:
+    config = to_dict(from_dict({}))
+    for path in THEIRS:
+        value: Any = config
+        for name in path.split("."):
+            assert name in value, path
+            value = value[name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "given", "message"),
+    [
+        (
+            {},
+            {"model": {"backbone": {"name": "resnet34"}}},
+            "model.backbone.name: resnet34, but the weights of .* are of resnet18; set "
+            "--model.backbone.name resnet18",
+        ),
+        (
+            {"model__backbone__widths": (4, 16, 32, 64)},
+            {},
+            r"model.backbone.widths: \[8,16,32,64\], but the weights of .* have \[4,16,32,64\]",
+        ),
+        (
+            {},
+            {"model": {"backbone": {"weights": "imagenet"}}},
+            "model.backbone.weights: has no effect, as the training goes on from other weights",
+        ),
+        ({}, {"start": "other"}, "start: has no effect, as the weights to go on from are named"),
+    ],
+)
+def test_settings_that_do_not_go_with_the_weights_are_refused(
+    changes: Settings, given: Settings, message: str, data: Path, settings: Settings, tmp_path: Path
+) -> None:
+    weights = save_detector(tmp_path / "w", **changes)
+    wanted = merge(settings, given)
+    with pytest.raises(ConfigError, match=message):
+        train("mask_rcnn", data, start=weights, output=tmp_path / "run", settings=wanted)
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_other_bands_are_refused(data: Path, settings: Settings, tmp_path: Path) -> None:
+    weights = save_detector(tmp_path / "w", model__backbone__bands=2)
+    with pytest.raises(CheckpointError, match=r"take images of 2 bands, but those of .* have 3"):
+        train("mask_rcnn", data, start=weights, output=tmp_path / "run", settings=settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_no_detector_is_refused_before_there_is_a_folder(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = tmp_path / "run", tmp_path / "a.safetensors"
+    other.write_bytes(b"nothing of the kind")
+    for name, message in (
+        (str(other), "cannot be read as safetensors"),
+        ("runs/nowhere.pth", "no such file or folder"),
+        (str(data), "holds no model.safetensors"),
+        ("scnet_r50_20", 'did you mean "scnet_r50_20e"'),
+    ):
+        words = ["train", "mask_rcnn", "--data", str(data), "--from", name, "-o", str(run)]
+        assert main(words) == 1
+        assert message in said(capsys)
+        assert not run.exists()
+
+
+def test_a_file_of_mmdetection_is_gone_on_from(
+    data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = begin(monkeypatch)
+    source = mask_rcnn()
+    file = write(tmp_path / "m.pth", source)
+    own = merge(settings, {"model": {"backbone": {"name": "resnet50"}}})
+    train("mask_rcnn", data, start=file, output=tmp_path / "r", settings=own, quiet=True)
+    key = "roi_heads.stages.0.fc1.weight"
+    assert torch.equal(seen[0][key], source.state_dict()[key])
+
+
+def test_reference_weights_of_mmdetection_are_gone_on_from(
+    reference_dir: Path,
+    data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = begin(monkeypatch)
+    file = save(tmp_path / "m.pth", tiny(reference_dir, "scnet"))
+    source = read(file).detector
+    config = source.config
+    own = {k: v for k, v in settings.items() if k != "model"}
+    backbone = config.model.backbone
+    shape = {"channels": config.model.channels, "box": {"hidden": config.model.box.hidden}}
+    net = {"name": backbone.name, "widths": backbone.widths}
+    own["model"] = {**shape, "backbone": net}
+    train("scnet", data, start=file, output=tmp_path / "r", settings=own, quiet=True)
+    given = source.state_dict()
+    same = [key for key in given if seen[0][key].shape == given[key].shape]
+    assert len(same) > 0.9 * len(given)
+    for key in same:
+        assert torch.equal(seen[0][key], given[key]), key
+
+
+def test_the_command_line_has_it(
+    weights: Path,
+    data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin(monkeypatch)
+    monkeypatch.chdir(weights.parent)
+    (tmp_path / "s.yaml").write_text(json.dumps(settings))
+    words = ["train", "cascade_mask_rcnn", "--data", str(data), "--from", weights.name]
+    assert main([*words, "-o", "run", "--config", "s.yaml"]) == 0
+    assert f"taken from {weights} (mask_rcnn)" in said(capsys)
+    assert stored_config(tmp_path / "run").start == str(weights)
+
+
+def test_a_file_of_settings_names_weights_too(
+    weights: Path,
+    data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = begin(monkeypatch)
+    base = merge(settings, {"start": str(weights)})
+    run = train("mask_rcnn", data, output=tmp_path / "a", base=base)
+    key = "fpn.lateral.0.weight"
+    assert torch.equal(seen[0][key], checkpoint.load(weights).state_dict()[key])
+    assert stored_config(run).start == str(weights)
+    other = save_detector(tmp_path / "other")
+    run = train("mask_rcnn", data, start=other, output=tmp_path / "b", base=base)
+    assert stored_config(run).start == str(other)
+    assert f"note: start {weights}: not used, as other weights are named" in said(capsys)
+
+
+def test_auto_keeps_the_anchors_of_the_weights(
+    data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(monkeypatch)
+    weights = save_detector(tmp_path / "w", model__rpn__anchor_scale=16.0)
+    run = train("auto", data, start=weights, output=tmp_path / "r", settings=settings, quiet=True)
+    assert stored_config(run).model.rpn.anchor_scale == 16.0
+
+
+def test_a_published_model_names_no_folder_of_this_machine(weights: Path, tmp_path: Path) -> None:
+    detector = checkpoint.load(weights, start=str(weights))
+    hub.save(tmp_path / "public", detector, license=None, overwrite=False)
+    assert checkpoint.load(tmp_path / "public").config.start == ""
+    detector = checkpoint.load(weights, start="scnet_r50_20e")
+    hub.save(tmp_path / "named", detector, license=None, overwrite=False)
+    assert checkpoint.load(tmp_path / "named").config.start == "scnet_r50_20e"
