@@ -197,7 +197,8 @@ class CocoDataset(Dataset[Sample]):
                 return replace(self._view(self.images[index], random), skipped=tuple(skipped))
             except DataError as error:
                 if self.config.unreadable == "stop":
-                    raise
+                    way_out = "--data.unreadable skip leaves such images out"
+                    raise DataError(f"{error}; {way_out}") from error
                 skipped.append(str(error))
                 if len(skipped) == TRIES:
                     raise DataError(f"{TRIES} images in a row cannot be used; {error}") from error
