@@ -20,8 +20,8 @@ test: $(READY) ## run the tests
 	@echo "== tests: 5 to 15 minutes on 2 cores"
 	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto -q  # threads that wait let others run
 
-parity: $(READY) ## compare with tensors of the reference implementation, quantity by quantity
-	@echo "== parity: about half a minute on 2 cores; SCNET_REFERENCE names the folder with the tensors"
+parity: $(READY) ## compare with tensors of MMDetection and detectron2, quantity by quantity
+	@echo "== parity: about a minute on 2 cores; SCNET_REFERENCE names the folder with the tensors"
 	@$(BIN)/python tests/parity.py
 
 lint: $(READY) ## check style, types and the direction of imports

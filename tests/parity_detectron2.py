@@ -28,6 +28,7 @@ from scnet import recipes
 from scnet.config import Config
 from scnet.inference.detections import Detections
 from scnet.inference.place import place
+from scnet.model.cascade import mean_scores
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures
 from scnet.model.sampling import match, overlaps
@@ -51,6 +52,11 @@ CASES = ("test_img1", "test_batch", "train")
 
 # Of logits, which are off by 1e-5 and in general 8e-3 apart.
 LOGITS_TIED = parity.Ties(torch.Tensor.float, 1e-4)
+SCORES = 2e-5  # of the same boxes
+# End to end, boxes are off by rounding, and scores follow, as far as 2.5e-5 with other kernels.
+FINAL_SCORES = 6e-5
+# A single ReLU late in the backbone moves the gradients of all convolutions before it.
+KINKS = 0.1
 
 
 def check(folder: Path, model: str, case: str) -> list[Row]:
@@ -139,7 +145,7 @@ def inference(detector: Detector, theirs: Reference) -> list[Row]:
         *parity.proposal_rows(trace.proposals, settled, goals),
         *_box_rows(detector, trace, theirs),
         *_raw_rows(found, theirs),
-        *_mask_rows(detector, trace, found, theirs),
+        *_mask_rows(detector, trace, theirs),
         *_final_rows(placed, theirs),
         Row("places that a tie decided", float(moved.double().mean()), "all", parity.TIES),
     ]
@@ -176,6 +182,11 @@ def _box_rows(detector: Detector, trace: parity.Trace, theirs: Reference) -> Ite
     yield row("box features", _stages(hidden, _each(theirs_of, "hidden_first32")))
     yield row("box logits", _stages([s.out.logits for s in stages], logits))
     yield row("box deltas", _stages([s.out.deltas for s in stages], deltas))
+    rois = [_indexed_rois(x["rois"]) for x in theirs_of]
+    same = [h(trace.features(x, h.side)).logits for x, h in zip(rois, heads, strict=True)]
+    average = detector.config.model.box.average
+    scores = (mean_scores(torch.stack(x), average) for x in (same, logits))
+    yield row("scores of its RoIs", [Pair("all", *scores)], SCORES, absolute)
 
 
 def _raw_rows(found: Found, theirs: Reference) -> Iterator[Row]:
@@ -184,17 +195,20 @@ def _raw_rows(found: Found, theirs: Reference) -> Iterator[Row]:
         torch.cat(_each(theirs["raw"], name)) for name in ("boxes", "scores", "labels")
     )
     yield row("boxes, pixels", [Pair("all", found.boxes, boxes)], parity.PIXELS, absolute)
-    yield row("scores", [Pair("all", found.scores, scores)], parity.FINAL_SCORES, absolute)
+    yield row("scores", [Pair("all", found.scores, scores)], FINAL_SCORES, absolute)
     yield row("labels, share", [Pair("all", found.labels, labels)], 0.0, share)
 
 
-def _mask_rows(
-    detector: Detector, trace: parity.Trace, found: Found, theirs: Reference
-) -> Iterator[Row]:
+def _mask_rows(detector: Detector, trace: parity.Trace, theirs: Reference) -> Iterator[Row]:
+    """Compare the mask head on the reference's own boxes; ours are off by rounding.
+
+    By a thousandth of a pixel, that is, which these weights turn into a ten-thousandth of a logit.
+    """
     masks, goals = detector.roi_heads.masks, theirs["mask"]
-    pooled = trace.features(_rois(found), masks.side)
+    labels = torch.cat(_each(theirs["raw"], "labels"))
+    pooled = trace.features(_indexed_rois(goals["rois"]), masks.side)
     logits = masks(0, pooled, None, None)
-    own = logits.take_along_dim(found.labels[:, None, None, None], 1)[:, 0]
+    own = logits.take_along_dim(labels[:, None, None, None], 1)[:, 0]
     yield row("mask features", [Pair("first", pooled[:16], goals["pooled_first16"])])
     yield row(
         "mask logits",
@@ -214,7 +228,7 @@ def _final_rows(ours: Sequence[Detections], theirs: Reference) -> Iterator[Row]:
     given = [x.masks() for x in ours]
     masks = _images([x[:20] for x in given], [_unpack(x) for x in final])
     yield row("final boxes, pixels", boxes, parity.PIXELS, absolute)
-    yield row("final scores", scores, parity.FINAL_SCORES, absolute)
+    yield row("final scores", scores, FINAL_SCORES, absolute)
     yield row("final labels, share", labels, 0.0, share)
     yield row("final masks, share", masks, parity.MASKS, share)
     # Of masks that were not kept, only the areas.
@@ -250,7 +264,7 @@ def training(detector: Detector, theirs: Reference) -> list[Row]:
         *_loss_rows(losses, theirs),
         *_own_rows(detector, theirs),
         *_next_rows(detector, theirs),
-        *parity.gradient_rows(detector, gradients(detector), theirs, our_name, gradients),
+        *parity.gradient_rows(detector, gradients(detector), theirs, our_name, gradients, KINKS),
     ]
     detector.train(mode)
     return rows

@@ -9,13 +9,16 @@ import torch
 import yaml
 from tests.weights.detectron2.files import CLASSES, State, cell_anchors, config, save, state
 
+from scnet import recipes
 from scnet.cli.main import main
 from scnet.data.classes import coco_classes
+from scnet.settings import ConfigError
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import convert
-from scnet.weights.foreign.applying import within
+from scnet.weights.foreign.applying import Applied, within
 from scnet.weights.foreign.conversion import Conversion
-from scnet.weights.foreign.detectron2 import baselines, config_file, rules
+from scnet.weights.foreign.detectron2 import baselines, config_file, rules, settings
+from scnet.weights.foreign.detectron2.style import CAFFE2, Style
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +79,19 @@ READ: dict[str, tuple[str, dict[str, object]]] = {
         },
     ),
     "tuples written as texts": (
-        "INPUT.MIN_SIZE_TEST '(600)'\nINPUT.MAX_SIZE_TEST 1333\nMODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS '(20, 20, 10., 10)'",
+        "INPUT.MIN_SIZE_TEST '(600)'\nINPUT.MAX_SIZE_TEST 1333\n"
+        "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS '(20, 20, 10., 10)'",
         {"data.size": (600, 1333)},
     ),
 }
+
+
+def applied(folder: Path, text: str, leave: tuple[str, ...] = ()) -> Applied:
+    """Return what is made of a config, without a file of weights."""
+    given = config_file.read(config(folder / "c.yaml", text))
+    style = Style(CAFFE2, "as usual")
+    seen = settings.images(given, {}, style, leave)
+    return settings.apply(recipes.mask_rcnn(6), given, {}, seen, leave)
 
 
 def at(value: object, path: str) -> object:
@@ -97,9 +109,9 @@ def test_settings_that_no_weight_shows_are_read(weights: State, tmp_path: Path, 
     assert not any(line.startswith(tuple(expected)) for line in found.assumed)
 
 
-def test_weights_of_box_deltas_become_scales(weights: State, tmp_path: Path) -> None:
+def test_weights_of_box_deltas_become_scales(tmp_path: Path) -> None:
     text = "MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS [20.0, 20.0, 10.0, 10.0]"
-    [stage] = read(tmp_path, weights, text).detector.config.model.box.stages
+    [stage] = applied(tmp_path, text).config.model.box.stages
     assert stage.delta_std == (0.05, 0.05, 0.1, 0.1)
 
 
@@ -141,19 +153,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("line", REFUSED)
-def test_settings_that_change_answers_are_refused_or_left(
-    weights: State, tmp_path: Path, line: str
-) -> None:
+def test_settings_that_change_answers_are_refused_or_left(tmp_path: Path, line: str) -> None:
     path = line.split()[0]
     with pytest.raises(CheckpointError, match=f"{path} = .*{REFUSED[line]}.*--leave {path}"):
-        read(tmp_path, weights, line)
-    found = read(tmp_path, weights, line, leave=(path,))
+        applied(tmp_path, line)
+    found = applied(tmp_path, line, leave=(path,))
     assert any(path in told and "left, as --leave says" in told for told in found.unread)
 
 
-def test_only_what_is_refused_can_be_left(weights: State, tmp_path: Path) -> None:
+def test_only_what_is_refused_can_be_left(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"--leave MODEL\.MASK_ON: not refused"):
-        read(tmp_path, weights, "MODEL.MASK_ON True", leave=("MODEL.MASK_ON",))
+        applied(tmp_path, "MODEL.MASK_ON True", leave=("MODEL.MASK_ON",))
 
 
 WRONG = {
@@ -170,9 +180,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_values_of_the_wrong_kind_are_refused(weights: State, tmp_path: Path, line: str) -> None:
-    with pytest.raises(CheckpointError, match=WRONG[line]):
-        read(tmp_path, weights, line)
+def test_values_of_the_wrong_kind_are_refused(tmp_path: Path, line: str) -> None:
+    with pytest.raises((CheckpointError, ConfigError), match=WRONG[line]):
+        applied(tmp_path, line)
 
 
 def test_what_is_not_known_is_told(weights: State, tmp_path: Path) -> None:
@@ -222,7 +232,7 @@ NO_CONFIG = {
 
 
 @pytest.mark.parametrize("text", NO_CONFIG)
-def test_other_files_are_no_config(weights: State, tmp_path: Path, text: str) -> None:
+def test_other_files_are_no_config(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
     told = NO_CONFIG[text]
     if told is None:
