@@ -300,7 +300,7 @@ def test_odd_parameters_end_with_a_plain_answer(weights: State, tmp_path: Path) 
         with pytest.raises(CheckpointError, match=r"a\.pth: "):
             convert.read(save(tmp_path / "a.pth", weights | {name: value}))
     without = {k: v for k, v in weights.items() if not k.startswith(FIRST)}
-    with pytest.raises(CheckpointError, match="stem.conv1, is missing"):
+    with pytest.raises(CheckpointError, match=r"stem\.conv1, is missing"):
         convert.read(save(tmp_path / "a.pth", without))
 
 
