@@ -145,7 +145,7 @@ def test_a_file_alone_says_what_is_assumed(weights: State, tmp_path: Path) -> No
     told = str(found)
     for words in (
         "images BGR, mean [103.53, 116.28, 123.675], std [1.0, 1.0, 1.0]",
-        "stride in the 1x1 convolution True: as R50 and R101 of detectron2's zoo",
+        "stride in the 1x1 convolution: as R50 and R101 of detectron2's zoo",
         "model.rpn.anchor_scale 8.0",
         "model.box.score_threshold 0.05",
         "data.size [800, 1333]",
@@ -285,6 +285,23 @@ def test_missing_unknown_and_broken_parameters_are_named(weights: State, tmp_pat
     name = f"{FIRST}.weight"
     with pytest.raises(CheckpointError, match=f"not all numbers are finite in {re.escape(name)}"):
         convert.read(save(tmp_path / "a.pth", weights | {name: weights[name] / 0}))
+
+
+def test_odd_parameters_end_with_a_plain_answer(weights: State, tmp_path: Path) -> None:
+    odd = {
+        f"{FIRST}.weight": torch.zeros(3),
+        f"{FIRST}.norm.running_var": torch.zeros(2),
+        "pixel_mean": torch.zeros(0),
+        "proposal_generator.rpn_head.objectness_logits.weight": torch.tensor(1.0),
+        "proposal_generator.anchor_generator.cell_anchors.0": torch.zeros(0, 4),
+        "roi_heads.box_predictor.cls_score.weight": torch.zeros(1),
+    }
+    for name, value in odd.items():
+        with pytest.raises(CheckpointError, match=r"a\.pth: "):
+            convert.read(save(tmp_path / "a.pth", weights | {name: value}))
+    without = {k: v for k, v in weights.items() if not k.startswith(FIRST)}
+    with pytest.raises(CheckpointError, match=r"stem\.conv1, is missing"):
+        convert.read(save(tmp_path / "a.pth", without))
 
 
 def test_a_dry_run_tells_all_and_writes_nothing(

@@ -33,6 +33,8 @@ class Shapes:
     def __getitem__(self, name: str) -> tuple[int, ...]:
         if name not in self._shapes:
             raise CheckpointError(f"the parameter that scnet calls {name} is missing")
+        if not self._shapes[name]:
+            raise CheckpointError(f"the parameter that scnet calls {name} is a single number")
         return self._shapes[name]
 
     def has(self, prefix: str) -> bool:

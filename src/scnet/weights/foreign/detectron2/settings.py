@@ -217,6 +217,9 @@ def _size(config: Config, values: Mapping[str, Any]) -> tuple[int, int]:
 
 def _stored(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the statistics of images that a file holds, without what float32 added to them."""
+    for name in _STORED.keys() & tensors.keys():
+        if tensors[name].numel() != 3:
+            raise CheckpointError(f"its {name} has not 3 values; scnet reads images of 3 colours")
     return {
         path: [float(f"{n:.6g}") for n in tensors[name].double().flatten().tolist()]
         for name, path in _STORED.items()
@@ -241,14 +244,7 @@ def _assumed(
 ) -> Iterator[str]:
     """Yield what neither the file nor a config says."""
     if seen.assumed:
-        named = {
-            FORMAT: "images",
-            MEAN: "mean",
-            STD: "std",
-            _STRIDE: "stride in the 1x1 convolution",
-        }
-        told = ", ".join(f"{named[path]} {seen.values[path]}" for path in seen.assumed)
-        yield f"{told}: {seen.why}"
+        yield f"{', '.join(_told(path, seen.values[path]) for path in seen.assumed)}: {seen.why}"
     model, usual = config.model, anchors.of_file(tensors) is not None
     rpn, box = model.rpn, model.box
     if anchors.SIZES not in values and not usual:
@@ -271,3 +267,10 @@ def _assumed(
         yield f"data.size {list(config.data.size)}"
     if "MODEL.ROI_BOX_HEAD.POOLER_TYPE" not in values:
         yield "RoIAlign as now (ROIAlignV2, aligned), scores by softmax"
+
+
+def _told(path: str, value: Any) -> str:
+    """Return a setting of the images in words."""
+    if path == _STRIDE:
+        return f"stride in the {'1x1' if value else '3x3'} convolution"
+    return f"{({FORMAT: 'images', MEAN: 'mean', STD: 'std'})[path]} {value}"

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign.detectron2.names import FIRST
 
 _BGR = [103.53, 116.28, 123.675]
@@ -43,12 +44,20 @@ TORCHVISION = _style("RGB", [58.395, 57.12, 57.375], False)
 
 
 def guess(tensors: Mapping[str, Tensor]) -> Style:
-    """Return the most likely style of a model by our names."""
+    """Return the most likely style of a model by our names.
+
+    Raises:
+        CheckpointError: its first layer is none that reads images.
+    """
+    if FIRST not in tensors or tensors[FIRST].ndim != 4:
+        raise CheckpointError("the first convolution of a ResNet, stem.conv1, is missing")
     weight, norm = tensors[FIRST].float(), "backbone.net.bn1.running_"
     mean, variance = tensors.get(f"{norm}mean"), tensors.get(f"{norm}var")
     groups = _is_grouped(tensors)
     ours = RESNEXT if groups else CAFFE2
-    if mean is None or variance is None or _does_nothing(mean, variance):
+    if mean is None or variance is None or variance.shape != weight.shape[:1]:
+        return Style(ours, "as in detectron2's zoo")
+    if _does_nothing(mean, variance):
         return Style(ours, f"as {'X101 32x8d' if groups else 'R50 and R101'} of detectron2's zoo")
     ratio = float((variance.float() / weight.square().sum((1, 2, 3)).clamp(min=1e-12)).median())
     if ratio > _BETWEEN:
