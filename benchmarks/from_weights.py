@@ -1,6 +1,6 @@
 """What it is worth to go on from a trained detector instead of ImageNet weights, at equal steps.
 
-    python benchmarks/from_weights.py [--steps 100 300] [--seeds 3] [--rates 1 0.3] [-o from_weights]
+    python benchmarks/from_weights.py [--steps 100 300] [--seeds 3] [--rates 1 0.3] [-o DIR]
 
 A source is trained on 209 images of COCO with all classes. Then small sets are learnt, each from
 ImageNet weights of the backbone and from the source (`scnet train --from`), with the same
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import scnet
 from scnet import recipes
 from scnet.bench.machine import processor
-from scnet.experiments.statistics import Spread, spread
+from scnet.experiments.statistics import Spread, paired, spread
 from scnet.settings import merge, nested
 from scnet.training.log import Log
 
@@ -125,9 +125,8 @@ def done(run: Run, recipe: str, output: Path) -> Path:
 
 def aps(folder: Path) -> tuple[float, float] | None:
     """Return box and mask AP, in per cent, of a training that is done."""
-    evaluations = [
-        r for r in Log(folder / "log.jsonl", quiet=True).records() if r["kind"] == "eval"
-    ]
+    records = Log(folder / "log.jsonl", quiet=True).records()
+    evaluations = [record for record in records if record["kind"] == "eval"]
     if not evaluations:
         return None
     box, mask = (evaluations[-1][kind]["AP"] for kind in ("bbox", "segm"))
@@ -149,9 +148,10 @@ def results(tasks: tuple[Task, ...], start: Path, args: argparse.Namespace) -> s
         if (found := aps(args.output / "runs" / run.name)) is not None:
             alike.setdefault((run.task.name, run.steps, run.label), {})[run.seed] = found
     for (name, steps, label), by_seed in alike.items():
-        usual = alike.get((name, steps, "ImageNet"), {})
+        masks = {seed: ap[1] for seed, ap in by_seed.items()}
+        usual = {seed: ap[1] for seed, ap in alike.get((name, steps, "ImageNet"), {}).items()}
         box, mask = (spread(ap[i] for ap in by_seed.values()) for i in range(2))
-        gain = spread(by_seed[s][1] - usual[s][1] for s in by_seed if s in usual)
+        gain = paired(masks, usual)
         gained = "" if label == "ImageNet" else _text(gain) + "*" * bool(gain and gain.decided)
         cells = (name, steps, label, len(by_seed), _text(box), _text(mask), gained)
         lines.append(f"| {' | '.join(map(str, cells))} |")
