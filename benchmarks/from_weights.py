@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, nargs=2, help="data.size; else the recipe's")
     parser.add_argument("-o", "--output", type=Path, default=Path("from_weights"))
     args = parser.parse_args()
+    require_same_plan(args)
     coco, balloon = (
         Path(os.environ["SCNET_DATA"]) / x for x in ("coco600_400px", "balloon_1024px")
     )
@@ -94,6 +95,17 @@ def main() -> None:
         table = results(tasks, start, args)
         (args.output / "results.md").write_text(table)
     print(table)
+
+
+def require_same_plan(args: argparse.Namespace) -> None:
+    """Stop where the folder has trainings of another kind, which would be taken for these."""
+    plan = {"recipe": args.recipe, "size": args.size, "source_steps": args.source_steps}
+    file = args.output / "plan.json"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(plan))
+    elif (before := json.loads(file.read_text())) != plan:
+        raise SystemExit(f"{args.output} has trainings of {before}; give another folder with -o")
 
 
 def runs(
