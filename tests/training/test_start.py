@@ -129,9 +129,10 @@ def test_the_run_goes_on_without_the_weights_and_to_the_same_end(
             raise KeyboardInterrupt
         return step(self, pieces)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Trainer, "train_step", killed)
+    monkeypatch.setattr(Trainer, "train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
         train("mask_rcnn", data, start=weights, output=cut, settings=settings, quiet=True)
+    monkeypatch.setattr(Trainer, "train_step", step)
     shutil.rmtree(weights)
     resume(cut, quiet=True)
     first, second = (checkpoint.load(run / "last") for run in (whole, cut))
