@@ -2,7 +2,8 @@
 
 The reference's `detectron2` holds what its own code computed for Mask R-CNN and Cascade Mask R-CNN
 in two styles, from made-up weights: `caffe` (BGR, plain pixels, stride in the 1x1 convolutions) and
-`rgb` (torchvision's normalisation, stride in the 3x3 ones).
+`rgb` (torchvision's normalisation, stride in the 3x3 ones). The detectors come from its own
+checkpoints and configs by `scnet.convert`.
 
 Of the training step are compared all losses and gradients of the boxes that detectron2 sampled,
 and what we sample ourselves of its proposals. Three things differ on purpose, as they are no part
@@ -15,7 +16,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,7 @@ from tests import parity
 from tests.parity import Pair, Reference, Row, absolute, row, share
 from torch import Tensor
 
-from scnet import recipes
-from scnet.config import Config
+from scnet.config import replace_at
 from scnet.inference.detections import Detections
 from scnet.inference.place import place
 from scnet.model.cascade import mean_scores
@@ -45,10 +44,19 @@ from scnet.types import (
     Targets,
     View,
 )
-from scnet.weights.foreign.detectron2.names import our_name, rename, to_rgb
+from scnet.weights.foreign import convert
+from scnet.weights.foreign.detectron2.names import our_name
 
 MODELS = ("mask_rcnn_caffe", "mask_rcnn_rgb", "cascade_mask_rcnn_caffe", "cascade_mask_rcnn_rgb")
 CASES = ("test_img1", "test_batch", "train")
+
+# Settings in which a case differs from the config, and ours.
+SETTINGS = {
+    "POST_NMS_TOPK_TEST": "model.rpn.after_nms",
+    "SCORE_THRESH_TEST": "model.box.score_threshold",
+    "NMS_THRESH_TEST": "model.box.nms_iou",
+    "DETECTIONS_PER_IMAGE": "model.box.max_detections",
+}
 
 # Of logits, which are off by 1e-5 and in general 8e-3 apart.
 LOGITS_TIED = parity.Ties(torch.Tensor.float, 1e-4)
@@ -77,39 +85,15 @@ def read(folder: Path, model: str, case: str) -> Reference:
 
 def load(folder: Path, model: str, settings: Reference) -> Detector:
     """Return the detector of a checkpoint of the reference, with the settings of a case."""
-    state = torch.load(folder / "detectron2" / model / "state_dict.pt", weights_only=True)
-    detector = Detector(config_of(settings))
-    weights = rename(state) if settings["format"] == "RGB" else to_rgb(rename(state))
-    missing, extra = detector.load_state_dict(weights, strict=False)
-    assert not extra
-    assert all(name.endswith("num_batches_tracked") for name in missing)
-    return detector.eval()
-
-
-def config_of(settings: Reference) -> Config:
-    """Return the config that stands for a config of the reference."""
-    cascade = "cascade" in settings["config"]
-    config = recipes.cascade_mask_rcnn_d2(6) if cascade else recipes.mask_rcnn(6)
-    in_rgb = 1 if settings["format"] == "RGB" else -1
-    model = config.model
-    backbone = replace(
-        model.backbone,
-        weights="none",
-        widths=(8, 16, 32, 64),
-        stride_in="1x1" if settings["stride_in_1x1"] else "3x3",
-        mean=tuple(x / 255 for x in settings["pixel_mean"][::in_rgb]),
-        std=tuple(x / 255 for x in settings["pixel_std"][::in_rgb]),
-    )
-    box = replace(
-        model.box,
-        hidden=32,
-        low_quality=False,
-        score_threshold=settings.get("SCORE_THRESH_TEST", model.box.score_threshold),
-        nms_iou=settings.get("NMS_THRESH_TEST", model.box.nms_iou),
-        max_detections=settings.get("DETECTIONS_PER_IMAGE", model.box.max_detections),
-    )
-    rpn = replace(model.rpn, after_nms=settings.get("POST_NMS_TOPK_TEST", model.rpn.after_nms))
-    return replace(config, model=replace(model, backbone=backbone, channels=16, box=box, rpn=rpn))
+    place = folder / "detectron2" / model
+    detector = convert.read(place / "state_dict.pt", config=place / "config.yaml").detector
+    config = detector.config
+    for theirs, ours in SETTINGS.items():
+        if theirs in settings:
+            config = replace_at(config, ours, settings[theirs])
+    again = Detector(config)
+    again.load_state_dict(detector.state_dict())
+    return again.eval()
 
 
 def compare(detector: Detector, theirs: Reference) -> list[Row]:
