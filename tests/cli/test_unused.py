@@ -26,6 +26,7 @@ UNUSED = (
     ("experiment table1 --image-size 10x20", "--image-size", "size that they train with"),
     ("bench torchvision --plot a.png", "--plot", "parts whose time"),
     ("bench torchvision --compile", "--compile", "as it is"),
+    ("convert model.pth --dry-run --overwrite", "--overwrite", "no file is named to write"),
 )
 
 USED = (
@@ -36,6 +37,7 @@ USED = (
     "experiment figure1 --seeds 3",
     "experiment table1 --no-speed",
     "experiment speed --image-size 10x20",
+    "convert model.pth -o mine.safetensors --overwrite",
     "bench --peer torchvision --plot a.png --compile --proposals 300",
 )
 

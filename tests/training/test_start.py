@@ -24,7 +24,7 @@ from scnet.training.run import resume, train
 from scnet.training.start import THEIRS, Start
 from scnet.weights import checkpoint, hub
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.mmdet.convert import read
+from scnet.weights.foreign.convert import read
 
 Settings = dict[str, Any]
 
