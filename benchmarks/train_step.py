@@ -185,7 +185,7 @@ def _sample(dataset: CocoDataset, index: int, size: Size) -> Sample:
     real = [a for a in record.annotations if not a.crowd]
     view = View.whole(record.size, size)
     objects = Objects(
-        torch.tensor([a.box for a in real]) * torch.tensor(view.scale * 2),
+        torch.tensor([a.box for a in real]) * torch.tensor(view.inverse.scale * 2),
         torch.tensor([a.label for a in real]),
         tuple(crop_segmentation(a.segmentation, record.size, size) for a in real),
     )

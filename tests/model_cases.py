@@ -65,9 +65,9 @@ def make_batch(counts: tuple[int, ...], seed: int = 0) -> Batch:
     )
     pixels = torch.randint(0, 256, (len(counts), 3, HEIGHT, WIDTH), generator=random)
     view = View.whole((HEIGHT, WIDTH))
-    return Batch.of(
-        pixels.to(torch.uint8),
-        [ImageInfo(i, f"{i}.png", view) for i in range(len(counts))],
+    info = [ImageInfo(i, f"{i}.png", view) for i in range(len(counts))]
+    return replace(
+        Batch.of(list(pixels.to(torch.uint8)), info),
         targets=targets,
         semantic=torch.randint(0, CLASSES + 1, (len(counts), HEIGHT, WIDTH), generator=random),
     )

@@ -15,6 +15,7 @@ import copy
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ import torch
 from torch import Tensor
 
 from scnet.inference.detections import Detections
-from scnet.inference.place import place as placed
+from scnet.inference.detections import place as placed
 from scnet.model.box_stage import BoxOutput
 from scnet.model.cascade import mean_scores
 from scnet.model.detector import Detector
@@ -215,7 +216,7 @@ def inference_batch(detector: Detector, theirs: Reference) -> Batch:
     metas = theirs["metas"]
     views = [View.whole(_size(m["ori_shape"]), _size(m["img_shape"])) for m in metas]
     info = [ImageInfo(i, "", view) for i, view in enumerate(views)]
-    return Batch.of(_pixels(detector, theirs["inputs"]), info)
+    return Batch.of(_cut(_pixels(detector, theirs["inputs"]), info), info)
 
 
 def run(
@@ -519,7 +520,8 @@ def training_batch(detector: Detector, theirs: Reference) -> Batch:
     masks = join_crops([crop(mask) for masks in _each(objects, "masks") for mask in masks])
     targets = Targets.of(_each(objects, "bboxes"), _each(objects, "labels"), masks)
     info = [ImageInfo(i, "", View.whole(size)) for i, size in enumerate(sizes)]
-    return Batch.of(images, info, targets=targets, semantic=semantic)
+    batch = Batch.of(_cut(images, info), info)
+    return replace(batch, targets=targets, semantic=semantic)
 
 
 def _sample_row(choose: EvenChoice, theirs: Reference) -> Row:
@@ -657,6 +659,12 @@ def _pixels(detector: Detector, inputs: Tensor) -> Tensor:
     mean = torch.tensor(detector.backbone.mean).view(3, 1, 1)
     std = torch.tensor(detector.backbone.std).view(3, 1, 1)
     return (inputs * std + mean) * 255
+
+
+def _cut(images: Tensor, info: Sequence[ImageInfo]) -> list[Tensor]:
+    """Return images without their padding."""
+    sizes = (x.view.size for x in info)
+    return [image[:, :h, :w] for image, (h, w) in zip(images, sizes, strict=True)]
 
 
 def _mean_scores(detector: Detector, logits: Sequence[Tensor]) -> Tensor:

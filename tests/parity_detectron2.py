@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,11 @@ from tests.parity import Pair, Reference, Row, absolute, row, share
 from torch import Tensor
 
 from scnet.config import replace_at
-from scnet.inference.detections import Detections
-from scnet.inference.place import place
+from scnet.inference.detections import Detections, place
 from scnet.model.cascade import mean_scores
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures
 from scnet.model.sampling import match, overlaps
-from scnet.ops.images import pad_images
 from scnet.ops.masks import crop, join_crops
 from scnet.types import (
     Batch,
@@ -107,7 +106,7 @@ def batch_of(theirs: Reference) -> Batch:
     metas = theirs["metas"]
     views = [View.whole(tuple(m["ori_shape"]), tuple(m["img_shape"])) for m in metas]
     info = [ImageInfo(i, "", view) for i, view in enumerate(views)]
-    return Batch.of(pad_images([x.flip(flip) for x in theirs["resized"]]), info)
+    return Batch.of([x.flip(flip) for x in theirs["resized"]], info)
 
 
 # Inference
@@ -282,7 +281,8 @@ def training_batch(theirs: Reference) -> Batch:
     masks = join_crops([crop(mask.bool()) for masks in _each(objects, "masks") for mask in masks])
     targets = Targets.of(_each(objects, "boxes"), _each(objects, "labels"), masks)
     info = [x._replace(view=View.whole(x.view.size)) for x in batch.info]
-    return Batch.of(batch.images, info, targets=targets)
+    images = [x[:, :h, :w] for x, (h, w) in zip(batch.images, batch.sizes.tolist(), strict=True)]
+    return replace(Batch.of(images, info), targets=targets)
 
 
 def _samples(theirs: Reference, targets: Targets, stage: int) -> Samples:

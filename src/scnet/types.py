@@ -22,20 +22,49 @@ bags: an image without boxes then needs no branch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Num, UInt8
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 Size = tuple[int, int]  # height, width
 Losses = dict[str, Tensor]  # weighted scalars by name, such as `stage2.cls`; the total is their sum
 
+DIVISOR = 32  # the sides of a batch are multiples of it, so that the coarsest map has whole cells
 IGNORE = -1  # value of a semantic map where nothing is learnt
 PLAIN = (1.0, 1.0, 1.0)  # colours as they are
 # Some box with an area, where there is none to aim at.
 UNIT = torch.tensor([0.0, 0.0, 1.0, 1.0], device="cpu")
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image of 8 bits, upright, its bands chosen and its numbers scaled."""
+
+    values: Image.Image | NDArray[np.uint8]  # RGB; or (H, W, D) where there are not three bands
+    fault: str = ""  # what was lost in reading, if that is much, and what to do
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return height, width and the number of bands."""
+        if isinstance(self.values, Image.Image):
+            return self.values.height, self.values.width, 3
+        height, width, bands = self.values.shape
+        return height, width, bands
+
+    @property
+    def picture(self) -> Image.Image:
+        """Return the image as RGB, to be looked at: its first three bands, or grey."""
+        if isinstance(self.values, Image.Image):
+            return self.values
+        last = self.values.shape[2] - 1
+        shown = [0, min(1, last), min(2, last)]
+        return Image.fromarray(np.ascontiguousarray(self.values[..., shown]))
 
 
 class Inverse(NamedTuple):
@@ -71,19 +100,15 @@ class View:
         return bottom - top, right - left
 
     @property
-    def scale(self) -> tuple[float, float]:
-        """Return network pixels per original pixel, across and down."""
-        return self.resized[1] / self.original[1], self.resized[0] / self.original[0]
-
-    @property
     def inverse(self) -> Inverse:
         """Return the way back to the pixels of the original."""
         left, top, right, bottom = self.window
+        height, width = self.original
         return Inverse(
             (-1.0 if self.horizontal else 1.0, -1.0 if self.vertical else 1.0),
             (float(right if self.horizontal else left), float(bottom if self.vertical else top)),
-            self.scale,
-            (float(self.original[1]), float(self.original[0])),
+            (self.resized[1] / width, self.resized[0] / height),
+            (float(width), float(height)),
         )
 
 
@@ -149,10 +174,19 @@ class Targets:
         rows = torch.where(valid, count.cumsum(0)[:, None] + place, 0)
         return cls(*padded, valid, rows, masks, counts)
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Targets:
+        """Return the targets with every tensor on `device`."""
+        tensors = {k: v for k, v in vars(self).items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {
+            k: v.to(device, non_blocking=non_blocking) for k, v in tensors.items()
+        }
+        pixels, origin = (x.to(device, non_blocking=non_blocking) for x in self.masks[:2])
+        return replace(self, **moved, masks=MaskCrops(pixels, origin, self.masks.sizes))
+
 
 @dataclass(frozen=True)
 class Batch:
-    """Images padded to one size (a multiple of 32), and what is known about them."""
+    """Images padded to one size (multiples of 32), and what is known about them."""
 
     images: Num[Tensor, "B D H W"]  # RGB, 0..255, uint8 or float; anything may stand in the padding
     sizes: Int[Tensor, "B 2"]  # height and width of each image inside the padding
@@ -164,28 +198,30 @@ class Batch:
     skipped: tuple[str, ...] = ()  # images that could not be used, with the reason
 
     @classmethod
-    def of(cls, images: Num[Tensor, "B D H W"], info: Sequence[ImageInfo], **others: Any) -> Batch:
-        """Return padded images as a batch; their sizes follow from how each is seen."""
-        sizes = torch.tensor([i.view.size for i in info])
+    def of(
+        cls,
+        images: Sequence[Num[Tensor, "D _h _w"]],
+        info: Sequence[ImageInfo],
+        least: Size = (0, 0),
+    ) -> Batch:
+        """Return images of any sizes as a batch, each at the top left of its place.
+
+        The common size is that of the largest, or `least` (height, width) where that is more.
+        """
+        sizes = [(image.shape[1], image.shape[2]) for image in images]
+        sides = (max(side) for side in zip(*sizes, least, strict=True))
+        height, width = (-(-side // DIVISOR) * DIVISOR for side in sides)
+        padded = images[0].new_zeros(len(images), len(images[0]), height, width)
+        for slot, image, (h, w) in zip(padded, images, sizes, strict=True):
+            slot[:, :h, :w] = image
         inverse = torch.tensor([i.view.inverse for i in info], dtype=torch.float32)
-        return cls(images, sizes, inverse, tuple(info), **others)
+        return cls(padded, torch.tensor(sizes), inverse, tuple(info))
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch with every tensor on `device`."""
-        moved: Batch = _moved(self, device)
-        return moved
-
-
-def _moved(value: Any, device: torch.device | str) -> Any:
-    """Return a value with every tensor in it on `device`."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, MaskCrops):
-        return MaskCrops(*(_moved(x, device) for x in value))
-    if is_dataclass(value) and not isinstance(value, View):
-        changes = {f.name: _moved(getattr(value, f.name), device) for f in fields(value)}
-        return replace(value, **changes)  # type: ignore[type-var]
-    return value
+        parts = {k: v for k, v in vars(self).items() if isinstance(v, Tensor | Targets)}
+        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in parts.items()}
+        return replace(self, **moved)
 
 
 class RoIs(NamedTuple):

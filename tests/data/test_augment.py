@@ -127,7 +127,7 @@ def test_jitter_scales_within_its_range_and_cuts_to_the_size(original: Size) -> 
     factors = []
     for seed in range(300):
         view = train_view(original, config, np.random.default_rng(seed))
-        factors.append(view.scale[0] / usual)
+        factors.append(view.inverse.scale[0] / usual)
         left, top, right, bottom = view.window
         assert 0 <= left < right <= view.resized[1]
         assert 0 <= top < bottom <= view.resized[0]

@@ -165,7 +165,7 @@ def test_inference_gives_no_targets_and_no_chance(coco_folder: Path) -> None:
     sample = dataset[0]
     assert sample.objects is None
     assert sample.semantic is None
-    assert sample.info.view.scale == (2, 2)
+    assert sample.info.view.inverse.scale == (2, 2)
     assert sample.info.size == (30, 40)
     image = Image.open(coco_folder / "train/1.png").resize((80, 60), Image.Resampling.BILINEAR)
     assert np.array_equal(sample.image.permute(1, 2, 0).numpy(), np.asarray(image))

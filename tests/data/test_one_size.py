@@ -10,6 +10,7 @@ from tests.model_cases import make_batch, make_detector
 
 from scnet.config import DataConfig, RPNConfig
 from scnet.data.transforms import eval_view, train_view, view_boxes, view_image, view_mask
+from scnet.inference.detections import place
 from scnet.inference.model import Model
 from scnet.model.rpn import STRIDES, anchor_shapes, make_anchors
 from scnet.types import Found
@@ -60,7 +61,7 @@ def test_what_is_found_is_placed_back_along_each_axis() -> None:
         torch.tensor([0, 1]),
         torch.ones(2, 28, 28),
     )
-    first, second = model.place(found, batch)
+    first, second = place(found, batch, model.classes, model.detector.category_ids)
     assert first.boxes[0].tolist() == pytest.approx([0, 0, 200, 50])
     assert second.boxes[0].tolist() == pytest.approx([12.5, 12.5, 25, 25])
     assert first.masks().shape == (1, 50, 200)

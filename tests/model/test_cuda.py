@@ -6,7 +6,7 @@ import pytest
 import torch
 from tests.model_cases import make_batch, make_detector
 
-from scnet.inference.place import place
+from scnet.inference.detections import place
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures
 from scnet.types import Batch, Found, Proposals, Scene

@@ -8,7 +8,7 @@ from tests.model_cases import CLASSES, make_batch, make_detector, small
 from torch import Tensor, nn
 
 from scnet.data.transforms import view_boxes
-from scnet.inference.place import place
+from scnet.inference.detections import place
 from scnet.model.cascade import mean_scores
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import MaskHead
@@ -262,7 +262,9 @@ def test_detections_scale_back_to_the_original_image() -> None:
         torch.zeros(1, dtype=torch.long),
         torch.ones(1, 28, 28),
     )
-    placed = place(found, Batch.of(batch.images, info), detector.classes, detector.category_ids)[0]
+    placed = place(
+        found, Batch.of(list(batch.images), info), detector.classes, detector.category_ids
+    )[0]
     assert placed.boxes.tolist() == [[20, 40, 100, 120]]
     assert placed.size == (192, 256)
     assert placed.masks()[0].nonzero().amin(0).tolist() == [40, 20]

@@ -34,7 +34,7 @@ def look_at(path: Path, data: DataConfig = DEFAULT) -> Look:
     except DataError as error:
         reason = str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
         return Look(upright_size(path), bands=reason) if "--data.bands" in reason else Look(reason)
-    return Look(pixels.size, pixels.fault)
+    return Look(pixels.shape[:2], pixels.fault)
 
 
 def rows(looks: Sequence[tuple[str, Look]]) -> Iterator[Row]:

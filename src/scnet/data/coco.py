@@ -31,7 +31,6 @@ from scnet.data.images import DataError, read_image, read_pixels, shrinking, upr
 from scnet.data.layout import Split, SplitName, find_split, locate_images
 from scnet.data.numbers import counted
 from scnet.data.overlap import double_entries, repeated_notes
-from scnet.data.pixels import Pixels
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.survey import contrast_warning, count_bands
 from scnet.data.transforms import (
@@ -49,7 +48,7 @@ from scnet.data.transforms import (
     view_mask,
 )
 from scnet.ops.rle import area, box, to_rle
-from scnet.types import ImageInfo, Size, View
+from scnet.types import ImageInfo, Pixels, Size, View
 
 __all__ = ["CocoDataset", "DataError", "Split", "find_split", "load_dataset", "read_image"]
 
@@ -223,12 +222,13 @@ class CocoDataset(Dataset[Sample]):
         path = self.image_root / record.file_name
         shrink = shrinking(record.size, target) if target else 1
         pixels = read_pixels(path, self.config, shrink)
-        found = (pixels.size if shrink == 1 else upright_size(path))[::-1]
+        found = (pixels.shape[:2] if shrink == 1 else upright_size(path))[::-1]
         if found != record.size[::-1]:
             raise DataError(_size_message(path, found, record.size, self.annotation_file))
-        if pixels.bands != self.bands:
+        bands = pixels.shape[2]
+        if bands != self.bands:
             raise DataError(
-                f"{path}: has {counted(pixels.bands)}, but the first image has {self.bands}; "
+                f"{path}: has {counted(bands)}, but the first image has {self.bands}; "
                 "choose those that all have, such as --data.bands '[1,2,3]'"
             )
         return pixels

@@ -16,8 +16,8 @@ from scnet.data import tiff
 from scnet.data.errors import DataError
 from scnet.data.no_image import HEAD, REPLACE, named
 from scnet.data.numbers import ADVICE
-from scnet.data.pixels import Pixels, of_image, of_tiff
-from scnet.types import Size
+from scnet.data.pixels import of_image, of_tiff
+from scnet.types import Pixels, Size
 
 __all__ = [
     "DataError",

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from scnet.config import DataConfig, OptimConfig
 from scnet.data.coco import CocoDataset
 from scnet.data.images import DataError
 from scnet.data.transforms import Objects, Sample
-from scnet.ops.images import pad_images
 from scnet.ops.masks import join_crops
 from scnet.settings import ConfigError
 from scnet.types import IGNORE, Batch, Size, Targets
@@ -30,14 +30,14 @@ def collate(samples: Sequence[Sample], least: Size = (0, 0)) -> Batch:
 
     The padding is zero, and IGNORE in the semantic map.
     """
-    images = pad_images([s.image for s in samples], least)
+    batch = Batch.of([s.image for s in samples], [s.info for s in samples], least)
+    shape = batch.images.shape
     objects = [s.objects for s in samples if s.objects is not None]
     maps = [s.semantic for s in samples if s.semantic is not None]
-    return Batch.of(
-        images,
-        [s.info for s in samples],
+    return replace(
+        batch,
         targets=_targets(objects) if objects else None,
-        semantic=torch.stack([_padded(m, images.shape) for m in maps]) if maps else None,
+        semantic=torch.stack([_padded(m, shape) for m in maps]) if maps else None,
         skipped=tuple(reason for s in samples for reason in s.skipped),
     )
 

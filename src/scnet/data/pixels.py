@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from scnet.config import DataConfig
 from scnet.data import tiff
 from scnet.data.numbers import WHITE, Numbers, choose, contrast_fault, to_bytes
-from scnet.types import Size
+from scnet.types import Pixels
 
 # 16-bit colours of a PNG as Pillow names them, and how it can be made to give their bytes: it keeps
 # the upper byte of each value alone, so the lower ones are decoded in a second pass.
@@ -22,39 +21,6 @@ DEEP_PNG = {
     "LA;16B": (("RGBA", "RGBA"),),  # four bytes of a pixel: two of grey, two of transparency
 }
 ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # JPEG of cameras holds previews and depth beside
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """An image of 8 bits, upright, its bands chosen and its numbers scaled."""
-
-    values: Image.Image | NDArray[np.uint8]  # RGB; or (H, W, D) where there are not three bands
-    fault: str = ""  # what was lost in reading, if that is much, and what to do
-
-    @property
-    def size(self) -> Size:
-        """Return height and width."""
-        if isinstance(self.values, Image.Image):
-            return self.values.height, self.values.width
-        return self.values.shape[0], self.values.shape[1]
-
-    @property
-    def bands(self) -> int:
-        """Return the number of bands."""
-        return 3 if isinstance(self.values, Image.Image) else self.values.shape[2]
-
-    @property
-    def picture(self) -> Image.Image:
-        """Return the image as RGB, to be looked at: its first three bands, or grey."""
-        if isinstance(self.values, Image.Image):
-            return self.values
-        shown = [0, min(1, self.bands - 1), min(2, self.bands - 1)]
-        return Image.fromarray(np.ascontiguousarray(self.values[..., shown]))
-
-
-def is_default(data: DataConfig) -> bool:
-    """Return whether images are taken as they are, which for most files is Pillow's own way."""
-    return data.range == "full" and data.bands is None
 
 
 def of_image(image: Image.Image, data: DataConfig) -> Pixels:
@@ -68,7 +34,8 @@ def of_image(image: Image.Image, data: DataConfig) -> Pixels:
     if numbers is None:
         image.load()
         image = ImageOps.exif_transpose(image)
-        if is_default(data) and not _has_numbers(image.mode):
+        as_it_is = data.range == "full" and data.bands is None
+        if as_it_is and not _has_numbers(image.mode):
             return Pixels(upright_rgb(image), cut)
         numbers = _numbers(image)
     else:

@@ -47,7 +47,7 @@ def count_bands(paths: Sequence[Path], data: DataConfig) -> int:
 
 def _bands(path: Path, data: DataConfig) -> int | DataError:
     try:
-        return read_pixels(path, data).bands
+        return read_pixels(path, data).shape[2]
     except DataError as error:
         return error
 

@@ -48,12 +48,16 @@ class Sample:
     skipped: tuple[str, ...] = ()  # images whose place this one took, with the reason
 
 
-def network_size(original: Size, limits: tuple[int, int]) -> Size:
+def network_size(original: Size, limits: tuple[int, int], keep_ratio: bool = True) -> Size:
     """Return height and width after resizing until the short or the long side meets its limit.
+
+    Without `keep_ratio` the limits are the height and width.
 
     >>> network_size((480, 640), (800, 1333))
     (800, 1067)
     """
+    if not keep_ratio:
+        return limits
     short, long = limits
     scale = min(short / min(original), long / max(original))
     height, width = (max(1, int(side * scale + 0.5)) for side in original)
@@ -62,7 +66,8 @@ def network_size(original: Size, limits: tuple[int, int]) -> Size:
 
 def eval_view(original: Size, data: DataConfig) -> View:
     """Return how an image is seen at inference."""
-    return View.whole(original, _resized(original, data.size, data))
+    resized = network_size(original, data.size, data.keep_ratio)
+    return View(original, resized, (0, 0, *resized[::-1]))
 
 
 def train_view(original: Size, data: DataConfig, random: np.random.Generator) -> View:
@@ -79,7 +84,7 @@ def train_view(original: Size, data: DataConfig, random: np.random.Generator) ->
     if data.jitter:
         factor = random.uniform(*data.jitter)
         short, long = (max(1, round(side * factor)) for side in data.size)
-    resized = _resized(original, (short, long), data)
+    resized = network_size(original, (short, long), data.keep_ratio)
     return View(
         original,
         resized,
@@ -90,17 +95,22 @@ def train_view(original: Size, data: DataConfig, random: np.random.Generator) ->
     )
 
 
-def view_image(image: Image.Image | NDArray[np.uint8], view: View) -> UInt8[Tensor, "D H W"]:
-    """Resize, cut and mirror an image, RGB or (H, W, D), and change its colours.
+def resize_image(image: Image.Image | NDArray[np.uint8], size: Size) -> UInt8[Tensor, "D H W"]:
+    """Resize an image, RGB or (H, W, D).
 
     Shrinking averages over all pixels, so patterns do not alias. PyTorch gives what Pillow's
     `resize` does, with differences of 1 at most (in 0.05 % of the values of photographs), three
     times as fast.
     """
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
-    if pixels.shape[1:] != view.resized:
-        pixels = F.interpolate(pixels[None], view.resized, mode="bilinear", antialias=True)[0]
-    pixels = _cut_and_mirrored(pixels, view)
+    if pixels.shape[1:] == size:
+        return pixels
+    return F.interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
+
+
+def view_image(image: Image.Image | NDArray[np.uint8], view: View) -> UInt8[Tensor, "D H W"]:
+    """Resize, cut and mirror an image, RGB or (H, W, D), and change its colours."""
+    pixels = _cut_and_mirrored(resize_image(image, view.resized), view)
     return pixels if view.colour == PLAIN else _coloured(pixels, view.colour)
 
 
@@ -108,7 +118,7 @@ def view_boxes(boxes: Float[Tensor, "M 4"], view: View) -> Float[Tensor, "M 4"]:
     """Resize and mirror boxes, and cut them at the border of what is seen."""
     height, width = view.size
     corner = torch.tensor(view.window[:2], dtype=torch.float32)
-    x0, y0, x1, y1 = (boxes * torch.tensor(view.scale * 2) - corner.repeat(2)).unbind(1)
+    x0, y0, x1, y1 = (boxes * torch.tensor(view.inverse.scale * 2) - corner.repeat(2)).unbind(1)
     if view.horizontal:
         x0, x1 = width - x1, width - x0
     if view.vertical:
@@ -173,11 +183,6 @@ def mask_box(crop: Crop) -> tuple[int, int, int, int]:
     """Return the tight box of a mask."""
     pixels, (x, y) = inside(crop)
     return x, y, x + pixels.shape[1], y + pixels.shape[0]
-
-
-def _resized(original: Size, limits: tuple[int, int], data: DataConfig) -> Size:
-    """Return height and width after resizing; `limits` in the place of `data.size`."""
-    return network_size(original, limits) if data.keep_ratio else limits
 
 
 def _random_window(

@@ -23,9 +23,8 @@ from scnet.evaluation.asking import about, asking, say_notes
 from scnet.evaluation.reading import reading_of
 from scnet.evaluation.scoring import score as score_results
 from scnet.evaluation.summary import Score
-from scnet.inference.detections import Detections
+from scnet.inference.detections import Detections, place
 from scnet.inference.model import Model, load
-from scnet.inference.place import place
 from scnet.ops.rle import to_rle
 from scnet.runtime.distributed import gather, rank, world_size
 from scnet.types import Batch, Found

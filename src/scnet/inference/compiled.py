@@ -18,8 +18,7 @@ from torch import Tensor
 from scnet.model.cascade import Dense
 from scnet.model.detector import Detector
 from scnet.model.features import SceneOutput
-from scnet.ops.images import DIVISOR
-from scnet.types import Size
+from scnet.types import DIVISOR, Size
 
 # Sides that images are padded to, over the shorter side of the settings. The last three are those
 # of usual photographs; the first is for the shorter side of very long images.

@@ -6,6 +6,7 @@ are some 100 KB that way and 1.2 GB as pixels.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -17,7 +18,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from scnet.ops import rle
-from scnet.types import Size
+from scnet.ops.boxes import seen_back
+from scnet.ops.placing import run_lengths_in
+from scnet.types import Batch, Found, Size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -169,6 +172,47 @@ class Detections:
                 "these detections carry no image and no path, so there is nothing to plot on"
             )
         return read_picture(self.path)
+
+
+def place(
+    found: Found, batch: Batch, classes: tuple[str, ...], category_ids: tuple[int, ...]
+) -> list[Detections]:
+    """Turn what was found in a batch into detections in the pixels of the original images.
+
+    Boxes without width or height are left out: they hold no pixel, and so show nothing.
+    """
+    inverse = batch.inverse
+    if inverse.device.type == "mps":  # has no float64, which placing needs
+        found, inverse = Found(*(x.cpu() for x in found)), inverse.cpu()
+    back = inverse[found.image]
+    placed = seen_back(found.boxes, back)
+    # One copy to the host instead of four; float64 holds all of them exactly.
+    columns = (placed, found.scores[:, None], found.labels[:, None], found.image[:, None])
+    table = torch.cat([x.double() for x in columns], dim=1).cpu()
+    image = table[:, 6].long()
+    # Run lengths are made where the masks are: only they travel from a GPU, not pixels.
+    limits = back[:, 3].flip(1).long()
+    sizes = [batch.info[i].view.original for i in image.tolist()]
+    rles = run_lengths_in(found.masks, placed, limits, sizes)
+    # Only here, as it would cost a wait for the device above.
+    solid = (table[:, 2:4].float() > table[:, :2].float()).all(1)
+    table, rles = table[solid], list(itertools.compress(rles, solid.tolist()))
+    counts = image[solid].bincount(minlength=len(batch.info)).tolist()
+    starts = itertools.accumulate(counts, initial=0)
+    rows = zip(torch.split(table, counts), starts, batch.info, strict=False)
+    return [
+        Detections(
+            boxes=of_image[:, :4].float(),
+            scores=of_image[:, 4].float(),
+            labels=of_image[:, 5].long(),
+            rle=tuple(rles[start : start + len(of_image)]),
+            size=info.view.original,
+            classes=classes,
+            category_ids=category_ids,
+            path=info.path,
+        )
+        for of_image, start, info in rows
+    ]
 
 
 def _positions(index: Any, length: int) -> Int[Tensor, "M"]:

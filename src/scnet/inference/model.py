@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +13,12 @@ import torch
 from PIL import Image
 
 from scnet.config import Config
-from scnet.data.transforms import eval_view, view_image
+from scnet.data.transforms import eval_view, resize_image
 from scnet.inference.compiled import compiled
-from scnet.inference.detections import Detections
+from scnet.inference.detections import Detections, place
 from scnet.inference.fused import for_inference, with_proposals
-from scnet.inference.place import place
-from scnet.inference.sources import Source, to_pixels, warn_of_contrast
+from scnet.inference.sources import Source, to_pixels
 from scnet.model.detector import Detector
-from scnet.ops.images import pad_images
 from scnet.runtime.device import pick_device
 from scnet.runtime.memory import KeptMemory
 from scnet.types import Batch, Found, ImageInfo
@@ -55,7 +54,7 @@ class Model:
         """
         self.device = pick_device(device)
         self.precision: Precision = precision
-        self.warned_of_contrast = False
+        self.warned_of_loss = False
         detector.to(device=self.device)
         detector.to(memory_format=torch.channels_last)
         self.detector: Detector = detector.eval()
@@ -132,9 +131,8 @@ class Model:
             part = sources[start : start + batch_size]
             with self.kept.using(len(part)):
                 images, batch = self.read(part)
-                placed = self.place(
-                    self.detect(batch, min_score=score, max_detections=max_detections), batch
-                )
+                raw = self.detect(batch, min_score=score, max_detections=max_detections)
+                placed = place(raw, batch, self.detector.classes, self.detector.category_ids)
             found += [replace(f, image=i) for f, i in zip(placed, images, strict=True)]
         return found if isinstance(source, list) else found[0]
 
@@ -142,14 +140,17 @@ class Model:
         """Return images to be looked at, and as a batch on the device, resized."""
         config = self.detector.config
         read = [to_pixels(source, config) for source in sources]
-        self.warned_of_contrast |= warn_of_contrast(read, said=self.warned_of_contrast)
-        views = [eval_view(image.size, config.data) for image in read]
-        pixels = pad_images([view_image(i.values, v) for i, v in zip(read, views, strict=True)])
+        faults = [image.fault for image in read if image.fault]
+        if faults and not self.warned_of_loss:
+            warnings.warn(f"an image loses something: {faults[0]}", stacklevel=3)
+            self.warned_of_loss = True
+        views = [eval_view(image.shape[:2], config.data) for image in read]
+        resized = [resize_image(i.values, v.resized) for i, v in zip(read, views, strict=True)]
         info = [
             ImageInfo(0, str(s) if isinstance(s, str | os.PathLike) else "", view)
             for s, view in zip(sources, views, strict=True)
         ]
-        return [image.picture for image in read], Batch.of(pixels, info).to(self.device)
+        return [image.picture for image in read], Batch.of(resized, info).to(self.device)
 
     def detect(
         self, batch: Batch, *, min_score: float = 0.0, max_detections: int | None = None
@@ -159,10 +160,6 @@ class Model:
         cast = torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
         with self.kept.using(len(batch.info)), cast:
             return self.fast.detect(batch, min_score=min_score, max_detections=max_detections)
-
-    def place(self, found: Found, batch: Batch) -> list[Detections]:
-        """Return detections in the pixels of the original images."""
-        return place(found, batch, self.detector.classes, self.detector.category_ids)
 
     def release_memory(self) -> None:
         """Give the system back what is kept for the next image, which then takes longer."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,8 @@ from torch import Tensor
 from scnet.config import Config, DataConfig
 from scnet.data.images import DataError, read_pixels
 from scnet.data.numbers import Numbers, counted
-from scnet.data.pixels import Pixels, is_default, of_numbers
+from scnet.data.pixels import of_numbers
+from scnet.types import Pixels
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Pixels
 
@@ -42,26 +41,17 @@ def to_pixels(source: Source, config: Config) -> Pixels:
     data = config.data
     if isinstance(source, Tensor):
         source = _tensor_array(source, data)
-    if not isinstance(source, np.ndarray):
-        pixels = read_pixels(source, data)
-    elif is_default(data):
-        pixels = read_pixels(_array_image(source), data)
+    if isinstance(source, np.ndarray):
+        pixels = _array_pixels(source, data)
     else:
-        pixels = of_numbers(_array_numbers(source, data), data)
-    if pixels.bands != config.model.backbone.bands:
+        pixels = read_pixels(source, data)
+    bands = pixels.shape[2]
+    if bands != config.model.backbone.bands:
         raise DataError(
-            f"{_name(source)}: has {counted(pixels.bands)}, but the model was trained on images of "
+            f"{_name(source)}: has {counted(bands)}, but the model was trained on images of "
             f"{config.model.backbone.bands}; give those"
         )
     return pixels
-
-
-def warn_of_contrast(images: Sequence[Pixels], *, said: bool) -> bool:
-    """Warn, if that was not said, of numbers scaled so that an image shows little; return if so."""
-    fault = next((image.fault for image in images if image.fault), "")
-    if fault and not said:
-        warnings.warn(f"an image loses something: {fault}", stacklevel=4)
-    return bool(fault)
 
 
 def _name(source: Source) -> str:
@@ -97,14 +87,19 @@ def _require_0_to_255(tensor: Tensor) -> None:
         )
 
 
-def _array_image(array: NDArray[Any]) -> Image.Image:
+def _array_pixels(array: NDArray[Any], data: DataConfig) -> Pixels:
+    """Return an array as it is, as RGB, or where the settings ask for more, its numbers scaled."""
+    if data.range != "full" or data.bands is not None:
+        return of_numbers(_array_numbers(array, data), data)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise DataError(f"an array image must be (H, W, 3) or (H, W), not {array.shape}")
     if not array.size:
         raise DataError(f"an array image must have pixels, not {array.shape}")
     if array.dtype != np.uint8:
         raise DataError(_not_8_bit(array))
-    return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+    grey = array.ndim == 3 and array.shape[2] == 1
+    # Converting drops transparency, and copies: later changes of the array are not seen.
+    return Pixels(Image.fromarray(array[..., 0] if grey else array).convert("RGB"))
 
 
 def _array_numbers(array: NDArray[Any], data: DataConfig) -> Numbers:

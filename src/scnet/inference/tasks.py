@@ -9,10 +9,9 @@ from typing import NamedTuple
 from scnet.config import Config
 from scnet.data.errors import DataError
 from scnet.data.image_list import Id, ImageList
-from scnet.data.pixels import Pixels
 from scnet.inference.gather import Gathered
 from scnet.inference.sources import to_pixels
-from scnet.types import Size
+from scnet.types import Pixels, Size
 
 SHOWN = 5  # names that are written out
 

@@ -21,7 +21,6 @@ from scnet.model.backbone import Backbone
 from scnet.model.cascade import Cascade, Dense
 from scnet.model.pyramid import make_pyramid
 from scnet.model.sampling import Choose, RandomChoice
-from scnet.ops.images import pad_images
 from scnet.ops.nms import class_nms
 from scnet.ops.soft_nms import soft_class_nms
 from scnet.types import Batch, Candidates, Found, ImageInfo, Losses, RoIs, View
@@ -130,13 +129,15 @@ class Detector(nn.Module):
             >>> detector.predict([torch.rand(3, 480, 640) * 255])[0].boxes.shape  # doctest: +SKIP
             torch.Size([0, 4])
         """
-        from scnet.inference.place import place  # what the method ends in, not what it is made of
+        from scnet.inference.detections import (
+            place,  # what the method ends in, not what it is made of
+        )
 
         if not len(images):
             return []
         views = (View.whole((image.shape[-2], image.shape[-1])) for image in images)
         info = [ImageInfo(i, "", view) for i, view in enumerate(views)]
-        batch = Batch.of(pad_images(images), info).to(self.device)
+        batch = Batch.of(images, info).to(self.device)
         return place(self.detect(batch), batch, self.classes, self.category_ids)
 
     @property

@@ -15,10 +15,9 @@ from scnet.config import RPNConfig
 from scnet.model import sparse_head
 from scnet.model.sampling import Choose, choose_both, match, overlaps
 from scnet.ops import boxes as box_ops
-from scnet.ops.images import DIVISOR
 from scnet.ops.nms import top_proposals
 from scnet.runtime.distributed import mean_count
-from scnet.types import UNIT, Losses, Proposals, Size, Targets
+from scnet.types import DIVISOR, UNIT, Losses, Proposals, Size, Targets
 
 STRIDES = (4, 8, 16, 32, 64)
 
