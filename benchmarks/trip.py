@@ -36,7 +36,7 @@ from scnet.inference.model import Model
 from scnet.training.loop import Trainer
 from scnet.training.run import train
 
-KERNELS = {"ops/placing.py"}  # from masks to run lengths
+KERNELS = {"ops/placing.py", "ops/rle.py"}  # from masks to run lengths
 STEP = "_advance"  # of Trainer: all that is done with the pieces of a step
 
 

@@ -98,7 +98,7 @@ def _array_pixels(array: NDArray[Any], data: DataConfig) -> Pixels:
     if array.dtype != np.uint8:
         raise DataError(_not_8_bit(array))
     grey = array.ndim == 3 and array.shape[2] == 1
-    # Converting drops transparency, and copies: later changes of the array are not seen.
+    # Grey becomes RGB, and transparency is dropped.
     return Pixels(Image.fromarray(array[..., 0] if grey else array).convert("RGB"))
 
 

@@ -52,9 +52,17 @@ class RPN(nn.Module):
         self.register_buffer("unit", UNIT.clone(), persistent=False)
 
     def forward(self, pyramid: Sequence[Float[Tensor, "B D _h _w"]]) -> RPNOutput:
-        cls, reg = zip(*map(self._head, pyramid), strict=True)
-        logits = [x.permute(0, 2, 3, 1).flatten(1) for x in cls]
-        deltas = [x.permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4) for x in reg]
+        logits, deltas = [], []
+        for level in pyramid:
+            if sparse_head.pays(level):
+                layers = (self.conv, self.cls, self.reg)
+                weights = (x for layer in layers for x in (layer.weight, cast(Tensor, layer.bias)))
+                cls, reg = sparse_head.head(level, sparse_head.Weights(*weights))
+            else:
+                hidden = F.relu(self.conv(level))
+                cls, reg = self.cls(hidden), self.reg(hidden)
+            logits.append(cls.permute(0, 2, 3, 1).flatten(1))
+            deltas.append(reg.permute(0, 2, 3, 1).reshape(reg.shape[0], -1, 4))
         counts = tuple(x.shape[1] for x in logits)
         device = logits[0].device
         anchors = make_anchors([(p.shape[-2], p.shape[-1]) for p in pyramid], self.shapes)
@@ -122,16 +130,6 @@ class RPN(nn.Module):
             "rpn.cls": (cls * (positive | negative)).sum() / number,
             "rpn.box": (reg * positive[..., None]).sum() / number,
         }
-
-    def _head(
-        self, level: Float[Tensor, "B D h w"]
-    ) -> tuple[Float[Tensor, "B n h w"], Float[Tensor, "B m h w"]]:
-        if sparse_head.pays(level):
-            layers = (self.conv, self.cls, self.reg)
-            parameters = (p for layer in layers for p in (layer.weight, cast(Tensor, layer.bias)))
-            return sparse_head.head(level, sparse_head.Weights(*parameters))
-        hidden = F.relu(self.conv(level))
-        return self.cls(hidden), self.reg(hidden)
 
     def _inside(
         self, anchors: Float[Tensor, "A 4"], sizes: Int[Tensor, "B 2"]

@@ -20,13 +20,21 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from scnet.ops.ragged import enumerate_lists
-from scnet.ops.rle import RLE, Runs, pack
+from scnet.ops.rle import RLE, pack
 from scnet.types import Size
 
 # Masks, and columns of pixels, that are worked on at a time: some 20 MB.
 MASKS_AT_ONCE = 256
 COLUMNS_AT_ONCE = 16384
+
+
+class Span(NamedTuple):
+    """Where each mask lies along an axis of the image."""
+
+    low: Float[Tensor, "N"]  # of its box
+    high: Float[Tensor, "N"]
+    first: Int[Tensor, "N"]  # pixel that it may cover
+    number: Int[Tensor, "N"]  # of such pixels
 
 
 class Axis(NamedTuple):
@@ -101,19 +109,19 @@ def run_lengths_in(
         mask, edges = np.divmod(torch.cat(keys).cpu().numpy(), stride) if keys else _NONE
         split = np.searchsorted(mask, np.arange(1, len(sizes[part])))
         by_mask = zip(np.split(edges, split), sizes[part], strict=True)
-        result += (pack(_runs(of_mask, size), size) for of_mask, size in by_mask)
+        result += (_packed(of_mask, size) for of_mask, size in by_mask)
     return result
 
 
 _NONE = (np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
-def _runs(edges: Int[np.ndarray, "e"], size: Size) -> Runs:
+def _packed(edges: Int[np.ndarray, "e"], size: Size) -> RLE:
     """Return the runs between sorted edges; a run's end and the next one's start may coincide."""
     touching = np.flatnonzero(edges[1:] == edges[:-1])
     edges = np.delete(edges, np.concatenate((touching, touching + 1)))
     lengths = np.diff(edges, prepend=0, append=size[0] * size[1])
-    return lengths[:-1] if len(lengths) > 1 and not lengths[-1] else lengths
+    return pack(lengths[:-1] if len(lengths) > 1 and not lengths[-1] else lengths, size)
 
 
 def _edges(
@@ -128,18 +136,16 @@ def _edges(
     Waits for the device once, and once for each part of the columns.
     """
     side = masks.shape[-1] - 2
-    real, (left, top, right, bottom) = _real(boxes)
-    down = _span(top, bottom, real, side, limits[:, 0])
-    over = _span(left, right, real, side, limits[:, 1])
+    down, over = _spans(boxes, side, limits)
     # Rows of pixels between the same two rows of cells, at most.
-    deepest = ((bottom - top) / side).clamp(max=stride).ceil().max() + 1
-    totals = torch.stack([*(count.sum().double() for _, count in (down, over)), deepest])
+    deepest = ((down.high - down.low) / side).clamp(max=stride).ceil().max() + 1
+    totals = torch.stack([*(span.number.sum().double() for span in (down, over)), deepest])
     num_rows, num_columns, longest = map(int, totals.tolist())
     if not num_rows or not num_columns:
         return
-    rows = _axis(down, top, bottom, side, num_rows)
-    columns = _axis(over, left, right, side, num_columns)
-    pieces = _pieces(rows, down[1], side)
+    rows = _axis(down, side, num_rows)
+    columns = _axis(over, side, num_columns)
+    pieces = _pieces(rows, down.number, side)
     across = masks.transpose(1, 2).contiguous()  # so that a column of cells lies together
     for start in range(0, num_columns, COLUMNS_AT_ONCE):
         part = Axis(*(values[start : start + COLUMNS_AT_ONCE] for values in columns))
@@ -189,73 +195,46 @@ def _pieces(rows: Axis, count: Int[Tensor, "N"], side: int) -> Pieces:
     starts, stops = (torch.where(x, slot, nowhere) for x in (begins[:-1], begins[1:]))
     behind = torch.where(new_mask[1:], slot + 1, nowhere)
 
-    def table(*values: tuple[Tensor, Tensor]) -> Tensor:
-        out = slot.new_zeros(nowhere + 1)
-        for where, value in values:
-            out[where] = value
-        return out[:-1].view(masks, width)
-
-    row = torch.arange(mask.shape[0], device=mask.device)
-    return Pieces(
-        cell=table((starts, rows.cell)),
-        first=table((starts, row)),
-        last=table((stops, row)),
-        row=table((behind, rows.pixel + 1), (starts, rows.pixel)),
-        full=table((starts, torch.ones_like(slot))).bool(),
-    )
+    table = slot.new_zeros(len(Pieces._fields), nowhere + 1)
+    cell, first, last, row, full = table
+    place = torch.arange(mask.shape[0], device=mask.device)
+    cell[starts], first[starts], last[stops] = rows.cell, place, place
+    row[behind] = rows.pixel + 1
+    row[starts] = rows.pixel
+    full[starts] = torch.ones_like(slot)
+    cell, first, last, row, full = table[:, :-1].view(len(table), masks, width)
+    return Pieces(cell, first, last, row, full.bool())
 
 
 def _axes(boxes: Float[Tensor, "N 4"], side: int, size: Size) -> tuple[Axis, Axis]:
     """Return rows and columns of masks on these boxes; none of a box without height and width."""
-    real, (left, top, right, bottom) = _real(boxes)
     limits = torch.tensor(size, device=boxes.device).expand(len(boxes), 2)
-    rows, columns = (
-        _axis(span, low, high, side, int(span[1].sum()))
-        for low, high, span in (
-            (top, bottom, _span(top, bottom, real, side, limits[:, 0])),
-            (left, right, _span(left, right, real, side, limits[:, 1])),
-        )
-    )
-    return rows, columns
+    down, over = _spans(boxes, side, limits)
+    return _axis(down, side, int(down.number.sum())), _axis(over, side, int(over.number.sum()))
 
 
-def _real(boxes: Float[Tensor, "N 4"]) -> tuple[Bool[Tensor, "N"], tuple[Tensor, ...]]:
-    """Return which boxes have height and width, and the sides of all, of the others made up."""
+def _spans(boxes: Float[Tensor, "N 4"], side: int, limits: Int[Tensor, "N 2"]) -> tuple[Span, Span]:
+    """Return which rows and columns each mask may cover; none where a box has no area."""
     boxes = boxes.detach().double()
     real = (boxes[:, 2:] > boxes[:, :2]).all(1) & boxes.isfinite().all(1)
-    low = boxes[:, :2].where(real[:, None], 0)
-    high = boxes[:, 2:].where(real[:, None], 1)
-    return real, (*low.unbind(1), *high.unbind(1))
-
-
-def _span(
-    low: Float[Tensor, "N"],
-    high: Float[Tensor, "N"],
-    real: Bool[Tensor, "N"],
-    side: int,
-    limit: Int[Tensor, "N"],
-) -> tuple[Int[Tensor, "N"], Int[Tensor, "N"]]:
-    """Return the first pixel that each mask may cover along an axis, and how many there are."""
+    # The others have sides that are made up.
+    low, high = boxes[:, :2].where(real[:, None], 0), boxes[:, 2:].where(real[:, None], 1)
     reach = (high - low) / (2 * side) + 1  # half a cell beyond the box the value has fallen to 0
-    most = limit.double()
+    most = limits.flip(1).double()
     first = (low - reach).floor().clamp(min=0).minimum(most).long()
     end = (high + reach).ceil().clamp(min=0).minimum(most).long()
-    return first, (end - first) * real
+    number = (end - first) * real[:, None]
+    down, over = (Span(low[:, i], high[:, i], first[:, i], number[:, i]) for i in (1, 0))
+    return down, over
 
 
-def _axis(
-    span: tuple[Int[Tensor, "N"], Int[Tensor, "N"]],
-    low: Float[Tensor, "N"],
-    high: Float[Tensor, "N"],
-    side: int,
-    total: int,
-) -> Axis:
+def _axis(span: Span, side: int, total: int) -> Axis:
     """Return the pixels of spans that are `total` together."""
-    first, count = span
-    mask, pixel = enumerate_lists(count, total=total)
-    pixel += first[mask]
-    length = high - low
-    at = (pixel + 0.5 - low[mask]) / length[mask] * side + 0.5
+    mask = torch.repeat_interleave(span.number, output_size=total)
+    before = span.number.cumsum(0) - span.number
+    pixel = torch.arange(total, device=mask.device) + (span.first - before)[mask]
+    length = span.high - span.low
+    at = (pixel + 0.5 - span.low[mask]) / length[mask] * side + 0.5
     cell = at.floor().clamp(0, side)
     return Axis(mask, pixel, cell.long(), (at - cell).clamp(0, 1).float())
 

@@ -20,7 +20,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from scnet.ops.ragged import enumerate_lists
 from scnet.types import RoIs
 
 # Entries of the sparse matrix that exist at a time, at about 50 bytes each while they are built.
@@ -232,7 +231,7 @@ def _axis(
     number = number.clamp(min=1)
 
     per_bin = (number.int() * (fine // side)).repeat_interleave(side)
-    bin_of, sample = enumerate_lists(per_bin, torch.int32)
+    bin_of, sample = _enumerate(per_bin)
     low, length, limit = low.nan_to_num(), length.nan_to_num(), cells.expand_as(low)
     values = torch.stack([low, length, number, weight, limit])
     low, length, number, weight, limit = values.index_select(1, bin_of // side)
@@ -264,7 +263,7 @@ def _entries(pooling: Pooling, begin: int, end: int) -> Entries:
     bin_x = torch.arange((end - begin) * side, dtype=torch.int32).view(-1, 1, side).expand(shape)
     # A run is what a bin covers in one row of cells.
     count = y.length.view(-1, side, 1).expand(shape).flatten()
-    bin_of_run, row = enumerate_lists(count, torch.int32)
+    bin_of_run, row = _enumerate(count)
     bin_y = torch.div(bin_of_run, side, rounding_mode="floor")
     bin_x = bin_x.flatten().index_select(0, bin_of_run)
     width, origin = (
@@ -274,7 +273,7 @@ def _entries(pooling: Pooling, begin: int, end: int) -> Entries:
     cell = origin + (y.first.index_select(0, bin_y) + row) * width + x.first.index_select(0, bin_x)
     weight_y = y.weights.index_select(0, y.start.index_select(0, bin_y) + row)
 
-    run, column = enumerate_lists(x.length.index_select(0, bin_x), torch.int32)
+    run, column = _enumerate(x.length.index_select(0, bin_x))
     weight_x = x.start.index_select(0, bin_x).index_select(0, run).add_(column)
     weights = x.weights.index_select(0, weight_x).mul_(weight_y.index_select(0, run))
     cells = cell.index_select(0, run).add_(column)
@@ -285,3 +284,11 @@ def _entries(pooling: Pooling, begin: int, end: int) -> Entries:
 
 def _part(axis: Axis, begin: int, end: int) -> Axis:
     return Axis(axis.first[begin:end], axis.length[begin:end], axis.start[begin:end], axis.weights)
+
+
+def _enumerate(count: Int[Tensor, "n"]) -> tuple[Int[Tensor, "total"], Int[Tensor, "total"]]:
+    """Return, for each element of lists of these lengths, its list and its place in that list."""
+    end = count.cumsum(0, dtype=torch.int32)
+    owner = torch.repeat_interleave(count)
+    place = torch.arange(owner.shape[0], dtype=torch.int32)
+    return owner, place.sub_((end - count).index_select(0, owner))
