@@ -83,8 +83,8 @@ def encode(mask: Bool[Tensor, "H W"] | UInt8[Tensor, "H W"]) -> RLE:
 
 def pack(lengths: Runs, size: Size) -> RLE:
     """Return run lengths in COCO's packed form."""
-    loose = {"size": list(size), "counts": lengths.tolist()}
-    return _text(coco_mask.frPyObjects(loose, *size))
+    loose = {"size": [int(side) for side in size], "counts": lengths.tolist()}
+    return loose | {"counts": coco_mask.frPyObjects(loose, *size)["counts"].decode("ascii")}
 
 
 def area(rle: Mapping[str, Any]) -> int:
