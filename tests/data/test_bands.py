@@ -195,7 +195,7 @@ def test_bands_are_never_cut_and_all_or_some_are_read(name: str, tmp_path: Path)
     bands = values if kind == "bands" and values.shape[0] > 5 else np.moveaxis(values, 0, 2)
     white = 255 if values.dtype == np.uint8 else 65535
     found = read_pixels(path, ALL)
-    assert found.size == upright_size(path) == bands.shape[:2]
+    assert found.shape[:2] == upright_size(path) == bands.shape[:2]
     assert close(np.asarray(found.values).astype(float), scaled(bands, 0, white))
     chosen = read_pixels(path, DataConfig(bands=(2, 1, 2)))
     assert close(np.asarray(chosen.values).astype(float), scaled(bands[..., [1, 0, 1]], 0, white))

@@ -79,6 +79,19 @@ def test_grey_arrays_are_images_and_others_are_refused(model: Model) -> None:
         model.predict(torch.zeros(40, 50))
 
 
+@pytest.mark.parametrize("bands", [0, 1, 3, 4])
+def test_an_array_is_read_as_a_file_of_the_same_pixels(tmp_path: Path, bands: int) -> None:
+    shape = (6, 8, bands) if bands else (6, 8)
+    pixels = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    file = tmp_path / "image.png"
+    Image.fromarray(pixels[..., 0] if bands == 1 else pixels).save(file)
+    expected = np.asarray(to_image(file))
+    assert expected.shape == (6, 8, 3)
+    # Also where its rows lie in memory from the last to the first.
+    for array in (pixels, pixels[::-1].copy()[::-1]):
+        assert (np.asarray(to_image(array)) == expected).all()
+
+
 @pytest.mark.parametrize("low", [0.0, -1.0])
 def test_values_of_0_to_1_are_refused_for_they_would_be_black(low: float) -> None:
     image = torch.linspace(low, 1, 3 * 40 * 50).reshape(3, 40, 50)

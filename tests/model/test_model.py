@@ -6,6 +6,7 @@ import pytest
 import torch
 from tests.model_cases import CLASSES, make_batch, make_detector, small
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from scnet.data.transforms import view_boxes
 from scnet.inference.detections import place
@@ -23,7 +24,7 @@ from scnet.model.sampling import (
     sample_rois,
 )
 from scnet.ops import boxes as box_ops
-from scnet.types import Batch, Found, Proposals, RoIs, Targets, View
+from scnet.types import Batch, Found, ImageInfo, Proposals, RoIs, Size, Targets, View
 
 
 def random_boxes(*shape: int) -> Tensor:
@@ -228,6 +229,31 @@ def test_a_batch_gives_what_single_images_give() -> None:
     alone = [found_in([image])[0] for image in images]
     for a, b in zip(together, alone, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(("least", "size"), [((0, 0), (64, 96)), ((65, 32), (96, 96))])
+def test_images_of_any_size_lie_at_the_top_left_of_a_batch(least: Size, size: Size) -> None:
+    images = [torch.rand(5, 40, 66), torch.rand(5, 64, 3)]
+    info = [ImageInfo(i, "", View.whole((x.shape[1], x.shape[2]))) for i, x in enumerate(images)]
+    batch = Batch.of(images, info, least)
+    assert batch.images.shape == (2, 5, *size)
+    assert batch.sizes.tolist() == [[40, 66], [64, 3]]
+    for padded, image in zip(batch.images, images, strict=True):
+        assert torch.equal(padded[:, : image.shape[1], : image.shape[2]], image)
+        assert padded.count_nonzero() == image.count_nonzero()
+
+
+def test_a_batch_moves_with_every_tensor_in_it() -> None:
+    batch = make_batch((2, 1))
+    moved = batch.to("meta")
+    assert moved.targets is not None
+    assert batch.semantic is not None
+    tensors = tree_leaves([*vars(moved).values(), *vars(moved.targets).values()])
+    devices = {x.device.type for x in tensors if isinstance(x, Tensor)}
+    assert devices == {"meta"}
+    assert sum(isinstance(x, Tensor) for x in tensors) == 4 + 4 + 2  # batch, targets, masks
+    assert moved.info == batch.info
+    assert moved.targets.counts == (2, 1)
 
 
 def test_padding_is_zero_after_normalising_whatever_stands_in_it() -> None:
