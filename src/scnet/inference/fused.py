@@ -57,9 +57,9 @@ def without_norms(part: Part) -> Part:
         assert isinstance(conv, nn.Conv2d)
         statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
         weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)  # type: ignore[arg-type]
-        weight = weight.to(memory_format=torch.channels_last)
+        by_pixel = weight.to(memory_format=torch.channels_last)
         conv._parameters = {
-            "weight": nn.Parameter(weight, requires_grad=False),
+            "weight": nn.Parameter(by_pixel, requires_grad=False),
             "bias": nn.Parameter(bias, requires_grad=False),
         }
         copied.set_submodule(name, nn.Identity())

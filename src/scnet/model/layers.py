@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import OrderedDict
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -107,6 +107,11 @@ class BatchNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "n D h w"]) -> Float[Tensor, "n D h w"]:
         norm = self.norm
+        if not self.training and torch.compiler.is_compiling():
+            # `batch_norm` asks whether there is any RoI, which a captured graph does not know.
+            scale = norm.weight * (cast(Tensor, norm.running_var) + norm.eps).rsqrt()
+            shift = norm.bias - cast(Tensor, norm.running_mean) * scale
+            return x * scale[:, None, None] + shift[:, None, None]
         shared = self.kind == "sync" and torch.distributed.is_initialized()
         if not self.training or shared or x.shape[0]:
             out: Tensor = norm(x)
