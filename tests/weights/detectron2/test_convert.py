@@ -41,7 +41,7 @@ CONVERTS = {
     "d2_mask_rcnn_R_50_FPN_cls_agnostic": ("mask_rcnn", "resnet50.tv_in1k"),
     "d2_cascade_mask_rcnn_R_50_FPN": ("cascade_mask_rcnn_d2", "resnet50.tv_in1k"),
 }
-# Full-size layouts that are deeper, or made so: convolutions of RPN and box head, its layers, norms.
+# Full-size layouts that are deeper, or made so: convolutions of RPN and box head, layers, norms.
 Deep = tuple[str, Callable[[State], State], tuple[int, int, int], tuple[str, str, str]]
 DEEP: dict[str, Deep] = {
     "GN": ("d2_mask_rcnn_R_50_FPN_gn", dict, (1, 4, 1), ("group",) * 3),
