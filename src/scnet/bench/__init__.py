@@ -223,6 +223,7 @@ def shares(run: Ours, files: Sequence[Path], device: torch.device) -> dict[str, 
 
 def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
     """Yield what is timed: an object or module, the name of its function, and the part's name."""
+    from scnet.inference import model as predicting
     from scnet.model import detector as chooser
     from scnet.ops import pooling
 
@@ -243,7 +244,7 @@ def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
         yield stage, "forward", f"box stage {i + 1}"
     yield chooser, "class_nms", "class NMS"
     yield detector.head.roi_heads.masks, "probabilities", "mask branch"
-    yield model, "place", "run lengths"
+    yield predicting, "place", "run lengths"
 
 
 def _round(
