@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scnet.config import ModelConfig
-from scnet.model.layers import Conv2d, Norm, make_norm
+from scnet.config import ModelConfig, Norm
+from scnet.model.layers import Conv2d, make_norm
 
 
 def make_pyramid(config: ModelConfig, in_channels: Sequence[int]) -> FPN:
     """Return the pyramid that a config names, on maps of so many channels."""
-    return FPN(in_channels, config.channels, config.norm)
+    return FPN(in_channels, config.channels, config.norms.pyramid)
 
 
 class FPN(nn.Module):
