@@ -11,13 +11,23 @@ import pytest
 import torch
 from tests.model_cases import make_batch, make_detector
 from torch import Tensor, nn
+from torchvision.models import resnet50
 from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork
 
-from scnet.config import BoxConfig, BoxStageConfig, MaskConfig, ModelConfig, Norm, RPNConfig
+from scnet.config import (
+    BackboneConfig,
+    BoxConfig,
+    BoxStageConfig,
+    MaskConfig,
+    ModelConfig,
+    Norm,
+    RPNConfig,
+)
 from scnet.inference.fused import for_inference
+from scnet.model.backbone import Backbone
 from scnet.model.box_stage import BoxStage
 from scnet.model.detector import Detector
 from scnet.model.layers import BatchNorm
@@ -139,6 +149,22 @@ def test_a_deeper_rpn_is_torchvisions_with_its_gradients(convs: int) -> None:
     for own, other in zip(ours.parameters(), head.parameters(), strict=True):
         if other.grad is not None:
             torch.testing.assert_close(own.grad, other.grad, atol=1e-3, rtol=1e-3)
+
+
+def test_a_backbone_with_group_norm_is_torchvisions() -> None:
+    torch.manual_seed(0)
+    ours = filled(Backbone(BackboneConfig(name="resnet50_gn", weights="none")).eval())
+    net = resnet50(norm_layer=theirs("group")).eval()
+    given = {name.removeprefix("net."): x for name, x in ours.state_dict().items()}
+    missing, unexpected = net.load_state_dict(given, strict=False)
+    assert (missing, unexpected) == (["fc.weight", "fc.bias"], [])
+    image = torch.rand(1, 3, 64, 96)
+    x = net.maxpool(net.relu(net.bn1(net.conv1(image))))
+    for own, layer in zip(
+        ours(image), (net.layer1, net.layer2, net.layer3, net.layer4), strict=True
+    ):
+        x = layer(x)
+        torch.testing.assert_close(own, x, atol=1e-5 * x.abs().max().item(), rtol=1e-4)
 
 
 def no_proposals(out: RPNOutput, sizes: Tensor, training: bool) -> Proposals:

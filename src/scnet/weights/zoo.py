@@ -187,7 +187,8 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
 
     known = Known(coco_classes())
     if published.form == "detectron2":
-        known = known._replace(settings=baselines.settings(published.backbone))
+        config = published.path.split("/")[1]
+        known = known._replace(settings=baselines.settings(published.backbone, config))
     elif published.form == "torchvision":
         # As its functions build it with these weights; only the first runs with eps 0.
         known = known._replace(settings={}, norm_eps=_NORM_EPS.get(name))

@@ -15,6 +15,7 @@ from scnet.weights.foreign.conversion import Conversion, Known, require_finite, 
 from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.mmdet import config_text, settings
 from scnet.weights.foreign.mmdet.names import in_our_shape, our_name
+from scnet.weights.foreign.places import in_place
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
 
 PARTS = ("rpn_head", "roi_head")  # which every model has
@@ -47,7 +48,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         require_anchors(shapes, applied.config, known=bool(given), gives=_GIVES)
         stored = _stored_names(content, given)
         config, names = with_classes(applied.config, stored, known.classes)
-        original = {name: key for key in found.tensors if (name := our_name(key))}
+        original = in_place({name: key for key in found.tensors if (name := our_name(key))})
         detector = assemble(from_dict(to_dict(config)), ours, original)
     except CheckpointError as error:
         told = strangers.change(found.tensors)
@@ -137,7 +138,7 @@ def _rename(
             unknown.append(key)
         else:
             ours[name] = in_our_shape(name, value.float() if value.is_floating_point() else value)
-    return ours, left, unknown
+    return in_place(ours), left, unknown
 
 
 def _stored_names(content: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, ...]]:
