@@ -17,7 +17,10 @@ from tests import mmdet_files
 from tests.model_cases import make_detector
 from tests.weights.detectron2 import files as detectron2_files
 from tests.weights.torchvision import files as torchvision_files
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+from torchvision.models.detection import (
+    MaskRCNN_ResNet50_FPN_V2_Weights,
+    MaskRCNN_ResNet50_FPN_Weights,
+)
 
 from scnet.cli.main import main
 from scnet.data.classes import coco_classes
@@ -437,7 +440,10 @@ def test_files_of_torchvision_are_converted_as_its_functions_run_them(
 
 def test_the_list_of_torchvision_is_that_of_torchvision() -> None:
     of = {p.name: p for p in zoo.PUBLISHED.values() if p.form == "torchvision"}
-    weights = {"tv_mask_rcnn_r50": MaskRCNN_ResNet50_FPN_Weights.COCO_V1}
+    weights = {
+        "tv_mask_rcnn_r50": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
+        "tv_mask_rcnn_r50_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+    }
     assert of.keys() == weights.keys()
     for name, theirs in weights.items():
         assert of[name].urls == [theirs.url]

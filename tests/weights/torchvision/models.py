@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection._utils import overwrite_eps
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
@@ -36,6 +36,16 @@ def first_version(**settings: object) -> MaskRCNN:
     model = MaskRCNN(backbone, len(CLASSES) + 1, **{"rpn_post_nms_top_n_test": 100, **settings})
     overwrite_eps(model, 0.0)
     return perturbed(model)
+
+
+def second_version(**settings: object) -> MaskRCNN:
+    """Return the second Mask R-CNN: deeper heads, and batch norm wherever it may stand."""
+    more = {"rpn_post_nms_top_n_test": 100, **settings}
+    return perturbed(
+        maskrcnn_resnet50_fpn_v2(
+            weights=None, weights_backbone=None, num_classes=len(CLASSES) + 1, **more
+        )
+    )
 
 
 @torch.no_grad()

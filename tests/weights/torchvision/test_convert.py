@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.mmdet_files import mask_rcnn
 from tests.weights.detectron2.files import layout
-from tests.weights.torchvision.files import NORM, State, old_names, save, state
+from tests.weights.torchvision.files import NORM, State, detector, old_names, save, state
 
 import scnet
 from scnet.cli.main import main
@@ -26,6 +25,7 @@ MASK = "roi_heads.mask_predictor.mask_fcn_logits"
 CONVERTS = (
     "torchvision_maskrcnn_resnet50_fpn",
     "torchvision_maskrcnn_resnet50_fpn_batchnorm",
+    "torchvision_maskrcnn_resnet50_fpn_v2",
 )
 
 
@@ -36,6 +36,11 @@ def weights() -> State:
 
 def same(ours: State, theirs: State) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(x, theirs[k]) for k, x in ours.items())
+
+
+def test_every_layout_is_tried(reference_dir: Path) -> None:
+    there = (reference_dir / "detectron2" / "keys").glob("torchvision_*.txt")
+    assert {file.stem for file in there} == set(CONVERTS)
 
 
 @pytest.mark.parametrize("name", CONVERTS)
@@ -54,13 +59,23 @@ def test_a_full_size_layout_converts_completely(
     assert kept | counters >= set(range(len(full)))
 
 
-def test_every_key_is_named_once_and_the_background_goes_last(
-    weights: State, tmp_path: Path
-) -> None:
-    found = convert.read(save(tmp_path / "a.pth", weights), norm_eps=1e-5)
-    ours, goal = found.detector.state_dict(), mask_rcnn(6).state_dict()
-    assert same(ours, goal)
-    assert found.used == len(weights)
+@pytest.mark.parametrize("deep", [False, True])
+def test_every_key_is_named_once_and_the_background_goes_last(tmp_path: Path, deep: bool) -> None:
+    theirs = state(frozen=not deep, deep=deep)
+    found = convert.read(save(tmp_path / "a.pth", theirs), norm_eps=1e-5)
+    assert same(found.detector.state_dict(), detector(deep=deep).state_dict())
+    assert found.used == len(theirs)
+    model = found.detector.config.model
+    expected = (2, 4, 1, "batch") if deep else (1, 0, 2, "none")
+    assert (model.rpn.convs, model.box.convs, model.box.layers, model.norm) == expected
+    assert set(model.norms) == {model.norm}
+
+
+def test_a_parameter_by_an_old_and_a_new_name_is_refused(weights: State, tmp_path: Path) -> None:
+    level = "backbone.fpn.inner_blocks.0"
+    both = weights | {f"{level}.bias": weights[f"{level}.0.bias"] + 1}
+    with pytest.raises(CheckpointError, match=rf"{level}\.bias and .* are the same parameter"):
+        convert.read(save(tmp_path / "a.pth", both))
 
 
 def test_files_by_old_names_and_in_any_wrapping_are_the_same(
@@ -198,6 +213,11 @@ CHANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "a plain backbone": (("backbone.0.0.weight",), "backbone.", "another backbone than a ResNet w"),
     "P6 and P7": (("backbone.fpn.extra_blocks.p6.weight",), "", "another pyramid"),
     "group norm": ((), "running_", "another norm than batch norm"),
+    "group norm in heads": (
+        tuple(f"roi_heads.mask_head.{i}.1.{kind}" for i in range(4) for kind in ("weight", "bias")),
+        "",
+        "group norm in its pyramid or heads",
+    ),
     "another box head": (("roi_heads.box_head.mlp.weight",), ".box_head.", "another box head"),
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.weights.torchvision.models import CLASSES, first_version
+from tests.weights.torchvision.models import CLASSES, first_version, second_version
 from torch import nn
 from torchvision.models.detection import MaskRCNN, fasterrcnn_mobilenet_v3_large_fpn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -107,6 +107,29 @@ def test_tutorial_predictors_give_other_classes(model: MaskRCNN) -> None:
     ours = scnet.from_torchvision(changed(model, change), classes=["cell"], device="cpu")
     assert ours.classes == ("cell",)
     assert ours.detector.category_ids == (1,)
+
+
+def test_the_second_version_brings_its_heads_and_their_norms() -> None:
+    theirs = second_version()
+    for norm in theirs.roi_heads.box_head.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.eps = 0.1
+    found = reading.read(theirs, CLASSES).detector
+    config = found.config.model
+    assert (config.rpn.convs, config.box.convs, config.box.layers) == (2, 4, 1)
+    assert set(config.norms) == {"batch"}
+    pooled = torch.randn(3, 256, 7, 7, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        ours = found.roi_heads.stages[0].hidden(pooled)
+        goal = theirs.roi_heads.box_head(pooled)
+    torch.testing.assert_close(ours, goal, rtol=1e-4, atol=1e-4 * float(goal.max()))
+    theirs.roi_heads.box_head[1][2] = nn.LeakyReLU()
+    with pytest.raises(CheckpointError, match=r"box_head\.1\.2 is a LeakyReLU; .* reads a ReLU"):
+        reading.read(theirs)
+    theirs.roi_heads.box_head[1][2] = nn.ReLU()
+    theirs.backbone.fpn.inner_blocks[0][1] = nn.GroupNorm(32, 256)
+    with pytest.raises(CheckpointError, match=r"inner_blocks\.0\.1 is a GroupNorm"):
+        reading.read(theirs)
 
 
 class Other(nn.Module):

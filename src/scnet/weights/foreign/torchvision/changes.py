@@ -6,7 +6,10 @@ from collections.abc import Collection
 
 from scnet.weights.foreign.strangers import OTHER, TRAIN, Stranger, first
 
-_LIKE = "of torchvision scnet reads maskrcnn_resnet50_fpn and its like on deeper ResNets"
+_LIKE = (
+    "of torchvision scnet reads maskrcnn_resnet50_fpn, its second version and their like on deeper "
+    "ResNets"
+)
 
 _CHANGES = (
     Stranger("keypoints", (r"^roi_heads\.keypoint_",), OTHER),
@@ -39,15 +42,16 @@ _CHANGES = (
         r"^backbone\.body\.bn1\.running_var",
     ),
     Stranger(
-        "convolutions in its box head (maskrcnn_resnet50_fpn_v2)",
-        (r"^roi_heads\.box_head\.0\.",),
-        f"scnet's has two fully connected layers; {_LIKE}",
+        "group norm in its pyramid or heads",
+        (r"^(backbone\.fpn|roi_heads)\..*\.\d\.1\.weight",),
+        f"in how many groups shows in no file; {_LIKE}",
+        r"^(backbone\.fpn|roi_heads)\..*\.\d\.1\.running_var",
     ),
     Stranger(
         "another box head",
         (r"^roi_heads\.box_head\.",),
         f"{_LIKE}; {TRAIN}",
-        r"^roi_heads\.box_head\.fc6\.",
+        r"^roi_heads\.box_head\.(fc6|\d+\.0)\.",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""A checkpoint of torchvision's Mask R-CNN, turned into a detector of ours."""
+"""A checkpoint of a Mask R-CNN of torchvision, turned into a detector of ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.recognise import Shapes, recognise
 from scnet.weights.foreign.torchvision import class_rows, norms, settings
 from scnet.weights.foreign.torchvision.changes import change
-from scnet.weights.foreign.torchvision.names import BODY, FC1, our_name, rename
+from scnet.weights.foreign.torchvision.names import BODY, FC1, our_names, rename
 
 PARTS = ("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor")
 _GIVES = "scnet.from_torchvision(model) reads it from a model in memory"
@@ -29,7 +29,7 @@ class Given(NamedTuple):
     """What is known beside the parameters."""
 
     settings: Mapping[str, Any]  # by our paths
-    eps: Mapping[str, float]  # of the norms in the backbone, by their names
+    eps: Mapping[str, float]  # of each norm, by its name
     source: str
     sizes: int = 1  # of anchors at each place
     assumed: tuple[str, ...] = ()
@@ -71,7 +71,8 @@ def build_from(theirs: Mapping[str, Tensor], given: Given, classes: tuple[str, .
     told = change(theirs)
     if told is not None:
         raise CheckpointError(told)
-    unknown = [key for key in theirs if our_name(key) is None]
+    known = our_names(theirs)
+    unknown = [key for key in theirs if key not in known]
     if unknown:
         raise CheckpointError(f"{len(unknown)} keys have no counterpart: {some(unknown)}")
     floats = {k: v.float() if v.is_floating_point() else v for k, v in theirs.items()}
@@ -121,7 +122,8 @@ def _given(content: Mapping[str, Any], theirs: Mapping[str, Tensor], known: Know
     kind = f"checkpoint of epoch {epoch}" if type(epoch) is int else "weights alone"
     return Given(
         settings.USUAL,
-        dict.fromkeys(norms.names(theirs, BODY), eps),
+        dict.fromkeys(norms.names(theirs), norms.EPS)
+        | dict.fromkeys(norms.names(theirs, BODY), eps),
         source=f"torchvision, {kind}",
         assumed=assumed,
         is_whole=known.settings is not None,
@@ -161,7 +163,7 @@ def _by_size(ours: Mapping[str, Tensor], sizes: int) -> dict[str, Tensor]:
 
 
 def _assemble(config: Config, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Detector:
-    original = {name: key for key in theirs if (name := our_name(key))}
+    original = {name: key for key, name in our_names(theirs).items()}
     try:
         return assemble(from_dict(to_dict(config)), ours, original)
     except CheckpointError as error:

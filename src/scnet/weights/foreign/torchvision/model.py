@@ -13,13 +13,17 @@ from torch import nn
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.models.resnet import Bottleneck
-from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
+from torchvision.ops import Conv2dNormActivation, FrozenBatchNorm2d, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from scnet.model.detector import Detector
@@ -29,7 +33,7 @@ from scnet.ops.images import DIVISOR
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign.conversion import Conversion
 from scnet.weights.foreign.torchvision import convert
-from scnet.weights.foreign.torchvision.names import BODY, our_name
+from scnet.weights.foreign.torchvision.names import BODY, our_names
 from scnet.weights.foreign.torchvision.settings import USUAL
 
 # What each part must be; a class of its own may compute anything.
@@ -44,7 +48,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "rpn.head": (RPNHead,),
     "roi_heads": (RoIHeads,),
     "roi_heads.box_roi_pool": (MultiScaleRoIAlign,),
-    "roi_heads.box_head": (TwoMLPHead,),
+    "roi_heads.box_head": (TwoMLPHead, FastRCNNConvFCHead),
     "roi_heads.box_predictor": (FastRCNNPredictor,),
     "roi_heads.mask_roi_pool": (MultiScaleRoIAlign,),
     "roi_heads.mask_head": (MaskRCNNHeads,),
@@ -138,12 +142,25 @@ def _require_kinds(model: nn.Module) -> None:
         )
     for path, kinds in _KINDS.items():
         _require_kind(path, _at(model, path), kinds)
-    body: dict[str, nn.Module] = dict(_at(model, "backbone.body").named_modules())
-    for name, module in body.items():
+    for name, module in _at(model, "backbone.body").named_modules():
         if name.startswith("layer") and name.count(".") == 1:
             _require_kind(f"{BODY}{name}", module, (Bottleneck,))
-        elif name.split(".")[-1].startswith("bn") or name.endswith("downsample.1"):
-            _require_kind(f"{BODY}{name}", module, _NORMS)
+    for name, module in model.named_modules():
+        *_, last = name.split(".")
+        if last.startswith("bn") or name.endswith("downsample.1"):
+            _require_kind(name, module, _NORMS)
+        elif isinstance(module, Conv2dNormActivation):
+            _require_block(name, list(module))
+
+
+def _require_block(path: str, parts: list[nn.Module]) -> None:
+    """Check a convolution and what is behind it: a norm or none, and in heads ReLU."""
+    norms, ends = parts[1:], []
+    if not path.startswith("backbone.fpn."):
+        norms, ends = parts[1:-1], parts[-1:]
+    wanted = [(nn.Conv2d,), *[_NORMS] * len(norms), *[(nn.ReLU,)] * len(ends)]
+    for i, (part, kinds) in enumerate(zip(parts, wanted, strict=True)):
+        _require_kind(f"{path}.{i}", part, kinds)
 
 
 def _require_kind(path: str, part: object, kinds: tuple[type, ...]) -> None:
@@ -154,8 +171,8 @@ def _require_kind(path: str, part: object, kinds: tuple[type, ...]) -> None:
 
 def _eps(model: nn.Module) -> dict[str, float]:
     return {
-        f"{BODY}{name}": float(module.eps)
-        for name, module in _at(model, "backbone.body").named_modules()
+        name: float(module.eps)
+        for name, module in model.named_modules()
         if isinstance(module, _NORMS)
     }
 
@@ -222,12 +239,11 @@ def _anchor_settings(anchors: Anchors) -> dict[str, Any]:
 
 def _require_same_convolutions(model: nn.Module, ours: Detector) -> None:
     """Stop where a convolution strides or spreads otherwise, which no parameter shows."""
+    names = our_names(model.state_dict())
     for name, module in model.named_modules():
         if not isinstance(module, nn.Conv2d):
             continue
-        own = our_name(f"{name}.weight")
-        assert own is not None  # or it would have been refused
-        mine: Any = ours.get_submodule(own.removesuffix(".weight"))
+        mine: Any = ours.get_submodule(names[f"{name}.weight"].removesuffix(".weight"))
         for setting in ("stride", "padding", "dilation", "groups", "padding_mode"):
             theirs, expected = getattr(module, setting), getattr(mine, setting)
             if theirs != expected:

@@ -18,7 +18,7 @@ FROZEN_EPS = 0.0  # of torchvision's COCO weights with frozen norms
 _VARIANCE, _COUNTER = ".running_var", ".num_batches_tracked"
 
 
-def names(theirs: Mapping[str, Tensor], within: str) -> list[str]:
+def names(theirs: Mapping[str, Tensor], within: str = "") -> list[str]:
     """Return the names of the norms whose own begin like this."""
     return [
         key.removesuffix(_VARIANCE)
