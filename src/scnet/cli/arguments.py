@@ -237,7 +237,9 @@ def _add_experiment(subparsers: Any) -> None:
 
 def _add_convert(subparsers: Any) -> None:
     example = "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors"
-    help = "turn a checkpoint of MMDetection 2.x or 3.x, detectron2 or torchvision into one of scnet"
+    help = (
+        "turn a checkpoint of MMDetection 2.x or 3.x, detectron2 or torchvision into one of scnet"
+    )
     from scnet.cli.convert import add_options
 
     add_options(_command(subparsers, "convert", commands.convert, help, example))
@@ -248,8 +250,8 @@ def _add_weights(parser: argparse.ArgumentParser, or_else: str = "") -> None:
         "weights",
         metavar="WEIGHTS",
         help="run folder, checkpoint folder, .safetensors file, .pth file of MMDetection or "
-        "torchvision, .pkl or .pth file of detectron2, name of published weights (`scnet zoo` lists "
-        "all) or hub id OWNER/NAME" + or_else,
+        "torchvision, .pkl or .pth file of detectron2, name of published weights (`scnet zoo` "
+        "lists all) or hub id OWNER/NAME" + or_else,
     )
 
 

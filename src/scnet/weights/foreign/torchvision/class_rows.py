@@ -1,8 +1,8 @@
 """Rows of layers that say something of each class: torchvision's first is the background.
 
 Its COCO models have a row for each of COCO's category ids, 1 to 90, of which ten belong to no
-class. Those rows stay behind. Nothing ever taught them anything but "not this", so what they take
-of the scores of the others is next to nothing.
+class. Those rows stay behind. Nothing ever taught them anything but "not this", so their share of
+the scores should be next to nothing.
 """
 
 from __future__ import annotations
