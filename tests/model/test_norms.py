@@ -180,8 +180,14 @@ def statistics(detector: Detector) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("norm", ["none", "group", *BATCH_NORMS])
-@pytest.mark.parametrize("recipe", ["mask_rcnn", "scnet"])
+@pytest.mark.parametrize(
+    ("recipe", "norm"),
+    [
+        *(("mask_rcnn", norm) for norm in ("none", "group", *BATCH_NORMS)),
+        ("scnet", "group"),
+        ("scnet", "batch"),
+    ],
+)
 def test_deep_heads_train_and_predict(recipe: str, norm: Norm) -> None:
     detector = make_detector(recipe, model__norm=norm, **DEEP).train()
     before = statistics(detector)

@@ -112,6 +112,9 @@ def test_norms_and_deeper_heads_convert_completely(
     assert (model.rpn.convs, model.box.convs, model.box.layers) == (rpn, convs, layers)
     assert model.norms == norms
     assert (model.backbone.name == "resnet50_gn") == (kind == "GN")
+    if kind == "GN":  # which stores nothing that tells how images come
+        assert model.backbone.stride_in == "3x3"
+        assert any("BGR" in line and "as R50 with group norm" in line for line in found.assumed)
     assert numbers(found.detector.state_dict()) == numbers(full)
     assert f"boxes by {convs} convolutions and {layers} fully connected" in str(found)
     parts = found.detector.state_dict()
