@@ -132,6 +132,15 @@ def test_the_second_version_brings_its_heads_and_their_norms() -> None:
         reading.read(theirs)
 
 
+def test_a_norm_over_several_processes_is_batch_norm(model: MaskRCNN) -> None:
+    norm = nn.SyncBatchNorm(64, eps=0.5)
+    found = reading.read(changed(model, set_at("backbone.body.bn1", norm)))
+    x = torch.randn(1, 64, 3, 3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours, goal = found.detector.backbone.net.bn1(x), nn.BatchNorm2d(64, eps=0.5).eval()(x)
+    torch.testing.assert_close(ours, goal)
+
+
 class Other(nn.Module):
     def forward(self, x: Any) -> Any:
         return x
@@ -182,7 +191,7 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
     ),
     "another norm": (
         set_at("backbone.body.bn1", nn.GroupNorm(32, 64)),
-        "backbone.body.bn1 is a GroupNorm; scnet reads a FrozenBatchNorm2d or BatchNorm2d",
+        "backbone.body.bn1 is a GroupNorm; scnet reads a FrozenBatchNorm2d or BatchNorm2d or",
     ),
     "narrow masks": (
         set_at("roi_heads.mask_predictor", MaskRCNNPredictor(256, 64, 5)),

@@ -54,7 +54,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "roi_heads.mask_head": (MaskRCNNHeads,),
     "roi_heads.mask_predictor": (MaskRCNNPredictor,),
 }
-_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d)
+_NORMS = (FrozenBatchNorm2d, nn.BatchNorm2d, nn.SyncBatchNorm)  # alike when they do not learn
 _POOLERS = ("roi_heads.box_roi_pool", "roi_heads.mask_roi_pool")
 _LEVELS = ["0", "1", "2", "3"]
 # Settings that must have one value, as there is no other here.
