@@ -18,7 +18,7 @@ from scnet.bench.report import above_floor, ratios, show
 from scnet.bench.stopwatch import Stopwatch
 from scnet.cli.main import main
 from scnet.data.synthetic.scene import generate
-from scnet.inference.model import Model
+from scnet.inference.model import Model, from_torchvision
 from scnet.runtime import memory
 from scnet.settings import nested
 
@@ -149,6 +149,16 @@ def test_torchvision_refuses_what_it_cannot_be_set_to(path: str, value: object) 
     detector = _random("mask_rcnn", nested(path, value))
     with pytest.raises(ValueError, match=f"{path}.*torchvision's Mask R-CNN cannot be set to"):
         Peer(detector, torch.device("cpu"), "fp32")
+
+
+def test_torchvision_may_be_compared_with_its_own_settings() -> None:
+    own = {"roi_align": "legacy", "rpn": {"anchor_grid": "torchvision", "box_loss_beta": 1 / 9}}
+    ours = _random("mask_rcnn", {"model": own}).eval()
+    peer = Peer(ours, torch.device("cpu"), "fp32")
+    back = from_torchvision(peer.model, classes=ours.classes, device="cpu").detector
+    assert back.config.model.roi_align == "legacy"
+    for name, x in ours.state_dict().items():
+        assert torch.equal(back.state_dict()[name], x), name
 
 
 def test_torchvision_takes_what_it_can_be_set_to(photos: tuple[Path, ...]) -> None:

@@ -46,6 +46,7 @@ PUBLIC = {
     "ZooError",
     "build",
     "evaluate",
+    "from_torchvision",
     "load",
     "recipes",
     "resume",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scnet.data.images import DataError
     from scnet.evaluation.run import evaluate
     from scnet.inference.detections import Detections
-    from scnet.inference.model import Model, load
+    from scnet.inference.model import Model, from_torchvision, load
     from scnet.model.detector import Detector
     from scnet.settings import ConfigError
     from scnet.training.run import resume, train
@@ -40,6 +40,7 @@ _HOMES = {
     "ZooError": "scnet.weights.zoo",
     "build": "scnet.weights.load",
     "evaluate": "scnet.evaluation.run",
+    "from_torchvision": "scnet.inference.model",
     "load": "scnet.inference.model",
     "resume": "scnet.training.run",
     "train": "scnet.training.run",
@@ -58,6 +59,7 @@ __all__ = [
     "ZooError",
     "build",
     "evaluate",
+    "from_torchvision",
     "load",
     "recipes",
     "resume",

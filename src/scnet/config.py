@@ -117,6 +117,9 @@ class RPNConfig:
     anchor_multiples: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0,)
     # or all sizes in pixels, as many on each level from P2 to P6
     anchor_sizes: Annotated[tuple[AnchorSides, ...], NotEmpty()] | None = None
+    # "torchvision": sides are rounded to whole pixels, and the stride of each level is that of its
+    # map in the padded batch, rounded down: on P6 less than 64 where a side is no multiple of 64
+    anchor_grid: Literal["exact", "torchvision"] = "exact"
     # height / width
     anchor_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (0.5, 1.0, 2.0)
     convs: Count = 1  # 3x3 convolutions, each with ReLU, before the two last layers
@@ -276,6 +279,10 @@ class ModelConfig:
     # behind the convolutions of the pyramid and the 3x3 ones of boxes, masks, semantic branch and
     # context, where the part has none of its own
     norm: Norm = "none"
+    # how features of a box are pooled: half-pixel exact with about one sample per cell, or as in
+    # torchvision's models and the first detectron2: half a cell off, 2 x 2 samples in each bin, and
+    # boxes at least one cell wide
+    roi_align: Literal["aligned", "legacy"] = "aligned"
     rpn: RPNConfig = RPNConfig()
     semantic: SemanticConfig | None = None
     context: ContextConfig | None = None

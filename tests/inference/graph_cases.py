@@ -26,6 +26,12 @@ DETECTRON2: dict[str, object] = {
     "model__mask__norm": "batch",
 }
 
+TORCHVISION: dict[str, object] = {
+    "model__rpn__anchor_grid": "torchvision",
+    "model__roi_align": "legacy",
+}
+SETTINGS = {"cascade_mask_rcnn_d2": DETECTRON2, "mask_rcnn": TORCHVISION}
+
 
 class Whole(nn.Module):
     """Boxes, scores, labels and masks of padded images."""
@@ -48,9 +54,9 @@ def image(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 # torchvision's shape function of NMS calls an older name of PyTorch's.
 @pytest.mark.filterwarnings("ignore:.*create_unbacked_symint:FutureWarning")
-@pytest.mark.parametrize("name", ["htc", "scnet", "cascade_mask_rcnn_d2"])
+@pytest.mark.parametrize("name", ["htc", "scnet", *SETTINGS])
 def test_a_graph_of_the_whole_serves_every_size(name: str) -> None:
-    changes = DETECTRON2 if name.endswith("_d2") else {}
+    changes = SETTINGS.get(name, {})
     detector = make_detector(name, model__box__score_threshold=0.0, **changes)
     whole = Whole(detector.eval().requires_grad_(False))
     sides = {axis + 2: 32 * torch.export.Dim(f"side{axis}", min=2, max=40) for axis in (0, 1)}

@@ -230,3 +230,49 @@ def test_levels_on_a_canvas_do_not_touch(sizes: list[tuple[int, int]]) -> None:
 def test_a_box_that_is_not_a_number_pools_to_zero() -> None:
     rois = RoIs(torch.tensor([[float("nan"), 0, 30, 40]]), torch.tensor([0]))
     assert not pool([maps(8)], None, rois, (7, 7), [8]).any()
+
+
+def legacy(features: Tensor, rois: RoIs, side: int, stride: int) -> Tensor:
+    """RoIAlign as torchvision's detectors call it."""
+    indexed = torch.cat([rois.image[:, None], rois.boxes], 1).to(features)
+    return reference(features, indexed, side, 1 / stride, sampling_ratio=2)
+
+
+@pytest.mark.parametrize("side", [1, 7, 14])
+def test_legacy_pooling_equals_torchvision(side: int) -> None:
+    x, rois = maps(8), random_rois(200)
+    ours = make_pooler([x], [8], "legacy").pool(rois, side)
+    assert_same(ours, legacy(x, rois, side, 8), [x])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_legacy_pooling_equals_torchvision_at(place: str) -> None:
+    x, rois = maps(4), placed(place)
+    ours = make_pooler([x], [4], "legacy").pool(rois, 7)
+    assert_same(ours, legacy(x, rois, 7, 4), [x])
+
+
+def test_legacy_mean_equals_pooling_then_averaging() -> None:
+    x, rois = maps(8), random_rois(50)
+    composed = F.adaptive_avg_pool2d(legacy(x, rois, 14, 8), 7)
+    assert_same(make_pooler([x], [8], "legacy").pool(rois, 7, 14), composed, [x])
+
+
+def test_each_legacy_roi_is_pooled_from_its_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pooling, "FINEST_SIDE", 8)
+    pyramid, rois = [maps(stride) for stride in STRIDES], inside_rois(200)
+    rois.boxes[:40] /= 8
+    # Thinner than a cell and at the border, which they reach beyond when they are widened.
+    thin = torch.tensor([[127, 40, 128, 60], [126.3, 0, 128, 96], [30, 95.2, 90, 96], [128] * 4])
+    rois.boxes[40:44] = thin.minimum(torch.tensor([WIDTH, HEIGHT] * 2))
+    level = pyramid_level(rois.boxes, 4)
+    assert len(level.unique()) == 4
+    theirs = torch.stack([legacy(x, rois, 7, n) for x, n in zip(pyramid, STRIDES, strict=True)])
+    ours = make_pooler(pyramid, STRIDES, "legacy").pool(rois, 7)
+    assert_same(ours, theirs[level, torch.arange(200)], pyramid)
+    assert not torch.allclose(ours, pool_pyramid(pyramid, rois), atol=1e-2)
+
+
+def test_a_legacy_box_that_is_not_a_number_pools_to_zero() -> None:
+    rois = RoIs(torch.tensor([[float("nan"), 0, 30, 40]]), torch.tensor([0]))
+    assert not pool([maps(8)], None, rois, (7, 7), [8], 2).any()

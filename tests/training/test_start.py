@@ -200,6 +200,19 @@ def test_norms_and_deeper_heads_come_along_with_their_weights(
     assert all(torch.equal(seen[0][name], given[name]) for name in names)
 
 
+def test_anchors_and_pooling_of_torchvision_come_along(
+    data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = begin(monkeypatch)
+    own = {"model__rpn__anchor_grid": "torchvision", "model__roi_align": "legacy"}
+    weights = save_detector(tmp_path / "w", **own)
+    run = train("mask_rcnn", data, start=weights, output=tmp_path / "a", settings=settings)
+    model = stored_config(run).model
+    assert (model.rpn.anchor_grid, model.roi_align) == ("torchvision", "legacy")
+    given = checkpoint.load(weights).state_dict()["rpn.cls.weight"]
+    assert torch.equal(seen[0]["rpn.cls.weight"], given)
+
+
 def test_the_normalisation_of_a_network_is_known_without_a_setting() -> None:
     """Weights of another training on ImageNet bring theirs along, where it is another."""
 

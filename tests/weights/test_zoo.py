@@ -16,6 +16,11 @@ import torch
 from tests import mmdet_files
 from tests.model_cases import make_detector
 from tests.weights.detectron2 import files as detectron2_files
+from tests.weights.torchvision import files as torchvision_files
+from torchvision.models.detection import (
+    MaskRCNN_ResNet50_FPN_V2_Weights,
+    MaskRCNN_ResNet50_FPN_Weights,
+)
 
 from scnet.cli.main import main
 from scnet.data.classes import coco_classes
@@ -273,13 +278,14 @@ def test_the_list_shows_every_name_and_where_files_lie(
     assert rows["scnet_r50_20e"].split()[1:] == ["ResNet-50", "44.5", "40.0", "no"]
     assert "as published and not measured here" in lines[-3]
     assert lines[-2] == (
-        f"Licence: Apache-2.0 (MMDetection), CC BY-SA 3.0 (detectron2). Files: {cache}"
+        "Licence: Apache-2.0 (MMDetection), CC BY-SA 3.0 (detectron2), none stated (torchvision). "
+        f"Files: {cache}"
     )
     assert lines[-1].startswith("next: scnet predict NAME IMAGE")
 
 
 def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
-    assert len(zoo.PUBLISHED) == 47
+    assert len(zoo.PUBLISHED) == 49
     assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 14
     folders = {
         "SCNet": "scnet",
@@ -410,3 +416,37 @@ def test_the_list_of_detectron2_is_regular() -> None:
         assert p.epochs == usual[length]
         assert f"FPN_{length}" in p.path
         assert 35 < p.mask_ap < p.box_ap < 49
+
+
+def test_files_of_torchvision_are_converted_as_its_functions_run_them(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = torchvision_files.old_names(torchvision_files.state(90))
+    torch.save(weights, tmp_path / "a.pth")
+    made = (tmp_path / "a.pth").read_bytes()
+    digest = hashlib.sha256(made).hexdigest()
+    published = replace(zoo.find("tv_mask_rcnn_r50"), path=f"maskrcnn-{digest[:8]}.pth")
+    monkeypatch.setitem(zoo.PUBLISHED, "tv_mask_rcnn_r50", published)
+    assert published.urls == [f"https://download.pytorch.org/models/{published.path}"]
+    cache.mkdir(parents=True)
+    (cache / published.file).write_bytes(made)
+    detector = checkpoint.load(zoo.fetch("tv_mask_rcnn_r50"))
+    assert detector.classes == coco_classes()
+    assert detector.category_ids[-1] == 90
+    assert detector.config.assumed == ()
+    before = weights[f"{torchvision_files.NORM}.weight"]
+    assert torch.equal(detector.backbone.net.bn1.weight, before * (1 + 1e-5) ** 0.5)
+
+
+def test_the_list_of_torchvision_is_that_of_torchvision() -> None:
+    of = {p.name: p for p in zoo.PUBLISHED.values() if p.form == "torchvision"}
+    weights = {
+        "tv_mask_rcnn_r50": MaskRCNN_ResNet50_FPN_Weights.COCO_V1,
+        "tv_mask_rcnn_r50_v2": MaskRCNN_ResNet50_FPN_V2_Weights.COCO_V1,
+    }
+    assert of.keys() == weights.keys()
+    for name, theirs in weights.items():
+        assert of[name].urls == [theirs.url]
+        metrics = theirs.meta["_metrics"]["COCO-val2017"]
+        assert (of[name].box_ap, of[name].mask_ap) == (metrics["box_map"], metrics["mask_map"])
+        assert of[name].licence == "none stated"

@@ -29,6 +29,10 @@ _HONOURED = (
     *(f"model.box.{name}" for name in ("nms_iou", "max_detections")),
     *(f"model.backbone.{name}" for name in ("name", "weights", "mean", "std", "frozen_stages")),
     "model.num_classes",
+    # Ours may have torchvision's own, or what comes near and costs the same.
+    *("model.rpn.anchor_grid", "model.roi_align"),
+    # Of the training alone.
+    *("model.rpn.box_loss_beta", "model.box.box_loss_beta", "model.box.low_quality"),
 )
 _READING = ("data.keep_ratio", "data.range", "data.bands")  # of an image, as it is computed with
 

@@ -83,7 +83,7 @@ def _add_train(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", metavar="DIR", help="run folder (default: runs/RECIPE)")
     text = (
         "go on from a trained detector, all of it that fits, with the classes of the data: a run "
-        "folder, .safetensors, .pth of MMDetection, published weights or a hub id"
+        "folder, .safetensors, checkpoint of another library, published weights or a hub id"
     )
     parser.add_argument("--from", dest="start", metavar="WEIGHTS", help=text)
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
@@ -237,7 +237,9 @@ def _add_experiment(subparsers: Any) -> None:
 
 def _add_convert(subparsers: Any) -> None:
     example = "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors"
-    help = "turn a checkpoint of MMDetection 2.x or 3.x, or of detectron2, into one of scnet"
+    help = (
+        "turn a checkpoint of MMDetection 2.x or 3.x, detectron2 or torchvision into one of scnet"
+    )
     from scnet.cli.convert import add_options
 
     add_options(_command(subparsers, "convert", commands.convert, help, example))
@@ -247,9 +249,9 @@ def _add_weights(parser: argparse.ArgumentParser, or_else: str = "") -> None:
     parser.add_argument(
         "weights",
         metavar="WEIGHTS",
-        help="run folder, checkpoint folder, .safetensors file, .pth file of MMDetection, .pkl or "
-        ".pth file of detectron2, name of published weights (`scnet zoo` lists all) or hub id "
-        "OWNER/NAME" + or_else,
+        help="run folder, checkpoint folder, .safetensors file, .pth file of MMDetection or "
+        "torchvision, .pkl or .pth file of detectron2, name of published weights (`scnet zoo` "
+        "lists all) or hub id OWNER/NAME" + or_else,
     )
 
 

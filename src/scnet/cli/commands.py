@@ -95,7 +95,7 @@ def zoo(options: argparse.Namespace) -> None:
     licences = ", ".join(
         f"{licence} ({library})"
         for library, licence in {
-            "detectron2" if p.form == "detectron2" else "MMDetection": p.licence
+            "MMDetection" if p.form == "mmdet" else p.form: p.licence
             for p in zoo.PUBLISHED.values()
         }.items()
     )

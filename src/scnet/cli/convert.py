@@ -12,7 +12,9 @@ from scnet.cli.errors import UsageError
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to its parser."""
     parser.add_argument(
-        "file", metavar="FILE", help="checkpoint of MMDetection (.pth) or detectron2 (.pkl, .pth)"
+        "file",
+        metavar="FILE",
+        help="checkpoint of MMDetection or torchvision (.pth), or of detectron2 (.pkl, .pth)",
     )
     parser.add_argument("-o", "--output", metavar="FILE.safetensors", help="file to write")
     text = (
@@ -29,6 +31,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prefix", metavar="NAME", help=text)
     text = "settings that are refused but do not matter to you, with commas between"
     parser.add_argument("--leave", metavar="NAMES", help=text)
+    text = (
+        "eps of frozen batch norm in a model of torchvision, which its files do not hold: 0 where "
+        "it began from torchvision's COCO weights (taken where nothing is given), 1e-5 where it "
+        "began from ImageNet's"
+    )
+    parser.add_argument("--norm-eps", metavar="NUMBER", type=float, help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     text = "say what the file is and whether it converts, and write nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
@@ -49,6 +57,7 @@ def run(options: argparse.Namespace) -> None:
         config=options.config,
         prefix=options.prefix,
         leave=() if options.leave is None else _list(options.leave, "--leave"),
+        norm_eps=options.norm_eps,
     )
     print(conversion)
     if not conversion.named and not options.quiet:

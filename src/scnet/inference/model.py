@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any, Literal, overload
 
 import torch
 from PIL import Image
+from torch import nn
 
 from scnet.config import Config
 from scnet.data.transforms import eval_view, resize_image
@@ -256,9 +258,9 @@ def load(
 
     Args:
         weights: run folder (its best checkpoint), checkpoint folder, `.safetensors` file, `.pth`
-            file of MMDetection, `.pkl` or `.pth` file of detectron2; where nothing of that name
-            exists, the name of published weights (`scnet zoo` lists them), or the id OWNER/NAME of
-            a model on the Hugging Face hub.
+            file of MMDetection or torchvision, `.pkl` or `.pth` file of detectron2; where nothing
+            of that name exists, the name of published weights (`scnet zoo` lists them), or the id
+            OWNER/NAME of a model on the Hugging Face hub.
         device: "auto" takes a GPU where there is one.
         precision: bf16 and fp16 are faster where the hardware has them, and change results
             slightly.
@@ -287,3 +289,39 @@ def load(
         proposals=proposals,
         keep_memory=keep_memory,
     )
+
+
+def from_torchvision(
+    model: nn.Module,
+    *,
+    classes: Sequence[str] = (),
+    device: str | torch.device = "auto",
+    quiet: bool = False,
+) -> Model:
+    """Take over a Mask R-CNN of torchvision with all of its settings.
+
+    Thresholds, sizes and statistics of images, anchors and the eps of norms are read from the model
+    itself, which stays as it is. Its label n is our n - 1, as its class 0 is the background. 91
+    classes become COCO's 80, unless 90 names are given.
+
+    Args:
+        model: `torchvision.models.detection.MaskRCNN` on a ResNet with FPN, in any mode, on any
+            device.
+        classes: names of its classes, without the background.
+        device: "auto" takes a GPU where there is one.
+        quiet: do not say which of its classes are left out.
+
+    Raises:
+        CheckpointError: another model, or a part or setting that has no counterpart here; names it.
+
+    Example:
+        >>> from torchvision.models.detection import maskrcnn_resnet50_fpn
+        >>> theirs = maskrcnn_resnet50_fpn(weights="DEFAULT")  # doctest: +SKIP
+        >>> from_torchvision(theirs).predict("photo.jpg")  # doctest: +SKIP
+    """
+    from scnet.weights.foreign.torchvision.model import read as read_model
+
+    conversion = read_model(model, tuple(classes))
+    for line in () if quiet else conversion.remarks():
+        print(line, file=sys.stderr)
+    return Model(conversion.detector, device)

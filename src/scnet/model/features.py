@@ -8,7 +8,7 @@ RoIAlign, in training and inference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -131,12 +131,14 @@ class ContextBranch(nn.Module):
 class RoIFeatures:
     """Pools the features of RoIs from one scene."""
 
-    def __init__(self, scene: Scene, semantic_side: int) -> None:
+    def __init__(
+        self, scene: Scene, semantic_side: int, align: Literal["aligned", "legacy"] = "aligned"
+    ) -> None:
         self.context, self.dtype = scene.context, scene.pyramid[0].dtype
-        self.pyramid = make_pooler(scene.pyramid, STRIDES)
+        self.pyramid = make_pooler(scene.pyramid, STRIDES, align)
         self.semantic = None
         if scene.semantic is not None:
-            self.semantic = make_pooler([scene.semantic], [SEMANTIC_STRIDE])
+            self.semantic = make_pooler([scene.semantic], [SEMANTIC_STRIDE], align)
         # The semantic map is always pooled to the mask's size, and averaged for boxes.
         self.semantic_side = semantic_side
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +69,8 @@ class RPN(nn.Module):
             deltas.append(reg.permute(0, 2, 3, 1).reshape(reg.shape[0], -1, 4))
         counts = tuple(x.shape[1] for x in logits)
         device = logits[0].device
-        anchors = make_anchors([(p.shape[-2], p.shape[-1]) for p in pyramid], self.shapes)
+        maps = [(p.shape[-2], p.shape[-1]) for p in pyramid]
+        anchors = make_anchors(maps, self.shapes, self.config.anchor_grid)
         # `repeat_interleave` would wait for the device to know how many there are.
         level = torch.cat([torch.full((n,), i, device=device) for i, n in enumerate(counts)])
         return RPNOutput(torch.cat(logits, 1), torch.cat(deltas, 1), anchors, level, counts)
@@ -149,6 +150,11 @@ class RPN(nn.Module):
 
 def anchor_shapes(config: RPNConfig) -> Float[Tensor, "levels n 2"]:
     """Return half the width and height of the anchors of each level."""
+    shapes = _exact_shapes(config)
+    return shapes if config.anchor_grid == "exact" else shapes.round()
+
+
+def _exact_shapes(config: RPNConfig) -> Float[Tensor, "levels n 2"]:
     ratio = torch.tensor(config.anchor_ratios, device="cpu").sqrt()[:, None]
     if config.anchor_sizes is not None:
         # All shapes of one size lie together, as in detectron2.
@@ -161,12 +167,26 @@ def anchor_shapes(config: RPNConfig) -> Float[Tensor, "levels n 2"]:
     return torch.stack([torch.stack(shape, dim=-1).flatten(0, 1) / 2 for shape in shapes])
 
 
-def make_anchors(maps: Sequence[Size], shapes: Float[Tensor, "levels n 2"]) -> Float[Tensor, "A 4"]:
+def make_anchors(
+    maps: Sequence[Size],
+    shapes: Float[Tensor, "levels n 2"],
+    grid: Literal["exact", "torchvision"] = "exact",
+) -> Float[Tensor, "A 4"]:
     """Return the anchors of every level, centred on the corner of their cell as in the release."""
     anchors = []
-    for (height, width), stride, half in zip(maps, STRIDES, shapes, strict=True):
-        y = torch.arange(height, device=half.device) * stride
-        x = torch.arange(width, device=half.device) * stride
+    for (height, width), (down, right), half in zip(maps, _steps(maps, grid), shapes, strict=True):
+        y = torch.arange(height, device=half.device) * down
+        x = torch.arange(width, device=half.device) * right
         center = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[:, :, None]
         anchors.append(torch.cat([center - half, center + half], dim=-1).reshape(-1, 4))
     return torch.cat(anchors)
+
+
+def _steps(maps: Sequence[Size], grid: Literal["exact", "torchvision"]) -> list[Size]:
+    """Return the pixels from one cell to the next, down and to the right, on each level."""
+    if grid == "exact":
+        return [(stride, stride) for stride in STRIDES]
+    # Images are padded to whole cells of P5, so that its map tells their size. P6 has half of its
+    # cells, rounded up.
+    (height, width), stride = maps[3], STRIDES[3]
+    return [(height * stride // h, width * stride // w) for h, w in maps]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,28 +17,38 @@ from scnet.types import RoIs, Size
 # A RoI of this side in pixels and more leaves P2 for P3, of twice that for P4, and so on.
 FINEST_SIDE = 56
 
+# "legacy" is RoIAlign as it was first released and as torchvision's detectors have it: RoIs lie
+# half a cell off, each bin is the mean of 2 x 2 samples, and a RoI is at least one cell wide and
+# high.
+Align = Literal["aligned", "legacy"]
+LEGACY_SAMPLES = 2  # along a side of a bin
+
 
 def make_pooler(
-    pyramid: Sequence[Float[Tensor, "B D _h _w"]], strides: Sequence[int]
+    pyramid: Sequence[Float[Tensor, "B D _h _w"]], strides: Sequence[int], align: Align = "aligned"
 ) -> SparsePooler | CanvasPooler:
     """Return what pools RoIs of one scene, each from the level that suits its size, the faster way.
 
-    Half-pixel exact, about one sample per cell. With several levels RoIs are boxes inside their
-    image.
+    Half-pixel exact with about one sample per cell where aligned. With several levels RoIs are
+    boxes inside their image.
     """
     pooler = SparsePooler if _is_sparse_faster(pyramid[0]) else CanvasPooler
     # Half precision places a box only to some pixels, so that boxes and weights need float32.
     exact = [level if level.dtype == torch.float64 else level.float() for level in pyramid]
-    return pooler(exact, strides)
+    return pooler(exact, strides, align)
 
 
 class SparsePooler:
     """Pools level by level, by the sparse product of `roi_align.py`."""
 
     def __init__(
-        self, pyramid: Sequence[Float[Tensor, "B D _h _w"]], strides: Sequence[int]
+        self,
+        pyramid: Sequence[Float[Tensor, "B D _h _w"]],
+        strides: Sequence[int],
+        align: Align = "aligned",
     ) -> None:
         self.pyramid, self.strides = pyramid, strides
+        self.samples = None if align == "aligned" else LEGACY_SAMPLES
         self._last: tuple[Tensor, Levels] | None = None
 
     def pool(
@@ -45,7 +56,7 @@ class SparsePooler:
     ) -> Float[Tensor, "R D {side} {side}"]:
         """Pool each RoI to side x side, given `fine` by averaging fine x fine, a multiple."""
         bins, levels = (side, fine or side), self._levels(rois.boxes)
-        return pool(self.pyramid, levels, rois, bins, self.strides)
+        return pool(self.pyramid, levels, rois, bins, self.strides, self.samples)
 
     def _levels(self, boxes: Float[Tensor, "R 4"]) -> Levels | None:
         """Return the levels of boxes, which the box and the mask head may both ask for."""
@@ -66,9 +77,15 @@ class CanvasPooler:
     """
 
     def __init__(
-        self, pyramid: Sequence[Float[Tensor, "B D _h _w"]], strides: Sequence[int]
+        self,
+        pyramid: Sequence[Float[Tensor, "B D _h _w"]],
+        strides: Sequence[int],
+        align: Align = "aligned",
     ) -> None:
-        first, border = pyramid[0], int(len(pyramid) > 1)
+        self.legacy = align == "legacy"
+        first, border = pyramid[0], 0
+        if len(pyramid) > 1:  # a legacy RoI of one cell may end a cell behind its map
+            border = 2 if self.legacy else 1
         sizes = [(x.shape[2] + 2 * border, x.shape[3] + 2 * border) for x in pyramid]
         corners, (height, width) = _packed(sizes)
         self.canvas = first.new_zeros(*first.shape[:2], height, width)
@@ -76,14 +93,17 @@ class CanvasPooler:
             bordered = F.pad(level, [border] * 4, mode="replicate")
             self.canvas[:, :, y : y + size[0], x : x + size[1]] = bordered
         # Of each level; made on the device, as a copy from the host would wait.
-        self.x, self.y, self.scale = (
+        self.x, self.y, self.scale, self.width, self.height = (
             torch.cat([first.new_full((1,), value) for value in values])
             for values in (
                 [torch.sym_float(x + border) for _, x in corners],
                 [torch.sym_float(y + border) for y, _ in corners],
                 [1 / stride for stride in strides],
+                [torch.sym_float(x.shape[3]) for x in pyramid],
+                [torch.sym_float(x.shape[2]) for x in pyramid],
             )
         )
+        self.bordered = border > 0
 
     def pool(
         self, rois: RoIs, side: int, fine: int | None = None
@@ -95,8 +115,36 @@ class CanvasPooler:
         indexed = torch.cat([rois.image[:, None].to(boxes), boxes], dim=1).to(self.canvas)
         fine = fine or side
         assert fine % side == 0
-        pooled: Tensor = roi_align(self.canvas, indexed, fine, sampling_ratio=0, aligned=True)
+        samples = LEGACY_SAMPLES if self.legacy else 0
+        pooled: Tensor = roi_align(
+            self.canvas, indexed, fine, sampling_ratio=samples, aligned=not self.legacy
+        )
+        if self.legacy and self.bordered:
+            ends = torch.stack([self.width[level], self.height[level]], dim=1)
+            share = _share_inside(rois.boxes * self.scale[level, None], ends, fine)
+            pooled = pooled * share.to(pooled)
         return pooled if fine == side else F.avg_pool2d(pooled, fine // side)
+
+
+def _share_inside(
+    boxes: Float[Tensor, "R 4"], ends: Float[Tensor, "R 2"], side: int
+) -> Float[Tensor, "R 1 {side} {side}"]:
+    """Return the share of the samples of each bin that lie on the map; those behind it count 0.
+
+    The canvas repeats the border there. In a bin that has both kinds all samples see its last
+    cell, as only RoIs of one cell reach behind the map, so that the share is exact.
+
+    Args:
+        boxes: in cells, inside the map.
+        ends: width and height of the map.
+    """
+    low = boxes[:, :2]
+    step = (boxes[:, 2:] - low).clamp(min=1) / (side * LEGACY_SAMPLES)
+    number = torch.arange(side * LEGACY_SAMPLES, device=boxes.device)
+    at = low[..., None] + (number + 0.5) * step[..., None]
+    inside = (at <= ends[..., None]).to(boxes.dtype)
+    share = inside.view(-1, 2, side, LEGACY_SAMPLES).mean(3)
+    return share[:, 1, None, :, None] * share[:, 0, None, None, :]
 
 
 def _packed(sizes: Sequence[Size]) -> tuple[list[tuple[int, int]], Size]:

@@ -78,6 +78,7 @@ def pool(
     rois: RoIs,
     bins: tuple[int, int],
     strides: Sequence[int],
+    samples: int | None = None,
 ) -> Float[Tensor, "R D {bins[0]} {bins[0]}"]:
     """Pool each RoI from its level, or from the only one; the result is channels-last.
 
@@ -87,9 +88,11 @@ def pool(
         rois: boxes in pixels of the image.
         bins: bins along a side of the result, and of the finer grid that they are the mean of.
         strides: pixels per cell of each level.
+        samples: along a side of a bin of the finer grid, with RoIs half a cell off and at least one
+            cell wide and high (the first RoIAlign); None = aligned, about one for each cell.
     """
     with torch.no_grad():
-        pooling = _pooling(pyramid, levels, rois, bins, strides)
+        pooling = _pooling(pyramid, levels, rois, bins, strides, samples)
     if torch.is_grad_enabled() and any(features.requires_grad for features in pyramid):
         out: Tensor = _Pool.apply(pooling, *pyramid)
         return out
@@ -196,6 +199,7 @@ def _pooling(
     rois: RoIs,
     bins: tuple[int, int],
     strides: Sequence[int],
+    samples: int | None,
 ) -> Pooling:
     boxes, image = rois.boxes.to(pyramid[0].dtype), rois.image
     shapes = tuple(features.shape for features in pyramid)
@@ -206,11 +210,13 @@ def _pooling(
         order, num_rois = levels.order, levels.counts
         boxes, image, level = boxes[order], image[order], levels.level[order]
         h, w, stride = h[level], w[level], stride[level]
-    boxes = boxes * stride.to(boxes.dtype).reciprocal()[:, None] - 0.5
+    boxes = boxes * stride.to(boxes.dtype).reciprocal()[:, None]
+    if samples is None:
+        boxes = boxes - 0.5
     return Pooling(
         Maps(shapes, num_rois, order, bins[0]),
-        _axis(boxes[:, 1], boxes[:, 3], h, bins),
-        _axis(boxes[:, 0], boxes[:, 2], w, bins),
+        _axis(boxes[:, 1], boxes[:, 3], h, bins, samples),
+        _axis(boxes[:, 0], boxes[:, 2], w, bins, samples),
         (image * (h * w)).int(),
         w.int().expand(len(boxes)),
     )
@@ -221,12 +227,17 @@ def _axis(
     high: Float[Tensor, "R"],
     cells: Int[Tensor, "_"],
     bins: tuple[int, int],
+    samples: int | None,
 ) -> Axis:
     """Return the weights of the RoIs from `low` to `high` along an axis of so many cells."""
     side, fine = bins
-    length = (high - low) / fine
+    if samples is None:
+        length = (high - low) / fine
+        number = length.ceil().nan_to_num(0, 0, 0).clamp(min=0)
+    else:
+        length = (high - low).clamp(min=1) / fine
+        number = torch.where(length.isfinite(), samples, 0).to(length)
     # A RoI without extent, or one that is not a number, pools to zero: one sample, of no weight.
-    number = length.ceil().nan_to_num(0, 0, 0).clamp(min=0)
     weight = torch.where(number > 0, side / (fine * number), 0)
     number = number.clamp(min=1)
 

@@ -40,6 +40,7 @@ THEIRS = (
     *(f"model.rpn.{name}" for name in ANCHORS),
     *_DEPTHS,
     *_NORMS,
+    "model.roi_align",
     "data.range",
     "data.bands",
 )

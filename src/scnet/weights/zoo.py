@@ -1,10 +1,13 @@
-"""Published COCO weights of MMDetection and detectron2 by name: fetched, checked, converted once.
+"""Published COCO weights by name, of MMDetection, detectron2 and torchvision.
+
+They are fetched, checked by their hash and converted once.
 
 `zoo.csv` is the list. The files lie in PyTorch's own cache, where other tools and people put them
 too: the file as it was published, and beside it the converted `.safetensors`.
 
-Addresses, hashes and AP are those that the publishers state. detectron2's files were not at hand
-here: their form was taken from its code, and a file of another form is refused.
+Addresses, hashes and AP are those that the publishers state. The files of detectron2 and of
+torchvision were not at hand here: their form was taken from the code, and a file of another form is
+refused.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import urllib.request
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from scnet.runtime.files import whole_file
 from scnet.settings import suggest
@@ -30,9 +33,18 @@ SERVERS = (
     "https://pub-ed9ed750ddcc469da251e2d1a2cea382.r2.dev/mmdetection/v2.0",
 )
 DETECTRON2_SERVERS = ("https://dl.fbaipublicfiles.com/detectron2",)
+TORCHVISION_SERVERS = ("https://download.pytorch.org/models",)
 SERVER_VARIABLE = "SCNET_ZOO_URL"  # environment variable: another address to ask instead
 TIMEOUT = 30.0  # seconds to wait for a connection, and for each part of the answer
 CHUNK = 1 << 18  # bytes read at once
+_NORM_EPS = {"tv_mask_rcnn_r50": 0.0}  # of torchvision's weights, where it is not PyTorch's own
+
+
+Form = Literal["ours", "mmdet", "detectron2", "torchvision"]
+_SERVERS: dict[str, tuple[str, ...]] = {
+    "detectron2": DETECTRON2_SERVERS,
+    "torchvision": TORCHVISION_SERVERS,
+}
 
 
 class ZooError(ValueError):
@@ -50,14 +62,14 @@ class Published:
     box_ap: float  # published, COCO val2017, in per cent
     mask_ap: float
     path: str  # on a server, or inside the package
-    form: Literal["ours", "mmdet", "detectron2"] = "mmdet"  # who wrote the file
+    form: Form = "mmdet"  # who wrote the file
     package: str = ""  # installed package that carries the file; "" = it lies on a server
     licence: str = "Apache-2.0"
 
     @property
     def file(self) -> str:
         """Name of the published file."""
-        return self.path.rsplit("/", 1)[1]
+        return self.path.rsplit("/", 1)[-1]
 
     @property
     def hash(self) -> tuple[str, str]:
@@ -83,7 +95,7 @@ class Published:
     def urls(self) -> list[str]:
         """Where the file can be had, best first."""
         own = os.environ.get(SERVER_VARIABLE)
-        usual = DETECTRON2_SERVERS if self.form == "detectron2" else SERVERS
+        usual = _SERVERS.get(self.form, SERVERS)
         return [f"{server.rstrip('/')}/{self.path}" for server in ((own,) if own else usual)]
 
 
@@ -98,7 +110,7 @@ def _read_list() -> dict[str, Published]:
             box_ap=float(row["box_ap"]),
             mask_ap=float(row["mask_ap"]),
             path=row["path"],
-            form="detectron2" if row["form"] == "detectron2" else "mmdet",
+            form=cast(Form, row["form"]),
             licence=row["licence"],
         )
         for row in csv.DictReader(text.splitlines())
@@ -173,12 +185,15 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
     from scnet.weights.foreign.convert import convert_known
     from scnet.weights.foreign.detectron2 import baselines
 
-    settings = None
+    known = Known(coco_classes())
     if published.form == "detectron2":
         config = published.path.split("/")[1]
-        settings = baselines.settings(published.backbone, config)
+        known = known._replace(settings=baselines.settings(published.backbone, config))
+    elif published.form == "torchvision":
+        # As its functions build it with these weights; only the first runs with eps 0.
+        known = known._replace(settings={}, norm_eps=_NORM_EPS.get(name))
     # Another process may have been faster: its file is the same, so it may be replaced.
-    convert_known(original, converted, Known(coco_classes(), settings=settings))
+    convert_known(original, converted, known)
     return converted
 
 

@@ -165,7 +165,7 @@ STRANGERS: dict[str, tuple[dict[str, Any], str]] = {
             "roi_heads.mask_head.0.0.weight",
             "roi_heads.box_predictor.cls_score.weight",
         ),
-        "a Mask R-CNN of torchvision",
+        "a part of a Mask R-CNN of torchvision",
     ),
     "YOLO": (
         keys("model.0.conv.weight", "model.22.dfl.conv.weight"),

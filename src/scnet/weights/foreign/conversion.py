@@ -25,6 +25,7 @@ class Known(NamedTuple):
     leave: tuple[str, ...] = ()
     folder: str | os.PathLike[str] | None = None  # where the file lies, with what is beside it
     settings: Mapping[str, Any] | None = None  # a config's values that need not be read
+    norm_eps: float | None = None  # of torchvision's frozen norms, which no file of it holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Conversion:
     assumed: tuple[str, ...]  # what nothing says
     where: str  # where in the file the model was found; empty where that is usual
     names: str  # where the class names come from; empty where nothing says them
-    gives: str  # name of a file that would say what is assumed
+    gives: str  # what would say what is assumed
 
     @property
     def named(self) -> bool:
@@ -51,7 +52,7 @@ class Conversion:
         """Return the lines that say what may be otherwise than where the file comes from."""
         lines = [f"not read: {line}" for line in self.unread]
         if self.assumed:
-            lines.append(f"assumed, as no config says it (--config {self.gives} of convert does):")
+            lines.append(f"assumed, as no config says it ({self.gives}):")
         return lines + [f"  {line}" for line in self.assumed]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Checkpoints of other libraries, turned into ours: MMDetection 2.x and 3.x, detectron2.
+"""Checkpoints of MMDetection 2.x and 3.x, detectron2 and torchvision, turned into ours.
 
 >>> from scnet.weights.foreign import convert
 >>> convert.convert("scnet_r50.pth", "scnet_r50.safetensors")  # doctest: +SKIP
@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from scnet.settings import ConfigError
 from scnet.weights.checkpoint import CheckpointError, write_weights
@@ -17,6 +18,7 @@ from scnet.weights.foreign.conversion import Conversion, Known
 from scnet.weights.foreign.detectron2 import convert as detectron2
 from scnet.weights.foreign.mmdet import convert as mmdet
 from scnet.weights.foreign.reading import read_file
+from scnet.weights.foreign.torchvision import convert as torchvision
 
 __all__ = ["Conversion", "convert", "convert_known", "read", "read_known", "require_free"]
 
@@ -29,9 +31,10 @@ def convert(
     config: str | os.PathLike[str] | None = None,
     prefix: str | None = None,
     leave: Sequence[str] = (),
+    norm_eps: float | None = None,
     overwrite: bool = False,
 ) -> Conversion:
-    """Convert a file of MMDetection 2.x or 3.x or of detectron2 to a `.safetensors` file.
+    """Convert a file of MMDetection, detectron2 or torchvision to a `.safetensors` file.
 
     Args:
         path: checkpoint of Mask R-CNN, Cascade Mask R-CNN, HTC or SCNet.
@@ -41,6 +44,8 @@ def convert(
             the `config.yaml` of detectron2.
         prefix: what the names of the model begin with, where the file holds several models.
         leave: settings and steps of the test pipeline that would be refused and are left out.
+        norm_eps: eps of frozen batch norm in a model of torchvision, which no file of it holds; 0
+            where it is not given.
         overwrite: whether `output` may exist.
 
     Raises:
@@ -48,7 +53,9 @@ def convert(
         FileExistsError: `output` exists.
     """
     output = require_free(output, overwrite=overwrite)
-    known = Known(tuple(classes), config, prefix, tuple(leave), Path(path).parent)
+    known = Known(
+        tuple(classes), config, prefix, tuple(leave), Path(path).parent, norm_eps=norm_eps
+    )
     return convert_known(Path(path), output, known)
 
 
@@ -76,9 +83,12 @@ def read(
     config: str | os.PathLike[str] | None = None,
     prefix: str | None = None,
     leave: Sequence[str] = (),
+    norm_eps: float | None = None,
 ) -> Conversion:
     """Read a file of another library into memory; arguments and errors are those of `convert`."""
-    known = Known(tuple(classes), config, prefix, tuple(leave), Path(path).parent)
+    known = Known(
+        tuple(classes), config, prefix, tuple(leave), Path(path).parent, norm_eps=norm_eps
+    )
     return read_known(Path(path), known)
 
 
@@ -92,9 +102,36 @@ def read_known(file: Path, known: Known) -> Conversion:
             raise
         raise CheckpointError(f"{file}: {told}") from error
     entries = list(unwrap.entries(content))
-    is_detectron2 = unwrap.has(entries, detectron2.PARTS)
-    build = detectron2.build if is_detectron2 else mmdet.build
     try:
-        return build(content, entries, known)
+        return _build(content, entries, known)
     except (CheckpointError, ConfigError) as error:
         raise CheckpointError(f"{file}: {error}") from error
+
+
+def _known(
+    path: str | os.PathLike[str],
+    classes: Sequence[str],
+    config: str | os.PathLike[str] | None,
+    prefix: str | None,
+    leave: Sequence[str],
+    norm_eps: float | None,
+) -> Known:
+    folder = Path(path).parent
+    return Known(tuple(classes), config, prefix, tuple(leave), folder, norm_eps=norm_eps)
+
+
+def _build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known) -> Conversion:
+    """Return the model of the library that its names tell; MMDetection's says what it is no model.
+
+    Raises:
+        CheckpointError: no whole model, or something is given that means nothing for it.
+    """
+    if unwrap.has(entries, torchvision.PARTS):
+        return torchvision.build(content, entries, known)
+    if known.norm_eps is not None:
+        raise CheckpointError(
+            "--norm-eps: has no effect, as this is no model of torchvision; leave it out"
+        )
+    if unwrap.has(entries, detectron2.PARTS):
+        return detectron2.build(content, entries, known)
+    return mmdet.build(content, entries, known)

@@ -74,11 +74,29 @@ _FILES = (
         _NOT_YET,
     ),
     Stranger("a RetinaNet of torchvision", (r"head\.classification_head\.",), OTHER),
-    Stranger("a Mask R-CNN of torchvision", (r"backbone\.body\.", r"roi_heads\.mask_"), _NOT_YET),
+    Stranger(
+        "a whole model of torchvision, saved with torch.save(model, ...)",
+        (r"^torchvision\.models\.detection\.",),
+        "take its weights in the environment that wrote it: torch.save(model.state_dict(), "
+        "'weights.pth'); or call scnet.from_torchvision(model) there, which reads its settings too",
+    ),
+    Stranger(
+        "a part of a Mask R-CNN of torchvision",
+        (r"backbone\.body\.", r"roi_heads\.mask_"),
+        f"scnet reads whole ones; {TRAIN}",
+        r"roi_heads\.mask_predictor\.",
+    ),
+    Stranger(
+        "a Keypoint R-CNN of torchvision",
+        (r"roi_heads\.keypoint_",),
+        OTHER,
+        r"roi_heads\.mask_",
+    ),
     Stranger(
         "a Faster R-CNN or other detector of torchvision",
         (r"backbone\.body\.|roi_heads\.box_head\.fc6",),
         OTHER,
+        r"roi_heads\.mask_",
     ),
     Stranger(
         "a checkpoint of Ultralytics (YOLO)",
@@ -115,7 +133,7 @@ _FILES = (
         "a one-stage detector of MMDetection",
         (r"(^|\.)(bbox_head|mask_head|mask_feat_head|panoptic_head|segm_head)\.",),
         OTHER,
-        r"roi_head\.|rpn_head\.",
+        r"roi_heads?\.|rpn_head\.",
     ),
     Stranger(
         "a Faster R-CNN or other detector of MMDetection without masks",

@@ -91,7 +91,8 @@ def find(found: list[Entry], parts: tuple[str, ...], prefix: str | None = None) 
 
 def _models(found: list[Entry], parts: tuple[str, ...]) -> dict[str, list[Entry]]:
     """Return the entries of each model by what its names begin with."""
-    begins = re.compile(rf"(?:^|(?<=\.))(?:{'|'.join(('backbone', 'neck', *parts))})\.")
+    names = "|".join(map(re.escape, ("backbone", "neck", *parts)))
+    begins = re.compile(rf"(?:^|(?<=\.))(?:{names})\.")
     groups: dict[str, list[Entry]] = {}
     for entry in found:
         match = begins.search(entry.name)

@@ -76,7 +76,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         assumed=applied.assumed,
         where="" if found.where in _USUAL else found.where,
         names=names,
-        gives=_GIVES,
+        gives=f"--config {_GIVES} of convert does",
     )
 
 

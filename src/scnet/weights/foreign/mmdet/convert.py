@@ -64,7 +64,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         assumed=applied.assumed,
         where=found.where,
         names=names,
-        gives=_GIVES,
+        gives=f"--config {_GIVES} of convert does",
     )
 
 

@@ -1,0 +1,1 @@
+"""Models of torchvision: from files, and from memory."""
