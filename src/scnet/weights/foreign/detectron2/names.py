@@ -11,10 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from scnet.config import BoxStageConfig
-
-FIRST = "backbone.net.conv1.weight"  # our name of the convolution that reads the image
-SIDE = BoxStageConfig().side  # of the RoI feature that a box head reads
+from scnet.weights.foreign.tensors import in_our_shape
 
 _BLOCK = r"backbone\.bottom_up\.res(?P<level>\d)\.(\d+)\."
 _HEAD = r"roi_heads\.box_(?:head|predictor)\.(\d)\."
@@ -65,22 +62,7 @@ def our_name(key: str) -> str | None:
     return None
 
 
-def in_our_shape(name: str, value: Tensor) -> Tensor:
-    """Return a parameter in the shape that ours has: a layer over a whole RoI is a convolution."""
-    if name.endswith(".fc1.weight") and value.ndim == 2 and value.shape[1] % SIDE**2 == 0:
-        return value.view(len(value), -1, SIDE, SIDE)
-    return value
-
-
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the parameters of detectron2 by our names; those that we do not have are left out."""
     named = {our_name(key): value for key, value in state.items()}
     return {name: in_our_shape(name, value) for name, value in named.items() if name is not None}
-
-
-def to_rgb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return parameters by our names, of a model that reads BGR, for one that reads RGB.
-
-    Mean and std of the pixels are to be reversed beside.
-    """
-    return {**state, FIRST: state[FIRST].flip(1)}

@@ -14,8 +14,9 @@ from scnet.weights.foreign import strangers, unwrap
 from scnet.weights.foreign.conversion import Conversion, Known, require_finite, with_classes
 from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.mmdet import config_text, settings
-from scnet.weights.foreign.mmdet.names import in_our_shape, our_name
+from scnet.weights.foreign.mmdet.names import our_name
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
+from scnet.weights.foreign.tensors import in_our_shape
 
 PARTS = ("rpn_head", "roi_head")  # which every model has
 _GIVES = "FILE.py"  # the file that holds a config

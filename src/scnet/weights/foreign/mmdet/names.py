@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import re
 
-from torch import Tensor
-
-from scnet.config import BoxStageConfig
-
-SIDE = BoxStageConfig().side  # of the RoI feature that a box head reads
-
 # MMDetection's name and ours; the first entry that matches counts. 2.x and 3.x have the same names.
 _HEAD = r"roi_head\.mask_head\.(\d+)\."
 _SEMANTIC = r"roi_head\.semantic_head\."
@@ -45,10 +39,3 @@ def our_name(key: str) -> str | None:
         if theirs.match(key):
             return theirs.sub(ours, key, count=1)
     return None
-
-
-def in_our_shape(name: str, value: Tensor) -> Tensor:
-    """Return a parameter in the shape that ours has: a layer over a whole RoI is a convolution."""
-    if name.endswith(".fc1.weight") and value.ndim == 2 and value.shape[1] % SIDE**2 == 0:
-        return value.view(len(value), -1, SIDE, SIDE)
-    return value
