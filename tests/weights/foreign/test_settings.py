@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from tests.weights.foreign.files import State, applied, save, state, text
+from tests.mmdet_files import mask_rcnn
+from tests.weights.foreign.files import TEXT, State, applied, save, state, text
 
 import scnet
 from scnet.cli.main import main
 from scnet.config import SoftNMSConfig
+from scnet.model.backbone import Backbone
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import convert
 
@@ -120,6 +122,80 @@ def test_a_setting_is_done(case: str) -> None:
         assert _at(found.config, path) == value
 
 
+STATISTICS = "mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],"
+V2_PIPELINE = (
+    RESIZE,
+    f"{RESIZE}, dict(type='Normalize', mean=[1, 2, 3], std=[1, 1, 2], to_rgb={{}})",
+)
+TURNED = ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
+PREPROCESSOR = TEXT[TEXT.index("    data_preprocessor") : TEXT.index("    backbone")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "bgr", "mean", "std"),
+    [
+        ([], False, None, None),
+        ([("bgr_to_rgb=True, ", "bgr_to_rgb=False, ")], True, *TURNED),
+        ([("bgr_to_rgb=True, ", "")], True, *TURNED),
+        (
+            [
+                (STATISTICS, "mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0],"),
+                ("bgr_to_rgb=True, ", ""),
+            ],
+            True,
+            None,
+            (1, 1, 1),
+        ),
+        (
+            [(PREPROCESSOR, ""), (V2_PIPELINE[0], V2_PIPELINE[1].format(False))],
+            True,
+            (3, 2, 1),
+            (2, 1, 1),
+        ),
+        (
+            [(PREPROCESSOR, ""), (V2_PIPELINE[0], V2_PIPELINE[1].format(True))],
+            False,
+            (1, 2, 3),
+            (1, 1, 2),
+        ),
+    ],
+)
+def test_statistics_are_turned_with_the_colours(
+    changes: list[tuple[str, str]],
+    bgr: bool,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+) -> None:
+    found = applied(*changes)
+    assert (found.bgr, found.unread, found.assumed) == (bgr, (), ())
+    backbone = found.config.model.backbone
+    for ours, theirs in ((backbone.mean, mean), (backbone.std, std)):
+        assert (ours is None) == (theirs is None)  # None = ImageNet's
+        if ours is not None and theirs is not None:
+            assert ours == pytest.approx([value / 255 for value in theirs])
+
+
+def test_a_caffe_backbone_gives_what_it_gives_of_plain_bgr(weights: State, tmp_path: Path) -> None:
+    mean = [103.53, 116.28, 123.675]
+    changes = [("style='pytorch'", "style='caffe'"), ("bgr_to_rgb=True, ", "bgr_to_rgb=False, ")]
+    config = text(*changes, (STATISTICS, f"mean={mean}, std=[1.0, 1.0, 1.0],"))
+    found = convert.read(save(tmp_path / "a.pth", weights, config))
+    detector = found.detector
+    assert found.unread == ()
+    theirs = Backbone(mask_rcnn().config.model.backbone).eval()
+    theirs.net.load_state_dict(
+        {k[9:]: value for k, value in weights.items() if k.startswith("backbone.")}
+    )
+    for stage in (theirs.net.layer2, theirs.net.layer3, theirs.net.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    images = torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs(images.flip(1) - torch.tensor(mean).view(3, 1, 1))
+        ours = detector.backbone(detector.normalise(images, torch.tensor([[64, 96]] * 2)))
+    for one, other in zip(ours, expected, strict=True):
+        assert (one - other).abs().max() <= 1e-4 * other.abs().max()
+
+
 def test_octaves_give_several_anchors_at_a_place(weights: State, tmp_path: Path) -> None:
     nine = {**weights}
     for name in ("cls", "reg"):
@@ -172,7 +248,11 @@ REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {
         [(HEAD, f"{HEAD}cls_predictor_cfg=dict(type='NormedLinear', tempearture=20), ")],
         "bbox_head.cls_predictor_cfg.type",
     ),
-    "BGR by itself": ([("bgr_to_rgb=True, ", "")], "data_preprocessor.bgr_to_rgb"),
+    "a third style of backbone": ([("style='pytorch'", "style='msra'")], "backbone.style"),
+    "an order of colours that has to run": (
+        [("bgr_to_rgb=True, ", "bgr_to_rgb=bool(1), ")],
+        "data_preprocessor.bgr_to_rgb",
+    ),
     "anchors in the middle": (
         [(SCALES, f"{SCALES}, center_offset=0.5")],
         "anchor_generator.center_offset",

@@ -16,7 +16,7 @@ from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.mmdet import config_text, settings
 from scnet.weights.foreign.mmdet.names import our_name
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
-from scnet.weights.foreign.tensors import in_our_shape
+from scnet.weights.foreign.tensors import in_our_shape, to_rgb
 
 PARTS = ("rpn_head", "roi_head")  # which every model has
 _GIVES = "FILE.py"  # the file that holds a config
@@ -48,6 +48,8 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         require_anchors(shapes, applied.config, known=bool(given), gives=_GIVES)
         stored = _stored_names(content, given)
         config, names = with_classes(applied.config, stored, known.classes)
+        if applied.bgr:
+            ours = to_rgb(ours)
         original = {name: key for key in found.tensors if (name := our_name(key))}
         detector = assemble(from_dict(to_dict(config)), ours, original)
     except CheckpointError as error:

@@ -38,7 +38,7 @@ _PLAIN_CONV: tuple[Any, ...] = (None, "Conv", "Conv2d")
 
 # Where another value than ours would give other answers. None of them shows in a weight.
 MUST_BE: dict[str, tuple[Any, ...]] = {
-    "backbone.style": ("pytorch",),  # caffe's strides in another convolution
+    "backbone.style": ("pytorch", "caffe"),
     "backbone.strides": ([1, 2, 2, 2],),
     "backbone.dilations": ([1, 1, 1, 1],),
     "backbone.out_indices": ([0, 1, 2, 3],),
@@ -88,9 +88,9 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "test_cfg.rcnn.nms.type": ("nms", "soft_nms"),
     "test_cfg.*.nms.offset": (0,),
     "test_cfg.rcnn.mask_thr_binary": (0.5,),
-    "data_preprocessor.bgr_to_rgb": (True,),
+    "data_preprocessor.bgr_to_rgb": (True, False),
     "data_preprocessor.rgb_to_bgr": (False,),
-    "img_norm_cfg.to_rgb": (True,),
+    "img_norm_cfg.to_rgb": (True, False),
 }
 
 # These make scores of another kind; any other loss may have its softmax.

@@ -49,8 +49,6 @@ def apply(config: Config, given: Mapping[str, Any], leave: tuple[str, ...] = ())
     model = _model(given)
     images = pipeline.read(given)
     refused, unread = _sort(model)
-    if images.normalisation.get("to_rgb", True) is not True:
-        refused["Normalize.to_rgb"] = "its config has Normalize with BGR images; scnet has RGB"
     refused |= {
         step: f"images pass {step} before its network, which scnet does not do"
         for step in images.changed
@@ -62,7 +60,8 @@ def apply(config: Config, given: Mapping[str, Any], leave: tuple[str, ...] = ())
     config, notes = lay(config, changes)
     assumed = tuple(_assumed(config, model, changes, bool(images.normalisation)))
     told = (*unread, *images.unread)
-    return Applied(replace(config, assumed=assumed), notes, told, assumed)
+    config = replace(config, assumed=assumed)
+    return Applied(config, notes, told, assumed, _is_bgr(model, images))
 
 
 def _model(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -95,9 +94,6 @@ def _sort(model: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
             refused[path] = f"its config has {path} = {value}, whose scores are no softmax"
         elif wanted is None and not _is_fine(path, value, soft):
             unread[f"{path} = {value}"] = None
-    if _is_bgr(model):
-        told = "no data_preprocessor.bgr_to_rgb, so images are BGR"
-        refused["data_preprocessor.bgr_to_rgb"] = f"its config has {told}; scnet has RGB"
     return refused, list(unread)
 
 
@@ -117,9 +113,13 @@ def _is_unread(value: Any) -> bool:
     return any(isinstance(item, Unread) for item in items)
 
 
-def _is_bgr(model: Mapping[str, Any]) -> bool:
-    given = model.get("data_preprocessor")
-    return isinstance(given, Mapping) and "bgr_to_rgb" not in given
+def _is_bgr(model: Mapping[str, Any], images: pipeline.Pipeline) -> bool:
+    """Whether the network reads blue before green and red, as files of images are loaded."""
+    preprocessor = model.get("data_preprocessor")
+    if isinstance(preprocessor, Mapping):
+        return not preprocessor.get("bgr_to_rgb", False)
+    to_rgb = images.normalisation.get("to_rgb", one(model, "img_norm_cfg.to_rgb"))
+    return to_rgb is False
 
 
 def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline) -> dict[str, Any]:
@@ -130,9 +130,12 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
         stages = [stage | {"delta_std": std} for stage, std in zip(stages, stds, strict=True)]
     rpn, rcnn = "test_cfg.rpn", "test_cfg.rcnn"
     soft = one(model, f"{rcnn}.nms.type") == "soft_nms"
+    order = -1 if _is_bgr(model, images) else 1
+    mean, std = (_statistic(model, images, name, order) for name in ("mean", "std"))
     changes = {
-        "model.backbone.mean": _unit(_statistic(model, images, "mean"), IMAGENET_DEFAULT_MEAN),
-        "model.backbone.std": _unit(_statistic(model, images, "std"), IMAGENET_DEFAULT_STD),
+        "model.backbone.stride_in": "1x1" if one(model, "backbone.style") == "caffe" else None,
+        "model.backbone.mean": _unit(mean, IMAGENET_DEFAULT_MEAN),
+        "model.backbone.std": _unit(std, IMAGENET_DEFAULT_STD),
         **_anchors(model),
         "model.rpn.before_nms": one(model, f"{rpn}.nms_pre"),
         "model.rpn.after_nms": one(
@@ -188,18 +191,26 @@ def _anchors(model: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _statistic(model: Mapping[str, Any], images: pipeline.Pipeline, name: str) -> Any:
-    """Return a statistic of the images: 3.x has a preprocessor, 2.x a step of the pipeline."""
+def _statistic(model: Mapping[str, Any], images: pipeline.Pipeline, name: str, order: int) -> Any:
+    """Return a statistic of the images: 3.x has a preprocessor, 2.x a step of the pipeline.
+
+    Args:
+        order: -1 where blue stands first.
+    """
     preprocessor = model.get("data_preprocessor")
     if isinstance(preprocessor, Mapping):  # without statistics nothing is normalised
         usual = [0.0] * 3 if name == "mean" else [1.0] * 3
-        return preprocessor.get(name) or usual
-    return images.normalisation.get(name) or one(model, f"img_norm_cfg.{name}")
+        found = preprocessor.get(name) or usual
+    else:
+        found = images.normalisation.get(name) or one(model, f"img_norm_cfg.{name}")
+    return found[::order] if isinstance(found, list) else found
 
 
 def _unit(values: Any, usual: tuple[float, ...]) -> tuple[float, ...] | None:
     """Bring statistics of pixels to ours; None where they are ImageNet's or not read."""
-    return None if not isinstance(values, list) or _is_unread(values) else unit(values, usual)
+    if not isinstance(values, list) or _is_unread(values):
+        return None
+    return unit([float(value) for value in values], usual)
 
 
 def _assumed(
