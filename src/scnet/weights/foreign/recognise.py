@@ -14,9 +14,22 @@ from scnet.config import BackboneConfig, Config, MaskConfig, ModelConfig
 from scnet.weights.checkpoint import CheckpointError
 
 _DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+_SHALLOW = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}  # whose blocks are two convolutions of 3x3
 _WIDTHS = (64, 128, 256, 512)
-_MUST_HAVE = {
-    "a ResNet or ResNeXt backbone": "backbone.net.layer1.",
+# RegNets by their blocks and the width of the first stage.
+_REGNETS = {
+    ((1, 2, 7, 12), 32): "regnetx_004",
+    ((1, 3, 7, 5), 64): "regnetx_008",
+    ((2, 4, 10, 2), 72): "regnetx_016",
+    ((2, 6, 15, 2), 96): "regnetx_032",
+    ((2, 5, 14, 2), 80): "regnetx_040",
+    ((2, 4, 10, 1), 168): "regnetx_064",
+    ((2, 5, 15, 1), 80): "regnetx_080",
+    ((2, 5, 11, 1), 224): "regnetx_120",
+}
+_RESNET, _REGNET = "backbone.net.layer1.", "backbone.net.s1."
+_MUST_HAVE: dict[str, str | tuple[str, ...]] = {
+    "a ResNet, ResNeXt or RegNet backbone": (_RESNET, _REGNET),
     "a feature pyramid": "fpn.output.",
     "a region proposal network": "rpn.conv.",
     "box heads with two shared layers": "roi_heads.stages.0.fc1.",
@@ -37,8 +50,8 @@ class Shapes:
             raise CheckpointError(f"the parameter that scnet calls {name} is a single number")
         return self._shapes[name]
 
-    def has(self, prefix: str) -> bool:
-        """Whether a name begins like this."""
+    def has(self, prefix: str | tuple[str, ...]) -> bool:
+        """Whether a name begins like this, or like one of these."""
         return any(name.startswith(prefix) for name in self._shapes)
 
     def count(self, prefix: str) -> int:
@@ -56,7 +69,7 @@ def recognise(shapes: Shapes) -> Config:
     missing = [what for what, prefix in _MUST_HAVE.items() if not shapes.has(prefix)]
     if missing:
         raise CheckpointError(
-            "not a Mask R-CNN, Cascade Mask R-CNN, HTC or SCNet on a ResNet with FPN: "
+            "not a Mask R-CNN, Cascade Mask R-CNN, HTC or SCNet on a ResNet or RegNet with FPN: "
             f"{', '.join(missing)} not found"
         )
     backbone = _backbone(shapes)
@@ -162,22 +175,35 @@ def _mask_size(shapes: Shapes, mask: MaskConfig) -> int:
 
 
 def _backbone(shapes: Shapes) -> BackboneConfig:
-    """Return timm's name and the widths of a ResNet or ResNeXt."""
+    """Return timm's name and the widths of a ResNet, ResNeXt or RegNet."""
+    if shapes.has(_REGNET):
+        return _regnet(shapes)
     stages = [f"backbone.net.layer{i}." for i in (1, 2, 3, 4)]
     blocks = tuple(shapes.count(stage) for stage in stages)
-    if blocks not in _DEPTHS or not shapes.has(f"{stages[0]}0.conv3."):
+    deep = shapes.has(f"{stages[0]}0.conv3.")
+    depths = _DEPTHS if deep else _SHALLOW
+    if blocks not in depths:
+        kind = "bottleneck" if deep else "basic"
         raise CheckpointError(
-            f"no ResNet or ResNeXt of depth 50, 101 or 152 has {blocks} bottleneck blocks"
+            f"no ResNet of depth {', '.join(map(str, depths.values()))} has {blocks} {kind} blocks"
         )
     widths = tuple(shapes[f"{stage}0.conv1.weight"][0] for stage in stages)
     width, of_group = shapes[f"{stages[0]}0.conv2.weight"][:2]
     if width == of_group:
-        name = f"resnet{_DEPTHS[blocks]}"
+        name = f"resnet{depths[blocks]}"
         return BackboneConfig(name=_tagged(name), widths=None if widths == _WIDTHS else widths)
-    name = f"resnext{_DEPTHS[blocks]}_{width // of_group}x{of_group}d"
+    name = f"resnext{depths[blocks]}_{width // of_group}x{of_group}d"
     if not timm.is_model(name):
         raise CheckpointError(f"timm, which builds the backbones, has no {name}")
     return BackboneConfig(name=_tagged(name))
+
+
+def _regnet(shapes: Shapes) -> BackboneConfig:
+    blocks = tuple(shapes.count(f"backbone.net.s{i}.b") for i in (1, 2, 3, 4))
+    width = shapes[f"{_REGNET}b1.conv1.conv.weight"][0]
+    if (blocks, width) not in _REGNETS:
+        raise CheckpointError(f"no RegNetX of MMDetection has {blocks} blocks, {width} wide")
+    return BackboneConfig(name=_REGNETS[blocks, width])
 
 
 def _tagged(name: str) -> str:

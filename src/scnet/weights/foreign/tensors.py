@@ -9,6 +9,7 @@ from torch import Tensor
 from scnet.config import BoxStageConfig
 
 FIRST = "backbone.net.conv1.weight"  # our name of the convolution that reads the image
+_FIRSTS = (FIRST, "backbone.net.stem.conv.weight")  # of a ResNet, of a RegNet
 SIDE = BoxStageConfig().side  # of the RoI feature that a box head reads
 
 
@@ -24,4 +25,4 @@ def to_rgb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Mean and std of the pixels are to be reversed beside.
     """
-    return {**state, FIRST: state[FIRST].flip(1)}
+    return {k: v.flip(1) if k in _FIRSTS and v.ndim == 4 else v for k, v in state.items()}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+from torch import Tensor
 
 # MMDetection's name and ours; the first entry that matches counts. 2.x and 3.x have the same names.
 _HEAD = r"roi_head\.mask_head\.(\d+)\."
@@ -30,6 +33,29 @@ _NAMES = tuple(
     )
 )
 
+# MMDetection names the layers of a RegNet as those of a ResNet, timm does not. It counts blocks
+# from 1: "<2>" is the number of the block and one more.
+_BLOCK = r"backbone\.layer(\d)\.(\d+)\."
+_REGNET = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"backbone\.conv1\.", r"backbone.net.stem.conv."),
+        (r"backbone\.bn1\.", r"backbone.net.stem.bn."),
+        (_BLOCK + r"downsample\.0\.", r"backbone.net.s\1.b<2>.downsample.conv."),
+        (_BLOCK + r"downsample\.1\.", r"backbone.net.s\1.b<2>.downsample.bn."),
+        (_BLOCK + r"conv(\d)\.", r"backbone.net.s\1.b<2>.conv\3.conv."),
+        (_BLOCK + r"bn(\d)\.", r"backbone.net.s\1.b<2>.conv\3.bn."),
+    )
+)
+
+
+def our_names(theirs: Mapping[str, Tensor]) -> dict[str, str | None]:
+    """Return our names of the parameters of a model; None where we have no such parameter."""
+    first = theirs.get("backbone.conv1.weight")
+    # Only the sizes tell a RegNet: a ResNet's first convolution is 7 cells wide.
+    regnet = first is not None and first.ndim == 4 and first.shape[-1] == 3
+    return {key: (regnet and _of_regnet(key)) or our_name(key) for key in theirs}
+
 
 def our_name(key: str) -> str | None:
     """Return our name of a parameter of MMDetection; None where we have no such parameter."""
@@ -38,4 +64,13 @@ def our_name(key: str) -> str | None:
     for theirs, ours in _NAMES:
         if theirs.match(key):
             return theirs.sub(ours, key, count=1)
+    return None
+
+
+def _of_regnet(key: str) -> str | None:
+    for theirs, ours in _REGNET:
+        found = theirs.match(key)
+        if found is not None:
+            named = ours.replace("<2>", str(int(found[2]) + 1)) if "<2>" in ours else ours
+            return found.expand(named) + key[found.end() :]
     return None

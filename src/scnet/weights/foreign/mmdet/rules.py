@@ -101,7 +101,7 @@ MUST_NOT_BE: dict[str, tuple[Any, ...]] = {
 # What these do is known; a class of another name is told.
 KNOWN: dict[str, tuple[Any, ...]] = {
     "type": ("MaskRCNN", "CascadeRCNN", "HybridTaskCascade", "SCNet"),
-    "backbone.type": ("ResNet", "ResNeXt"),
+    "backbone.type": ("ResNet", "ResNeXt", "RegNet"),
     "rpn_head.type": ("RPNHead",),
     "roi_head.type": (
         *("StandardRoIHead", "CascadeRoIHead", "HybridTaskCascadeRoIHead", "SCNetRoIHead"),
@@ -163,7 +163,13 @@ HARMLESS = (
         "*.with_conv_res",
         "*.reg_decoded_bbox",
     ),
-    *("backbone.depth", "backbone.groups", "backbone.base_width", "backbone.base_channels"),
+    *(
+        "backbone.arch",
+        "backbone.depth",
+        "backbone.groups",
+        "backbone.base_width",
+        "backbone.base_channels",
+    ),
     *("backbone.stem_channels", "backbone.frozen_stages", "backbone.norm_eval"),
     *("backbone.with_cp", "backbone.zero_init_residual", "backbone.stage_with_dcn"),
     *("neck.no_norm_on_lateral", "neck.relu_before_extra_convs", "neck.extra_convs_on_inputs"),

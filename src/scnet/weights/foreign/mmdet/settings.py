@@ -28,6 +28,7 @@ from scnet.weights.foreign.mmdet.config_text import Unread, at, leaves, one
 
 _SHARED = ("test_cfg", "train_cfg", "data_preprocessor", "img_norm_cfg")
 _ANCHORS = "rpn_head.anchor_generator"
+_SHALLOW = ("resnet18", "resnet34")  # whose blocks have no 1x1 convolution, in any style
 # What a reader of the result should know that it was not said; the rest follows from a recipe.
 _NEEDED = (
     *("model.rpn.anchor_scale", "model.rpn.anchor_ratios", "model.rpn.nms_iou"),
@@ -133,7 +134,7 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
     order = -1 if _is_bgr(model, images) else 1
     mean, std = (_statistic(model, images, name, order) for name in ("mean", "std"))
     changes = {
-        "model.backbone.stride_in": "1x1" if one(model, "backbone.style") == "caffe" else None,
+        "model.backbone.stride_in": _stride_in(config, model),
         "model.backbone.mean": _unit(mean, IMAGENET_DEFAULT_MEAN),
         "model.backbone.std": _unit(std, IMAGENET_DEFAULT_STD),
         **_anchors(model),
@@ -159,6 +160,16 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
         for path, value in changes.items()
         if value is not None and not _is_unread(value)
     }
+
+
+def _stride_in(config: Config, model: Mapping[str, Any]) -> str | None:
+    """Return in which convolution of a bottleneck the map is halved, where that is not usual."""
+    name = config.model.backbone.name.split(".")[0]
+    if one(model, "backbone.style") != "caffe" or name in _SHALLOW:
+        return None
+    if name.startswith("regnet"):
+        raise CheckpointError("its config has backbone.style = caffe; scnet's RegNet has pytorch")
+    return "1x1"
 
 
 def _soft_nms(model: Mapping[str, Any]) -> dict[str, Any]:
