@@ -40,6 +40,7 @@ __all__ = [
     "MaskConfig",
     "ModelConfig",
     "OptimConfig",
+    "PAFPNConfig",
     "RPNConfig",
     "RunConfig",
     "SemanticConfig",
@@ -102,6 +103,14 @@ class FPNConfig:
     """Feature pyramid network (Lin et al. 2017)."""
 
     kind: Literal["fpn"] = "fpn"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PAFPNConfig:
+    """FPN and a path from its finest level up again, as MMDetection has it (not PANet's own)."""
+
+    kind: Literal["pafpn"] = "pafpn"
+    relu: bool = False  # behind every convolution of the pyramid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +260,7 @@ class MaskConfig:
 class ModelConfig:
     num_classes: Count = 80  # without background; taken from the data when training
     backbone: BackboneConfig = BackboneConfig()
-    pyramid: FPNConfig = FPNConfig()
+    pyramid: FPNConfig | PAFPNConfig = FPNConfig()
     channels: Count = 256  # of the feature pyramid and of every head
     # behind the convolutions of the pyramid and the 3x3 ones of masks, semantics and context: none,
     # as in the release; group norm of 32 groups, for any batch; or batch norm over all processes

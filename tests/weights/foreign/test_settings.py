@@ -14,7 +14,7 @@ from tests.weights.foreign.files import TEXT, State, applied, save, state, text
 
 import scnet
 from scnet.cli.main import main
-from scnet.config import SoftNMSConfig
+from scnet.config import PAFPNConfig, SoftNMSConfig
 from scnet.model.backbone import Backbone
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import convert
@@ -215,6 +215,23 @@ def test_octaves_give_several_anchors_at_a_place(weights: State, tmp_path: Path)
         convert.read(save(tmp_path / "d.pth", nine))
     (tmp_path / "config.py").write_text(listed)
     assert convert.read(tmp_path / "d.pth", config=tmp_path / "config.py").assumed == ()
+
+
+@pytest.mark.parametrize("activation", ["", ", act_cfg=None", ", act_cfg=dict(type='ReLU')"])
+def test_a_pafpn_is_read(tmp_path: Path, activation: str) -> None:
+    weights = state(tmp_path, model__pyramid=PAFPNConfig())
+    config = text(("neck=dict(type='FPN'", f"neck=dict(type='PAFPN'{activation}"))
+    found = convert.read(save(tmp_path / "a.pth", weights, config))
+    assert (found.unread, found.assumed, found.left) == ((), (), {})
+    assert found.detector.config.model.pyramid == PAFPNConfig(relu="ReLU" in activation)
+    down = found.detector.fpn.down[1].weight
+    assert torch.equal(down, weights["neck.downsample_convs.1.conv.weight"])
+
+
+def test_another_activation_of_a_pafpn_is_refused() -> None:
+    changed = ("neck=dict(type='FPN'", "neck=dict(type='PAFPN', act_cfg=dict(type='LeakyReLU')")
+    with pytest.raises(CheckpointError, match=r"neck\.act_cfg\.type = LeakyReLU"):
+        applied(changed)
 
 
 REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {

@@ -245,7 +245,7 @@ CHANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "PointRend": (("roi_head.point_head.fcs.0.conv.weight",), "", "PointRend"),
     "four convolutions": (("roi_head.bbox_head.shared_convs.0.conv.weight",), "", "box heads"),
     "a deep stem": (("backbone.stem.0.weight",), "backbone.conv1", "ResNetV1d"),
-    "PAFPN": (("neck.downsample_convs.0.conv.weight",), "", "another pyramid"),
+    "BFP": (("neck.1.refine.conv.weight",), "", "another pyramid"),
     "guided anchors": (("rpn_head.conv_loc.weight",), "rpn_head.rpn_cls", "another RPN"),
     "boxes alone": ((), "roi_head.mask_head.", "without a mask head"),
     "Res2Net": (("backbone.layer1.0.convs.0.weight",), "backbone.layer", "Res2Net.*pools nothing"),

@@ -10,7 +10,14 @@ from typing import Any
 import timm
 
 from scnet import recipes
-from scnet.config import BackboneConfig, Config, MaskConfig, ModelConfig
+from scnet.config import (
+    BackboneConfig,
+    Config,
+    FPNConfig,
+    MaskConfig,
+    ModelConfig,
+    PAFPNConfig,
+)
 from scnet.weights.checkpoint import CheckpointError
 
 _DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
@@ -93,6 +100,7 @@ def recognise(shapes: Shapes) -> Config:
         model,
         num_classes=classes,
         backbone=replace(model.backbone, name=backbone.name, widths=backbone.widths),
+        pyramid=PAFPNConfig() if shapes.has("fpn.down.") else FPNConfig(),
         channels=shapes["fpn.output.0.weight"][0],
         semantic=semantic,
         box=box,

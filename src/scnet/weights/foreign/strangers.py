@@ -186,7 +186,7 @@ _CHANGES = (
     Stranger(
         "added blocks in its backbone", (r"^backbone\..*(context_block|gen_attention)",), OTHER
     ),
-    Stranger("another pyramid than FPN", (r"^neck\.(\d\.|downsample_convs|pafpn)",), OTHER),
+    Stranger("another pyramid than FPN or PAFPN", (r"^neck\.\d\.",), OTHER),
     Stranger("another RPN", (r"^rpn_head\.(stages|conv_loc|conv_shape|rpn_conv\.\d)",), OTHER),
     Stranger(
         "box heads without a mask head",

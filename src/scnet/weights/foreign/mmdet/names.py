@@ -16,6 +16,8 @@ _NAMES = tuple(
         (r"backbone\.", r"backbone.net."),
         (r"neck\.lateral_convs\.(\d+)\.conv\.", r"fpn.lateral.\1."),
         (r"neck\.fpn_convs\.(\d+)\.conv\.", r"fpn.output.\1."),
+        (r"neck\.downsample_convs\.(\d+)\.conv\.", r"fpn.down.\1."),
+        (r"neck\.pafpn_convs\.(\d+)\.conv\.", r"fpn.last.\1."),
         (r"rpn_head\.rpn_(conv|cls|reg)\.", r"rpn.\1."),
         (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.0\.", r"roi_heads.stages.\1.fc1."),
         (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.1\.", r"roi_heads.stages.\1.fc2."),

@@ -51,7 +51,7 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "*.conv_cfg.type": _PLAIN_CONV,
     "backbone.norm_cfg.type": ("BN", "BN2d", "SyncBN"),
     "backbone.norm_cfg.eps": (1e-5,),
-    "neck.type": ("FPN",),
+    "neck.type": ("FPN", "PAFPN"),
     "neck.num_outs": (5,),
     "neck.start_level": (0,),
     "neck.end_level": (-1, 4),
@@ -91,6 +91,13 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "data_preprocessor.bgr_to_rgb": (True, False),
     "data_preprocessor.rgb_to_bgr": (False,),
     "img_norm_cfg.to_rgb": (True, False),
+}
+
+# Likewise, where the pyramid is a PAFPN.
+OF_PAFPN: dict[str, tuple[Any, ...]] = {
+    "neck.act_cfg": (None,),
+    "neck.act_cfg.type": ("ReLU",),
+    "neck.act_cfg.inplace": (True, False),
 }
 
 # These make scores of another kind; any other loss may have its softmax.

@@ -85,10 +85,13 @@ def _is_statement(key: str, value: Any) -> bool:
 def _sort(model: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     """Return why settings are refused, by their paths, and what is not read."""
     soft = one(model, "test_cfg.rcnn.nms.type") == "soft_nms"
+    must_be = rules.MUST_BE
+    if _type(model, "neck") == "PAFPN":
+        must_be = rules.OF_PAFPN | must_be  # the first that fits counts
     refused: dict[str, str] = {}
     unread: dict[str, None] = {}
     for path, value in leaves(model):
-        wanted, never = find(rules.MUST_BE, path), find(rules.MUST_NOT_BE, path)
+        wanted, never = find(must_be, path), find(rules.MUST_NOT_BE, path)
         if wanted is not None and value not in wanted:
             refused[path] = f"its config has {path} = {value}, but scnet has {wanted[0]}"
         elif never is not None and value in never:
@@ -135,6 +138,7 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
     mean, std = (_statistic(model, images, name, order) for name in ("mean", "std"))
     changes = {
         "model.backbone.stride_in": _stride_in(config, model),
+        "model.pyramid.relu": True if _is_pafpn_with_relu(model) else None,
         "model.backbone.mean": _unit(mean, IMAGENET_DEFAULT_MEAN),
         "model.backbone.std": _unit(std, IMAGENET_DEFAULT_STD),
         **_anchors(model),
@@ -160,6 +164,15 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
         for path, value in changes.items()
         if value is not None and not _is_unread(value)
     }
+
+
+def _is_pafpn_with_relu(model: Mapping[str, Any]) -> bool:
+    return (_type(model, "neck"), _type(model, "neck.act_cfg")) == ("PAFPN", "ReLU")
+
+
+def _type(model: Mapping[str, Any], path: str) -> str:
+    """Return the name of a class, which newer configs name with its module."""
+    return str(one(model, f"{path}.type")).rpartition(".")[2]
 
 
 def _stride_in(config: Config, model: Mapping[str, Any]) -> str | None:
