@@ -14,7 +14,7 @@ from tests.weights.foreign.files import TEXT, State, applied, save, state, text
 
 import scnet
 from scnet.cli.main import main
-from scnet.config import PAFPNConfig, SoftNMSConfig
+from scnet.config import DeformableConfig, PAFPNConfig, SoftNMSConfig
 from scnet.model.backbone import Backbone
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import convert
@@ -228,6 +228,27 @@ def test_a_pafpn_is_read(tmp_path: Path, activation: str) -> None:
     assert torch.equal(down, weights["neck.downsample_convs.1.conv.weight"])
 
 
+DCN = "type='ResNet', depth=50, dcn=dict(type='{}', deform_groups={}, fallback_on_stride={}), "
+
+
+@pytest.mark.parametrize(("kind", "groups"), [("DCN", 1), ("DCNv2", 1), ("DCNv2", 2)])
+def test_deformable_convolutions_are_read(tmp_path: Path, kind: str, groups: int) -> None:
+    own = DeformableConfig(stages=(2, 4), modulated=kind == "DCNv2", groups=groups)
+    weights = state(tmp_path, model__backbone__deformable=own)
+    config = text(("type='ResNet', depth=50, ", DCN.format(kind, groups, False)))
+    found = convert.read(save(tmp_path / "a.pth", weights, config))
+    assert (found.unread, found.assumed, found.left) == ((), (), {})
+    assert found.detector.config.model.backbone.deformable == own
+    offsets = found.detector.backbone.net.layer2[1].conv2.conv_offset.weight
+    assert torch.equal(offsets, weights["backbone.layer2.1.conv2.conv_offset.weight"])
+    alone = save(tmp_path / "b.pth", weights)
+    if groups == 1:
+        assert convert.read(alone).detector.config.model.backbone.deformable == own
+    else:
+        with pytest.raises(CheckpointError, match=r"54 numbers at each place.*only a config"):
+            convert.read(alone)
+
+
 def test_another_activation_of_a_pafpn_is_refused() -> None:
     changed = ("neck=dict(type='FPN'", "neck=dict(type='PAFPN', act_cfg=dict(type='LeakyReLU')")
     with pytest.raises(CheckpointError, match=r"neck\.act_cfg\.type = LeakyReLU"):
@@ -264,6 +285,10 @@ REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {
     "normalised layers": (
         [(HEAD, f"{HEAD}cls_predictor_cfg=dict(type='NormedLinear', tempearture=20), ")],
         "bbox_head.cls_predictor_cfg.type",
+    ),
+    "deformable convolutions that are not everywhere": (
+        [("type='ResNet', depth=50, ", DCN.format("DCN", 1, True))],
+        "backbone.dcn.fallback_on_stride",
     ),
     "a third style of backbone": ([("style='pytorch'", "style='msra'")], "backbone.style"),
     "an order of colours that has to run": (

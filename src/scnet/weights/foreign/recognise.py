@@ -13,6 +13,7 @@ from scnet import recipes
 from scnet.config import (
     BackboneConfig,
     Config,
+    DeformableConfig,
     FPNConfig,
     MaskConfig,
     ModelConfig,
@@ -24,7 +25,7 @@ _DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 _SHALLOW = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}  # whose blocks are two convolutions of 3x3
 _WIDTHS = (64, 128, 256, 512)
 # RegNets by their blocks and the width of the first stage.
-_REGNETS = {
+_REGNETS: dict[tuple[tuple[int, ...], int], str] = {
     ((1, 2, 7, 12), 32): "regnetx_004",
     ((1, 3, 7, 5), 64): "regnetx_008",
     ((2, 4, 10, 2), 72): "regnetx_016",
@@ -99,7 +100,12 @@ def recognise(shapes: Shapes) -> Config:
     model = replace(
         model,
         num_classes=classes,
-        backbone=replace(model.backbone, name=backbone.name, widths=backbone.widths),
+        backbone=replace(
+            model.backbone,
+            name=backbone.name,
+            widths=backbone.widths,
+            deformable=_deformable(shapes),
+        ),
         pyramid=PAFPNConfig() if shapes.has("fpn.down.") else FPNConfig(),
         channels=shapes["fpn.output.0.weight"][0],
         semantic=semantic,
@@ -204,6 +210,22 @@ def _backbone(shapes: Shapes) -> BackboneConfig:
     if not timm.is_model(name):
         raise CheckpointError(f"timm, which builds the backbones, has no {name}")
     return BackboneConfig(name=_tagged(name))
+
+
+def _deformable(shapes: Shapes) -> DeformableConfig | None:
+    """Return which stages have deformable convolutions; offsets of 9 cells have 18 or 27 numbers.
+
+    54 are 3 groups of 18 or 2 of 27: only a config says which.
+    """
+    offsets = {i: f"backbone.net.layer{i}.0.conv2.conv_offset.bias" for i in (1, 2, 3, 4)}
+    stages = tuple(i for i, name in offsets.items() if shapes.has(name))
+    if not stages:
+        return None
+    number = shapes[offsets[stages[0]]][0]
+    modulated = number % 18 != 0
+    return DeformableConfig(
+        stages=stages, modulated=modulated, groups=max(1, number // (27 if modulated else 18))
+    )
 
 
 def _regnet(shapes: Shapes) -> BackboneConfig:

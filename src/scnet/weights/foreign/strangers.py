@@ -168,11 +168,6 @@ _CHANGES = (
         + OTHER,
     ),
     Stranger(
-        "deformable convolutions (DCN)",
-        (r"\.conv_offset\.",),
-        f"{OURS}; without dcn in the config it would convert",
-    ),
-    Stranger(
         "group norm (GN) in its heads or pyramid",
         (r"^(neck|roi_head|rpn_head)\..*\.gn\.",),
         f"{OURS}, without norm behind the pyramid and in the heads; "

@@ -45,7 +45,9 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "backbone.num_stages": (4,),
     "backbone.deep_stem": (False,),
     "backbone.avg_down": (False,),
-    "backbone.dcn*": (None,),
+    "backbone.dcn": (None,),
+    "backbone.dcn.type": ("DCN", "DCNv2"),
+    "backbone.dcn.fallback_on_stride": (False,),
     "backbone.plugins*": (None,),
     "*.conv_cfg": (None,),
     "*.conv_cfg.type": _PLAIN_CONV,
@@ -134,6 +136,8 @@ KNOWN: dict[str, tuple[Any, ...]] = {
 }
 
 HANDLED = (
+    "backbone.dcn.deform_groups",
+    "backbone.dcn.deformable_groups",
     "rpn_head.anchor_generator.scales",
     "rpn_head.anchor_generator.octave_base_scale",
     "rpn_head.anchor_generator.scales_per_octave",

@@ -138,6 +138,7 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
     mean, std = (_statistic(model, images, name, order) for name in ("mean", "std"))
     changes = {
         "model.backbone.stride_in": _stride_in(config, model),
+        **_deformable(config, model),
         "model.pyramid.relu": True if _is_pafpn_with_relu(model) else None,
         "model.backbone.mean": _unit(mean, IMAGENET_DEFAULT_MEAN),
         "model.backbone.std": _unit(std, IMAGENET_DEFAULT_STD),
@@ -164,6 +165,25 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
         for path, value in changes.items()
         if value is not None and not _is_unread(value)
     }
+
+
+def _deformable(config: Config, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what deformable convolutions are, where a config has some."""
+    kind = _type(model, "backbone.dcn")
+    found = config.model.backbone.deformable
+    if kind in ("DCN", "DCNv2"):
+        groups = one(model, "backbone.dcn.deform_groups", "backbone.dcn.deformable_groups")
+        path = "model.backbone.deformable"
+        return {
+            f"{path}.modulated": kind == "DCNv2",
+            f"{path}.groups": 1 if groups is None else groups,
+        }
+    if found is not None and not found.modulated and found.groups % 3 == 0:
+        raise CheckpointError(
+            f"its deformable convolutions have {18 * found.groups} numbers at each place, which "
+            "may be DCN or DCNv2; only a config says which, give it with --config FILE.py"
+        )
+    return {}
 
 
 def _is_pafpn_with_relu(model: Mapping[str, Any]) -> bool:
