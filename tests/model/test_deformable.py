@@ -73,6 +73,22 @@ def test_it_is_the_sum_of_what_lies_at_its_moved_cells(
 
 
 @pytest.mark.parametrize("modulated", [False, True])
+def test_its_gradients_are_those_of_differences(modulated: bool) -> None:
+    torch.manual_seed(0)
+    conv = deformable(2, 2, modulated, 2)
+    nn.init.normal_(conv.conv_offset.bias, std=0.5)
+    names = ("weight", "conv_offset.weight", "conv_offset.bias")
+
+    def of(x: Tensor, *parameters: Tensor) -> Tensor:
+        given = dict(zip(names, parameters, strict=True))
+        out: Tensor = torch.func.functional_call(conv, given, (x,))
+        return out
+
+    x = torch.randn(1, 4, 4, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(of, (x, *(conv.get_parameter(name) for name in names)))
+
+
+@pytest.mark.parametrize("modulated", [False, True])
 @torch.no_grad()
 def test_it_begins_as_the_plain_convolution_and_modulated_as_half_of_it(modulated: bool) -> None:
     plain = nn.Conv2d(6, 4, 3, 2, 1, groups=2, bias=False)

@@ -57,7 +57,8 @@ class Start(NamedTuple):
         for path in THEIRS:
             theirs = _meant(self.config, path)
             if theirs != _meant(own, path):
-                found = merge(found, nested(path, to_dict(theirs)))
+                plain = to_dict(theirs) if is_dataclass(theirs) else theirs
+                found = merge(found, nested(path, plain))
         return found
 
     def require_same_backbone(self, config: Config) -> None:
