@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+Table = tuple[tuple[re.Pattern[str], str], ...]
+
 # MMDetection's name and ours; the first entry that matches counts. 2.x and 3.x have the same names.
 _HEAD = r"roi_head\.mask_head\.(\d+)\."
 _SEMANTIC = r"roi_head\.semantic_head\."
-_NAMES = tuple(
+_NAMES: Table = tuple(
     (re.compile(theirs), ours)
     for theirs, ours in (
         (r"backbone\.", r"backbone.net."),
@@ -38,7 +40,7 @@ _NAMES = tuple(
 # MMDetection names the layers of a RegNet as those of a ResNet, timm does not. It counts blocks
 # from 1: "<2>" is the number of the block and one more.
 _BLOCK = r"backbone\.layer(\d)\.(\d+)\."
-_REGNET = tuple(
+_REGNET: Table = tuple(
     (re.compile(theirs), ours)
     for theirs, ours in (
         (r"backbone\.conv1\.", r"backbone.net.stem.conv."),
@@ -56,21 +58,19 @@ def our_names(theirs: Mapping[str, Tensor]) -> dict[str, str | None]:
     first = theirs.get("backbone.conv1.weight")
     # Only the sizes tell a RegNet: a ResNet's first convolution is 7 cells wide.
     regnet = first is not None and first.ndim == 4 and first.shape[-1] == 3
-    return {key: (regnet and _of_regnet(key)) or our_name(key) for key in theirs}
+    return {key: (regnet and _renamed(_REGNET, key)) or our_name(key) for key in theirs}
 
 
 def our_name(key: str) -> str | None:
     """Return our name of a parameter of MMDetection; None where we have no such parameter."""
     # Models with a single box or mask head number none; ours always do.
     key = re.sub(r"^(roi_head\.(?:bbox|mask)_head\.)(?!\d)", r"\g<1>0.", key)
-    for theirs, ours in _NAMES:
-        if theirs.match(key):
-            return theirs.sub(ours, key, count=1)
-    return None
+    return _renamed(_NAMES, key)
 
 
-def _of_regnet(key: str) -> str | None:
-    for theirs, ours in _REGNET:
+def _renamed(table: Table, key: str) -> str | None:
+    """Return a key with its beginning replaced by the first entry that matches; None for none."""
+    for theirs, ours in table:
         found = theirs.match(key)
         if found is not None:
             named = ours.replace("<2>", str(int(found[2]) + 1)) if "<2>" in ours else ours
