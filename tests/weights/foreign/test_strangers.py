@@ -229,6 +229,7 @@ def test_a_stranger_is_answered_by_its_name(tmp_path: Path, case: str) -> None:
 
 # Keys that are added to a right file, or begin those that are taken from it.
 CHANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
+    "C4": (("roi_head.shared_head.layer4.0.bn1.weight",), "neck.", "C4.*no pyramid"),
     "GN": (("neck.lateral_convs.0.gn.weight",), "", "group norm.*model.norm group"),
     "Swin": (
         ("backbone.patch_embed.projection.weight",),

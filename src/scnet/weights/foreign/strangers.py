@@ -168,6 +168,11 @@ _CHANGES = (
         + OTHER,
     ),
     Stranger(
+        "RoI heads on a stage of its backbone (C4, shared_head)",
+        (r"^roi_head\.shared_head\.",),
+        f"it has no pyramid; {OTHER}",
+    ),
+    Stranger(
         "group norm (GN) in its heads or pyramid",
         (r"^(neck|roi_head|rpn_head)\..*\.gn\.",),
         f"{OURS}, without norm behind the pyramid and in the heads; "
