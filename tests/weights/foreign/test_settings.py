@@ -224,6 +224,7 @@ def test_a_pafpn_is_read(tmp_path: Path, activation: str) -> None:
     found = convert.read(save(tmp_path / "a.pth", weights, config))
     assert (found.unread, found.assumed, found.left) == ((), (), {})
     assert found.detector.config.model.pyramid == PAFPNConfig(relu="ReLU" in activation)
+    assert "architecture     mask_rcnn, resnet50.tv_in1k, pafpn\n" in str(found)
     down = found.detector.fpn.down[1].weight
     assert torch.equal(down, weights["neck.downsample_convs.1.conv.weight"])
 
@@ -239,6 +240,7 @@ def test_deformable_convolutions_are_read(tmp_path: Path, kind: str, groups: int
     found = convert.read(save(tmp_path / "a.pth", weights, config))
     assert (found.unread, found.assumed, found.left) == ((), (), {})
     assert found.detector.config.model.backbone.deformable == own
+    assert "mask_rcnn, resnet50.tv_in1k, deformable convolutions\n" in str(found)
     offsets = found.detector.backbone.net.layer2[1].conv2.conv_offset.weight
     assert torch.equal(offsets, weights["backbone.layer2.1.conv2.conv_offset.weight"])
     alone = save(tmp_path / "b.pth", weights)
@@ -247,6 +249,22 @@ def test_deformable_convolutions_are_read(tmp_path: Path, kind: str, groups: int
     else:
         with pytest.raises(CheckpointError, match=r"54 numbers at each place.*only a config"):
             convert.read(alone)
+
+
+def test_stages_decide_whether_there_are_deformable_convolutions(
+    weights: State, tmp_path: Path
+) -> None:
+    dcn = DCN.format("DCN", 1, False)
+    idle, used = (
+        text(("type='ResNet', depth=50, ", f"{dcn}stage_with_dcn=({second}, False), "))
+        for second in (False, True)
+    )
+    found = convert.read(save(tmp_path / "a.pth", weights, idle))
+    assert (found.unread, found.detector.config.model.backbone.deformable) == ((), None)
+    with pytest.raises(
+        CheckpointError, match=r"missing: backbone\.net\.layer2\.0\.conv2\.conv_off"
+    ):
+        convert.read(save(tmp_path / "a.pth", weights, used))
 
 
 def test_another_activation_of_a_pafpn_is_refused() -> None:

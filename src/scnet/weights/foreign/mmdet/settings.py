@@ -170,7 +170,9 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
 def _deformable(config: Config, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return what deformable convolutions are, where a config has some."""
     kind = _type(model, "backbone.dcn")
-    found = config.model.backbone.deformable
+    found, wanted = config.model.backbone.deformable, one(model, "backbone.stage_with_dcn")
+    if found is None and not (isinstance(wanted, list) and any(wanted)):
+        return {}  # a kind of which no stage has any
     if kind in ("DCN", "DCNv2"):
         groups = one(model, "backbone.dcn.deform_groups", "backbone.dcn.deformable_groups")
         path = "model.backbone.deformable"
