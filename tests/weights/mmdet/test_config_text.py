@@ -120,9 +120,9 @@ def test_the_text_of_a_file_reaches_the_converted_model(
     assert found.detector.config.model.box.score_threshold == 0.05
     assert "model.box.score_threshold 0.05" in str(found)
     file = save(
-        tmp_path / "b.pth", state, meta={"config": "model = dict(backbone=dict(style='caffe'))"}
+        tmp_path / "b.pth", state, meta={"config": "model = dict(backbone=dict(style='msra'))"}
     )
-    with pytest.raises(CheckpointError, match=r"b\.pth.*style = caffe"):
+    with pytest.raises(CheckpointError, match=r"b\.pth.*style = msra"):
         convert.read(file)
 
 
