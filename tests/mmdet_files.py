@@ -12,6 +12,16 @@ from tests.model_cases import small
 from scnet.config import BackboneConfig, replace_at
 from scnet.model.detector import Detector
 
+# Of models with norms, and with two convolutions in their RPN.
+_DEEPER = {
+    r"^fpn\.lateral_norm\.(\d)\.norm\.": r"neck.lateral_convs.\1.bn.",
+    r"^fpn\.lateral_norm\.(\d)\.": r"neck.lateral_convs.\1.gn.",
+    r"^fpn\.output_norm\.(\d)\.norm\.": r"neck.fpn_convs.\1.bn.",
+    r"^fpn\.output_norm\.(\d)\.": r"neck.fpn_convs.\1.gn.",
+    r"^rpn\.convs\.0\.conv": "rpn_head.rpn_conv.0.conv",
+    r"^rpn\.conv\.": "rpn_head.rpn_conv.1.conv.",
+    r"^roi_heads\.stages\.0\.convs\.(\d)\.": r"roi_head.bbox_head.shared_convs.\1.",
+}
 _THEIRS = {
     r"^backbone\.net\.": "backbone.",
     r"^fpn\.lateral\.(\d)": r"neck.lateral_convs.\1.conv",
@@ -40,11 +50,13 @@ def mask_rcnn(num_classes: int = 80, **changes: object) -> Detector:
 def write(file: Path, detector: Detector) -> Path:
     """Write the weights of a Mask R-CNN as MMDetection would, without class names."""
     state = {}
+    names = (_DEEPER if detector.config.model.rpn.convs == 2 else {}) | _THEIRS
     for name, value in detector.state_dict().items():
-        for ours, theirs in _THEIRS.items():
+        for ours, theirs in names.items():
             if re.match(ours, name):
                 flat = value.flatten(1) if name.endswith("fc1.weight") else value
-                state[re.sub(ours, theirs, name)] = flat
+                renamed = re.sub(ours, theirs, name)
+                state[re.sub(r"\.norm\.", ".gn.", re.sub(r"\.norm\.norm", ".bn", renamed))] = flat
                 break
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"state_dict": state, "meta": {"epoch": 12}}, file)

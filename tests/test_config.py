@@ -73,6 +73,24 @@ def test_an_optional_part_has_one_switch(off: bool | None) -> None:
     assert weighted.model.semantic.loss_weight == 1.0
 
 
+@pytest.mark.parametrize("part", ["pyramid", "box", "mask"])
+def test_a_part_has_the_norm_of_the_model_unless_it_has_its_own(part: str) -> None:
+    config = override(recipes.scnet(), nested("model.norm", "group"))
+    assert set(config.model.norms) == {"group"}
+    own = override(config, nested(f"model.{part}.norm", "batch")).model.norms
+    assert own == config.model.norms._replace(**{part: "batch"})
+    assert override(config, nested(f"model.{part}.norm", None)) == config
+    with pytest.raises(ConfigError, match=rf"model\.{part}\.norm: 'gn' is not one of 'none', "):
+        override(config, nested(f"model.{part}.norm", "gn"))
+
+
+def test_statistics_are_not_taken_twice_of_different_boxes() -> None:
+    given = {"model": {"norm": "batch", "box": {"convs": 4}}}
+    assert override(recipes.scnet(), given).model.norms.box == "batch"
+    with pytest.raises(ConfigError, match=r"model\.box\.norm: batch would take .* take group"):
+        override(recipes.find("scnet_leaving"), given)
+
+
 def test_a_stage_of_a_kind_that_does_not_exist_is_refused() -> None:
     stages = [{"iou": 0.4}, {"kind": "two_fcs"}]
     with pytest.raises(ConfigError, match=r'box\.stages\[1\]\.kind: there is no .* "two_fc"\?'):
@@ -150,6 +168,7 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "model.rpn.anchor_ratios[]": (0.0, -1.0),
     "model.rpn.anchor_multiples[]": (0.0, -1.0),
     "model.rpn.anchor_sizes[][]": (0.0, -1.0),
+    "model.rpn.convs": (0, -1),
     "model.rpn.positive_iou": (-0.1, 1.1),
     "model.rpn.negative_iou": (-0.1, 1.1),
     "model.rpn.samples": (0,),
@@ -166,6 +185,8 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "model.box.stages[].delta_std[]": (0.0,),
     "model.box.stages[].side": (0,),
     "model.box.stages[].loss_weight": (-0.1,),
+    "model.box.convs": (-1,),
+    "model.box.layers": (0,),
     "model.box.hidden": (0,),
     "model.box.box_loss_beta": (-0.1,),
     "model.box.samples": (0,),

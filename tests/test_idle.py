@@ -43,6 +43,8 @@ IDLE: tuple[tuple[str, dict[str, Any], str, str], ...] = (
         "one box stage",
     ),
     ("htc", {"model.mask.convs": 0, "model.mask.residual": True}, "model.mask.residual", "is 0"),
+    ("htc", {"model.mask.convs": 0, "model.mask.norm": "group"}, "model.mask.norm", "is 0"),
+    ("scnet", {"model.box.norm": "batch"}, "model.box.norm", "box.convs is 0"),
     (
         "scnet",
         {"model.box.soft_nms.method": "gaussian", "model.box.nms_iou": 0.4},
@@ -69,6 +71,7 @@ USED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("scnet", {"model.rpn.anchor_sizes": None, "model.rpn.anchor_scale": 4.0}),
     ("mask_rcnn", {"model.box.average": "logits"}),
     ("mask_rcnn", {"data.stuff_maps": "none"}),
+    ("mask_rcnn", {"model.box.norm": "batch", "model.box.convs": 4, "model.mask.norm": None}),
     ("scnet", {"model.box.soft_nms": True, "model.box.nms_iou": 0.4}),
 )
 

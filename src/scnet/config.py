@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, cast
 
 from scnet.config_data import DataConfig, require_colours
 from scnet.settings import (
@@ -55,6 +55,10 @@ __all__ = [
 
 Deltas = tuple[Positive, Positive, Positive, Positive]
 AnchorSides = Annotated[tuple[Positive, ...], NotEmpty()]
+# Behind a convolution: none; group norm of 32 groups, the same for any batch; batch norm over the
+# maps of each process ("batch") or of all ("sync"), or by the statistics that are stored ("frozen",
+# whose scale and shift still learn: for fine-tuning on few images). The last three are one in use.
+Norm = Literal["none", "group", "batch", "sync", "frozen"]
 LEVELS = 5  # of the feature pyramid, P2 to P6
 T = TypeVar("T")
 
@@ -119,6 +123,7 @@ class FPNConfig:
     """Feature pyramid network (Lin et al. 2017)."""
 
     kind: Literal["fpn"] = "fpn"
+    norm: Norm | None = None  # behind each of its convolutions; None = model.norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +131,7 @@ class PAFPNConfig:
     """FPN and a path from its finest level up again, as MMDetection has it (not PANet's own)."""
 
     kind: Literal["pafpn"] = "pafpn"
+    norm: Norm | None = None  # behind each of its convolutions; None = model.norm
     relu: bool = False  # behind every convolution of the pyramid
 
 
@@ -139,6 +145,7 @@ class RPNConfig:
     anchor_sizes: Annotated[tuple[AnchorSides, ...], NotEmpty()] | None = None
     # height / width
     anchor_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (0.5, 1.0, 2.0)
+    convs: Count = 1  # 3x3 convolutions, each with ReLU, before the two last layers
     positive_iou: Share = 0.7
     negative_iou: Share = 0.3
     # anchors per image in the loss, half of them positive where there are enough
@@ -192,7 +199,8 @@ class ContextConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BoxStageConfig:
-    kind: Literal["two_fc"] = "two_fc"  # two fully connected layers over the RoI feature
+    # fully connected layers over the RoI feature, of which model.box says how many
+    kind: Literal["two_fc"] = "two_fc"
     iou: Share = 0.5  # a box is foreground from this overlap on
     delta_std: Deltas = (0.1, 0.1, 0.2, 0.2)  # scale of dx dy dw dh (Cascade R-CNN, table 1)
     side: Count = 7  # of the RoI feature that the stage reads
@@ -222,7 +230,11 @@ class BoxConfig:
         BoxStageConfig(iou=0.6, delta_std=(0.05, 0.05, 0.1, 0.1), loss_weight=0.5),
         BoxStageConfig(iou=0.7, delta_std=(0.033, 0.033, 0.067, 0.067), loss_weight=0.25),
     )
-    hidden: Count = 1024  # width of the two shared layers
+    # of each stage, before its fully connected layers: 3x3 convolutions, each with ReLU
+    convs: CountOrNone = 0
+    layers: Count = 2  # fully connected layers of each stage; 4 convs and 1 layer are "4conv1fc"
+    norm: Norm | None = None  # behind each of the convolutions; None = model.norm
+    hidden: Count = 1024  # width of the fully connected layers
     # one box for all classes (cascades) instead of one per class (Mask R-CNN)
     class_agnostic: bool = True
     # each object takes its best box even where that box overlaps another object more
@@ -252,6 +264,7 @@ class MaskConfig:
     trained_on: Literal["entering", "leaving"] = "entering"
     convs: CountOrNone = 12
     residual: bool = True  # a skip over every two convolutions
+    norm: Norm | None = None  # behind each of the convolutions; None = model.norm
     flow: bool = False  # each branch receives the features of the one before (HTC)
     relay: bool = False  # box features join the mask features (SCNet, sec. 4.2)
     loss_weights: tuple[Weight, ...] = (1.75,)  # one for each branch
@@ -272,15 +285,23 @@ class MaskConfig:
             raise ConfigError(f"model.mask.size: {self.size} is not a multiple of 4")
 
 
+class Norms(NamedTuple):
+    """The norm of each part that may have one of its own."""
+
+    pyramid: Norm
+    box: Norm
+    mask: Norm
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     num_classes: Count = 80  # without background; taken from the data when training
     backbone: BackboneConfig = BackboneConfig()
     pyramid: FPNConfig | PAFPNConfig = FPNConfig()
     channels: Count = 256  # of the feature pyramid and of every head
-    # behind the convolutions of the pyramid and the 3x3 ones of masks, semantics and context: none,
-    # as in the release; group norm of 32 groups, for any batch; or batch norm over all processes
-    norm: Literal["none", "group", "sync"] = "none"
+    # behind the convolutions of the pyramid and the 3x3 ones of boxes, masks, semantic branch and
+    # context, where the part has none of its own
+    norm: Norm = "none"
     rpn: RPNConfig = RPNConfig()
     semantic: SemanticConfig | None = None
     context: ContextConfig | None = None
@@ -295,7 +316,13 @@ class ModelConfig:
                 f"model.mask.fed_by: {self.mask.fed_by} names a box stage that is not there; "
                 f"stages are 0..{stages - 1}"
             )
-
+        relayed = self.mask.relay and self.mask.trained_on == "leaving"
+        if relayed and self.box.convs and self.norms.box in ("batch", "sync"):
+            raise ConfigError(
+                f"model.box.norm: {self.norms.box} would take its statistics twice, over all boxes "
+                "and over those of objects alone, with model.mask.relay and model.mask.trained_on "
+                "leaving; take group"
+            )
         sides = (stage.side for stage in self.box.stages)
         if self.semantic and any(self.mask.size // 2 % side for side in sides):
             raise ConfigError(
@@ -303,6 +330,12 @@ class ModelConfig:
                 "of 28, as half of it is averaged to the 7 x 7 cells of boxes; or set "
                 "model.semantic off"
             )
+
+    @property
+    def norms(self) -> Norms:
+        """The norms of pyramid, box heads and mask branches."""
+        own = (self.pyramid.norm, self.box.norm, self.mask.norm)
+        return Norms(*(norm or self.norm for norm in own))
 
     @property
     def semantic_classes(self) -> int:

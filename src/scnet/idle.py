@@ -128,6 +128,20 @@ _BESIDE_OTHERS = (
         "set model.box.soft_nms.method gaussian",
     ),
     Rule(
+        ("model.box.norm",),
+        lambda facts: facts.config.model.box.convs == 0,
+        "model.box.convs is 0, and no norm stands behind fully connected layers",
+        "set model.box.convs",
+        granted={"model.box.norm": None},
+    ),
+    Rule(
+        ("model.mask.norm",),
+        lambda facts: facts.config.model.mask.convs == 0,
+        "model.mask.convs is 0",
+        "set model.mask.convs",
+        granted={"model.mask.norm": None},
+    ),
+    Rule(
         ("model.mask.residual",),
         lambda facts: facts.config.model.mask.convs == 0,
         "model.mask.convs is 0",

@@ -18,6 +18,12 @@ DETECTRON2: dict[str, object] = {
     "model__backbone__name": "resnet50",
     "model__backbone__stride_in": "1x1",
     "model__rpn__anchor_sizes": ((4.0, 6.0), (9.0, 12.0), (17.0, 20.0), (31.0, 40.0), (64.0, 90.0)),
+    "model__rpn__convs": 2,
+    "model__box__convs": 4,
+    "model__box__layers": 1,
+    "model__norm": "group",
+    "model__box__norm": "batch",
+    "model__mask__norm": "batch",
 }
 
 

@@ -13,19 +13,13 @@ from torch import Tensor
 from scnet.config import Config, PAFPNConfig, override
 from scnet.model.pyramid import FPN, PAFPN
 from scnet.settings import ConfigError
+from scnet.weights.foreign.mmdet import names
 
 VALUES, GRADIENTS = 1e-4, 1e-3  # of the largest value of a tensor
-OURS = {
-    "lateral_convs": "lateral",
-    "fpn_convs": "output",
-    "downsample_convs": "down",
-    "pafpn_convs": "last",
-}
 
 
 def our_name(key: str) -> str:
-    kind, number, part, which = key.split(".")
-    return f"{OURS[kind]}{'_norm' * (part == 'gn')}.{number}.{which}"
+    return str(names.our_name(f"neck.{key}")).removeprefix("fpn.")
 
 
 def share(found: Tensor, expected: Tensor) -> float:

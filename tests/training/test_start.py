@@ -176,6 +176,30 @@ def test_settings_of_the_weights_come_along_unless_they_are_given(
     assert not torch.equal(seen[1]["rpn.cls.weight"], given)
 
 
+def test_norms_and_deeper_heads_come_along_with_their_weights(
+    data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = begin(monkeypatch)
+    deep = {"model__rpn__convs": 2, "model__box__convs": 2, "model__box__layers": 1}
+    weights = save_detector(tmp_path / "w", model__norm="batch", model__mask__norm="group", **deep)
+    own = merge(settings, {"model": {"norm": "frozen"}})
+    run = train("mask_rcnn", data, start=weights, output=tmp_path / "a", settings=own)
+    model, text = stored_config(run).model, said(capsys)
+    assert model.norms == ("frozen", "frozen", "group")
+    assert (model.rpn.convs, model.box.convs, model.box.layers) == (2, 2, 1)
+    assert "warning: model.norm frozen, but the weights were trained with batch" in text
+    assert "model.box.convs 2, as the weights have it (the recipe: 0)" in text
+    given = checkpoint.load(weights).state_dict()
+    parts = ("fpn.", "rpn.", "roi_heads.stages.0.convs.", "roi_heads.masks.heads.0.convs.")
+    names = [name for name in given if name.startswith(parts)]
+    assert names
+    assert all(torch.equal(seen[0][name], given[name]) for name in names)
+
+
 def test_the_normalisation_of_a_network_is_known_without_a_setting() -> None:
     """Weights of another training on ImageNet bring theirs along, where it is another."""
 

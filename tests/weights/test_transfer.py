@@ -213,8 +213,17 @@ def test_one_box_for_all_classes_begins_that_of_each() -> None:
             "rpn.reg",
             "other anchors: model.rpn.anchor_ratios",
         ),
-        ({"model__norm": "group"}, "fpn.lateral.0", "model.norm group instead of none"),
+        ({"model__norm": "group"}, "fpn.lateral.0", "norm group instead of none"),
+        ({"model__norm": "batch"}, f"{MASK}0.convs.0.norm.norm", "norm batch instead of none"),
         ({"model__norm": "group"}, "rpn.conv", ANEW),
+        ({"model__rpn__convs": 2}, "rpn.conv", "convolutions: 2 instead of 1"),
+        ({"model__rpn__convs": 2}, "rpn.cls", "convolutions: 2 instead of 1"),
+        ({"model__box__convs": 4}, f"{STAGE}0.fc1", "convolutions: 4 instead of 0"),
+        (
+            {"model__box__layers": 1},
+            f"{STAGE}0.cls",
+            "fully connected layers: 1 instead of 2",
+        ),
         ({"model__box__hidden": 64}, f"{STAGE}0.fc2", ANEW),
         (
             {"model__box__hidden": 64},

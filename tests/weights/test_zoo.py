@@ -279,8 +279,8 @@ def test_the_list_shows_every_name_and_where_files_lie(
 
 
 def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
-    assert len(zoo.PUBLISHED) == 39
-    assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 6
+    assert len(zoo.PUBLISHED) == 47
+    assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 14
     folders = {
         "SCNet": "scnet",
         "HTC": "htc",
@@ -401,8 +401,12 @@ def test_the_list_of_detectron2_is_regular() -> None:
     for p in zoo.PUBLISHED.values():
         if p.form != "detectron2":
             continue
-        assert re.fullmatch(r"[\w-]+/\w+_FPN_\dx/\d{9}/model_final_[0-9a-f]{6}\.pkl", p.path)
+        number, of_name = (r"\d{8}", "LSJ") if "lsj" in p.name else (r"\d{9}", r"\dx(_gn|_syncbn)?")
+        name = rf"\w+_FPN_(\d+ep_)?{of_name}"
+        assert re.fullmatch(rf"[\w-]+/{name}/{number}/model_final_[0-9a-f]{{6}}\.pkl", p.path)
         assert p.licence == "CC BY-SA 3.0"
-        assert p.epochs == {"1x": 12, "3x": 37}[p.name[-2:]]
-        assert p.path.split("/")[1].endswith(p.name[-2:])
-        assert 35 < p.mask_ap < p.box_ap < 45
+        usual = {"1x": 12, "3x": 37, "100e": 100, "200e": 200, "400e": 400}
+        (length,) = set(p.name.split("_")) & usual.keys()
+        assert p.epochs == usual[length]
+        assert f"FPN_{length}" in p.path
+        assert 35 < p.mask_ap < p.box_ap < 49

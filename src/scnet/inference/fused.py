@@ -1,29 +1,32 @@
-"""A backbone for inference, its batch norm folded into the convolutions before it."""
+"""A detector for inference, its batch norm folded into the convolutions before it."""
 
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from scnet.model.backbone import Backbone
 from scnet.model.detector import Detector
-from scnet.model.layers import Conv2d
+from scnet.model.layers import BatchNorm, Conv2d
 
 TOLERANCE = 1e-4  # of the largest value
+Part = TypeVar("Part", bound=nn.Module)
 
 
 def for_inference(detector: Detector) -> Detector:
-    """Return a detector that gives the same results faster, and shares all but its backbone.
+    """Return a detector that gives the same results faster, and shares what it has not folded.
 
     Weights that change afterwards are not seen. The detector itself stays as it is.
     """
     fast = copy.copy(detector)
-    fast._modules = {**detector._modules, "backbone": fused(detector.backbone)}
+    parts = {name: without_norms(part) for name, part in detector.named_children()}
+    fast._modules = {**parts, "backbone": fused(detector.backbone)}
     return fast
 
 
@@ -40,6 +43,43 @@ def with_proposals(detector: Detector, number: int) -> Detector:
     fast = copy.copy(detector)
     fast._modules = {**detector._modules, "rpn": rpn}
     return fast
+
+
+@torch.no_grad()
+def without_norms(part: Part) -> Part:
+    """Return a pyramid or head without its batch norms, which shares all other weights."""
+    norms = [(name, m.norm) for name, m in part.named_modules() if isinstance(m, BatchNorm)]
+    if not norms:
+        return part
+    copied = _sharing(part)
+    for name, norm in norms:
+        conv = copied.get_submodule(conv_of(name))
+        assert isinstance(conv, nn.Conv2d)
+        statistics = (norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+        weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics)  # type: ignore[arg-type]
+        by_pixel = weight.to(memory_format=torch.channels_last)
+        conv._parameters = {
+            "weight": nn.Parameter(by_pixel, requires_grad=False),
+            "bias": nn.Parameter(bias, requires_grad=False),
+        }
+        copied.set_submodule(name, nn.Identity())
+    return copied
+
+
+def _sharing(module: Part) -> Part:
+    """Return a copy of a tree of modules that shares every weight."""
+    copied = copy.copy(module)
+    copied._modules = {name: child and _sharing(child) for name, child in module._modules.items()}
+    return copied
+
+
+def conv_of(norm: str) -> str:
+    """Return the name of the convolution that a norm of a pyramid or head reads.
+
+    >>> conv_of("lateral_norm.0"), conv_of("convs.0.norm2")
+    ('lateral.0', 'convs.0.conv2')
+    """
+    return re.sub(r"norm(\d?)$", r"conv\1", norm.replace("_norm.", "."))
 
 
 @torch.no_grad()

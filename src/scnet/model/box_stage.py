@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from scnet.config import BoxConfig, BoxStageConfig, ModelConfig
-from scnet.model.layers import RoILinear
+from scnet.model.layers import RoILinear, stack
 from scnet.ops import boxes as box_ops
 from scnet.runtime.distributed import mean_count
 from scnet.types import UNIT, Losses, RoIs, Samples, Targets
@@ -36,9 +37,12 @@ class BoxStage(nn.Module):
         self.side = stage.side  # of the RoI feature that it reads
         self.box: BoxConfig = config.box
         self.num_classes = config.num_classes
-        hidden = config.box.hidden
+        hidden, norm = config.box.hidden, config.norms.box
+        self.convs = stack(config.channels, config.box.convs, residual=False, norm=norm)
+        self.takes_statistics = config.box.convs > 0 and norm in ("batch", "sync")
         self.fc1 = RoILinear(config.channels, stage.side, hidden)
-        self.fc2 = nn.Linear(hidden, hidden)
+        for number in range(2, config.box.layers + 1):
+            self.add_module(f"fc{number}", nn.Linear(hidden, hidden))
         self.cls = nn.Linear(hidden, config.num_classes + 1)
         self.num_boxes = 1 if config.box.class_agnostic else config.num_classes
         self.reg = nn.Linear(hidden, 4 * self.num_boxes)
@@ -47,14 +51,28 @@ class BoxStage(nn.Module):
         self.register_buffer("unit", UNIT.clone(), persistent=False)
         _initialise(self)
 
-    def forward(self, features: Float[Tensor, "R D s s"]) -> BoxOutput:
-        hidden = self.hidden(features)
+    @property
+    def layers(self) -> list[RoILinear | nn.Linear]:
+        """The fully connected layers that classes and boxes share, in order."""
+        rest = (self.get_submodule(f"fc{number}") for number in range(2, self.box.layers + 1))
+        return [self.fc1, *cast(Iterator[nn.Linear], rest)]
+
+    def forward(
+        self, features: Float[Tensor, "R D s s"], valid: Bool[Tensor, "R"] | None = None
+    ) -> BoxOutput:
+        """Return what is said of each RoI; those that are not valid are padding."""
+        hidden = self.hidden(features, valid)
         deltas = self.reg(hidden).view(hidden.shape[0], self.num_boxes, 4)
         return BoxOutput(self.cls(hidden), deltas, hidden)
 
-    def hidden(self, features: Float[Tensor, "R D s s"]) -> Float[Tensor, "R hidden"]:
+    def hidden(
+        self, features: Float[Tensor, "R D s s"], valid: Bool[Tensor, "R"] | None = None
+    ) -> Float[Tensor, "R hidden"]:
         """Return the shared feature alone; the feature relay reads it for the final boxes."""
-        return F.relu(self.fc2(F.relu(self.fc1(features))))
+        x = self._convolved(features, valid)
+        for layer in self.layers:
+            x = F.relu(layer(x))
+        return x
 
     def loss(self, out: BoxOutput, samples: Samples, targets: Targets) -> Losses:
         """Return both losses, divided by the number of sampled RoIs (background too)."""
@@ -77,6 +95,16 @@ class BoxStage(nn.Module):
         )
         weight = self.stage.loss_weight / number
         return {"cls": cls * weight, "box": (reg * positive[:, None]).sum() * weight}
+
+    def _convolved(
+        self, features: Float[Tensor, "R D s s"], valid: Bool[Tensor, "R"] | None
+    ) -> Float[Tensor, "R D s s"]:
+        """Return what the convolutions make of RoIs; padding has no part in their statistics."""
+        if valid is None or not (self.training and self.takes_statistics):
+            every: Tensor = self.convs(features)
+            return every
+        x: Tensor = self.convs(features[valid])
+        return x.new_zeros(len(features), *x.shape[1:]).index_put((valid,), x)
 
     @torch.no_grad()
     def refine(
@@ -101,7 +129,7 @@ class BoxStage(nn.Module):
 
 
 def _initialise(stage: BoxStage) -> None:
-    for fc in (stage.fc1, stage.fc2):
+    for fc in stage.layers:
         nn.init.xavier_uniform_(fc.weight.view(len(fc.weight), -1))
         nn.init.zeros_(fc.bias)  # type: ignore[arg-type]
     nn.init.normal_(stage.cls.weight, std=0.01)

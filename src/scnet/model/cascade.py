@@ -141,7 +141,7 @@ class RoIHeads(nn.Module):
         for i, stage in enumerate(self.stages):
             iou = stage.stage.iou
             samples = sample_rois(proposals, targets, classes, iou, box, choose)
-            out = stage(features(samples.rois, stage.side))
+            out = stage(features(samples.rois, stage.side), samples.valid)
             refined = stage.refine(out, samples.rois, sizes, samples.labels)
             # Ground truth joins the next stage anew, so it is not kept here.
             by_image = sizes.shape[0], -1

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import OrderedDict
-from typing import Any, Literal
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-Norm = Literal["none", "group", "sync"]
+from scnet.config import Norm
 
 LARGE = 1000  # cells of a map from which another layout pays for copying it
 GROUPS = 32  # of group norm (Wu and He 2018); fewer where they do not divide the channels
@@ -91,16 +91,29 @@ def has_avx512() -> bool:
     return torch.backends.cpu.get_cpu_capability().startswith("AVX512")
 
 
-class SyncNorm(nn.Module):
-    """Batch norm over the maps of all processes; in a single one, plain batch norm."""
+class BatchNorm(nn.Module):
+    """Batch norm over the maps of this process or of all, or by the statistics that are stored."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, kind: Norm) -> None:
         super().__init__()
-        self.norm = nn.SyncBatchNorm(channels)
+        self.kind = kind
+        self.norm = nn.SyncBatchNorm(channels) if kind == "sync" else nn.BatchNorm2d(channels)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> BatchNorm:
+        """Set the mode; in any, a frozen norm takes no statistics."""
+        super().train(mode and self.kind != "frozen")
+        return self
 
     def forward(self, x: Float[Tensor, "n D h w"]) -> Float[Tensor, "n D h w"]:
         norm = self.norm
-        if x.shape[0] or torch.distributed.is_initialized():
+        if not self.training and torch.compiler.is_compiling():
+            # `batch_norm` asks whether there is any RoI, which a captured graph does not know.
+            scale = norm.weight * (cast(Tensor, norm.running_var) + norm.eps).rsqrt()
+            shift = norm.bias - cast(Tensor, norm.running_mean) * scale
+            return x * scale[:, None, None] + shift[:, None, None]
+        shared = self.kind == "sync" and torch.distributed.is_initialized()
+        if not self.training or shared or x.shape[0]:
             out: Tensor = norm(x)
             return out
         # Without a single RoI a batch has no statistics, and would spoil those that are stored.
@@ -111,7 +124,7 @@ def make_norm(norm: Norm, channels: int) -> nn.Module:
     """Return the norm behind a convolution; with `none` one that does nothing."""
     if norm == "group":
         return nn.GroupNorm(math.gcd(GROUPS, channels), channels)
-    return SyncNorm(channels) if norm == "sync" else nn.Identity()
+    return nn.Identity() if norm == "none" else BatchNorm(channels, norm)
 
 
 class ResidualBlock(nn.Module):

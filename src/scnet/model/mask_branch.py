@@ -36,7 +36,7 @@ class MaskHead(nn.Module):
     def __init__(self, config: ModelConfig, receives_flow: bool) -> None:
         super().__init__()
         mask, channels = config.mask, config.channels
-        self.convs = stack(channels, mask.convs, mask.residual, config.norm)
+        self.convs = stack(channels, mask.convs, mask.residual, config.norms.mask)
         self.flow = ConvReLU(channels, kernel=1) if receives_flow else None
         self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
         self.classifier = nn.Conv2d(channels, config.num_classes, 1)

@@ -11,15 +11,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scnet.config import ModelConfig, PAFPNConfig
-from scnet.model.layers import Conv2d, Norm, make_norm
+from scnet.config import ModelConfig, Norm, PAFPNConfig
+from scnet.model.layers import Conv2d, make_norm
 
 
 def make_pyramid(config: ModelConfig, in_channels: Sequence[int]) -> FPN | PAFPN:
     """Return the pyramid that a config names, on maps of so many channels."""
+    norm = config.norms.pyramid
     if isinstance(config.pyramid, PAFPNConfig):
-        return PAFPN(in_channels, config.channels, config.norm, relu=config.pyramid.relu)
-    return FPN(in_channels, config.channels, config.norm)
+        return PAFPN(in_channels, config.channels, norm, relu=config.pyramid.relu)
+    return FPN(in_channels, config.channels, norm)
 
 
 class FPN(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from scnet.config import RPNConfig
 from scnet.model import sparse_head
+from scnet.model.layers import ConvReLU
 from scnet.model.sampling import Choose, choose_both, match, overlaps
 from scnet.ops import boxes as box_ops
 from scnet.ops.images import DIVISOR
@@ -43,12 +44,15 @@ class RPN(nn.Module):
         super().__init__()
         self.config = config
         number = config.anchors
+        # All 3x3 convolutions but the last, which is part of the head that has a sparse gradient.
+        self.convs = nn.Sequential(*(ConvReLU(channels) for _ in range(config.convs - 1)))
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.cls = nn.Conv2d(channels, number, 1)
         self.reg = nn.Conv2d(channels, 4 * number, 1)
-        for conv in (self.conv, self.cls, self.reg):
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+        for conv in self.modules():
+            if isinstance(conv, nn.Conv2d):
+                nn.init.normal_(conv.weight, std=0.01)
+                nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
         self.register_buffer("shapes", anchor_shapes(config), persistent=False)
         self.register_buffer("unit", UNIT.clone(), persistent=False)
 
@@ -127,6 +131,7 @@ class RPN(nn.Module):
     def _head(
         self, level: Float[Tensor, "B D h w"]
     ) -> tuple[Float[Tensor, "B n h w"], Float[Tensor, "B m h w"]]:
+        level = self.convs(level)
         if sparse_head.pays(level):
             layers = (self.conv, self.cls, self.reg)
             parameters = (p for layer in layers for p in (layer.weight, cast(Tensor, layer.bias)))

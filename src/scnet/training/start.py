@@ -27,6 +27,9 @@ from scnet.weights.transfer_report import report
 _OF_TRAINING = ("weights", "frozen_stages", "frozen_norm", "sync_norm", "bands")
 _NETWORK = ("name", "widths")  # of a backbone, without which no weight fits
 _NORMALISATION = ("mean", "std")
+# Without which a pyramid or head starts anew, and what reads it too.
+_DEPTHS = ("model.rpn.convs", "model.box.convs", "model.box.layers")
+_NORMS = ("model.norm", "model.pyramid.norm", "model.box.norm", "model.mask.norm")
 # Settings that come with weights, by dotted path.
 THEIRS = (
     *(
@@ -35,6 +38,8 @@ THEIRS = (
         if f.name not in (*_OF_TRAINING, *_NETWORK)
     ),
     *(f"model.rpn.{name}" for name in ANCHORS),
+    *_DEPTHS,
+    *_NORMS,
     "data.range",
     "data.bands",
 )

@@ -9,6 +9,7 @@ means the same by what it says. The rules:
                                 place or, behind those, from the last: all of them read the same
                                 RoI features and name the same classes, of ever better boxes.
                                 Their deltas are taken where they have the same scale
+                                None goes on with other numbers of convolutions or layers
     mask branches               one by one where both have as many; else from that which is fed by
                                 the same stage, or the last, which learnt from the best boxes.
                                 Plain convolutions are no blocks with a skip, nor the other way
@@ -25,7 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import NamedTuple
 
-from scnet.config import ModelConfig, RPNConfig
+from scnet.config import ModelConfig, Norm, RPNConfig
 
 Why = str | None  # what speaks against a layer
 
@@ -112,12 +113,38 @@ def _numbers(pair: Pair) -> tuple[int, int]:
     return int(first[2]), int(second[2])
 
 
-def _norm(pair: Pair) -> Why:
+def _pyramid(pair: Pair) -> Why:
     if type(pair.to.pyramid) is not type(pair.of.pyramid):
         return f"{pair.to.pyramid.kind} instead of {pair.of.pyramid.kind}"
-    if pair.to.norm == pair.of.norm:
-        return None
-    return f"model.norm {pair.to.norm} instead of {pair.of.norm}"
+    return _other_norm(pair.to.norms.pyramid, pair.of.norms.pyramid)
+
+
+def _norm_of_scene(pair: Pair) -> Why:
+    return _other_norm(pair.to.norm, pair.of.norm)
+
+
+def _norm_of_masks(pair: Pair) -> Why:
+    return _other_norm(pair.to.norms.mask, pair.of.norms.mask)
+
+
+def _other_norm(own: Norm, other: Norm) -> Why:
+    """Return what speaks against another norm; the kinds of batch norm have the same weights."""
+    alike = own == other or {own, other} <= {"batch", "sync", "frozen"}
+    return None if alike else f"norm {own} instead of {other}"
+
+
+def _rpn_convs(pair: Pair) -> Why:
+    own, other = pair.to.rpn.convs, pair.of.rpn.convs
+    return None if own == other else f"convolutions: {own} instead of {other}"
+
+
+def _box_head(pair: Pair) -> Why:
+    own, other = pair.to.box, pair.of.box
+    if own.convs != other.convs:
+        return f"convolutions: {own.convs} instead of {other.convs}"
+    if own.layers != other.layers:
+        return f"fully connected layers: {own.layers} instead of {other.layers}"
+    return _other_norm(pair.to.norms.box, pair.of.norms.box) if own.convs else None
 
 
 def _anchors(pair: Pair) -> Why:
@@ -161,9 +188,11 @@ def _semantic_blocks(pair: Pair) -> Why:
 
 
 _OBJECTIONS: tuple[tuple[str, Callable[[Pair], Why]], ...] = (
-    (r"fpn\..*", _norm),
-    (r"branches\.\w+\.convs\..*", _norm),
-    (r"roi_heads\.masks\.heads\.\d+\.convs\..*", _norm),
+    (r"fpn\..*", _pyramid),
+    (r"branches\.\w+\.convs\..*", _norm_of_scene),
+    (r"roi_heads\.masks\.heads\.\d+\.convs\..*", _norm_of_masks),
+    (r"rpn\..*", _rpn_convs),
+    (r"roi_heads\.stages\.\d+\..*", _box_head),
     (r"rpn\.(cls|reg)", _anchors),
     (r"branches\.semantic\.(convs\..*|embedding\..*|classifier)", _semantic_blocks),
     (r"roi_heads\.stages\.\d+\.reg", _deltas),

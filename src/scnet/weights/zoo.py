@@ -173,7 +173,10 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
     from scnet.weights.foreign.convert import convert_known
     from scnet.weights.foreign.detectron2 import baselines
 
-    settings = baselines.settings(published.backbone) if published.form == "detectron2" else None
+    settings = None
+    if published.form == "detectron2":
+        config = published.path.split("/")[1]
+        settings = baselines.settings(published.backbone, config)
     # Another process may have been faster: its file is the same, so it may be replaced.
     convert_known(original, converted, Known(coco_classes(), settings=settings))
     return converted

@@ -94,6 +94,34 @@ def config(file: Path, text: str) -> Path:
     return file
 
 
+def with_two_rpn_convolutions(state: State) -> State:
+    """Return a model as the LSJ baselines are, from one as deep but for its RPN."""
+    found = {}
+    for name, value in state.items():
+        start, conv, end = name.partition("rpn_head.conv.")
+        for number in (0, 1) if conv else ():
+            found[f"{start}{conv}conv{number}.{end}"] = value + number / 2
+        if not conv:
+            found[name] = value
+    return found
+
+
+def with_4conv1fc(state: State) -> State:
+    """Return a cascade whose box heads have four convolutions with group norm and one layer."""
+    found = {name: x for name, x in state.items() if ".fc2." not in name}
+    channels = state["backbone.fpn_output2.weight"].shape[0]
+    shapes = {
+        "weight": (channels, channels, 3, 3),
+        "norm.weight": (channels,),
+        "norm.bias": (channels,),
+    }
+    places = [(stage, conv, kind) for stage in range(3) for conv in range(1, 5) for kind in shapes]
+    for number, (stage, conv, kind) in enumerate(places, len(state)):
+        value = torch.tensor(float(number)).expand(shapes[kind])
+        found[f"roi_heads.box_head.{stage}.conv{conv}.{kind}"] = value
+    return found
+
+
 def layout(reference: Path, name: str) -> State:
     """Return a state dict of the keys and shapes of a full-size model, each with one number."""
     found = {}

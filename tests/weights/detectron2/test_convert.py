@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from tests.weights.detectron2.files import (
     save,
     save_zoo,
     state,
+    with_4conv1fc,
+    with_two_rpn_convolutions,
 )
 
 import scnet
@@ -38,12 +41,28 @@ CONVERTS = {
     "d2_mask_rcnn_R_50_FPN_cls_agnostic": ("mask_rcnn", "resnet50.tv_in1k"),
     "d2_cascade_mask_rcnn_R_50_FPN": ("cascade_mask_rcnn_d2", "resnet50.tv_in1k"),
 }
+# Full-size layouts that are deeper, or made so: convolutions of RPN and box head, layers, norms.
+Deep = tuple[str, Callable[[State], State], tuple[int, int, int], tuple[str, str, str]]
+DEEP: dict[str, Deep] = {
+    "GN": ("d2_mask_rcnn_R_50_FPN_gn", dict, (1, 4, 1), ("group",) * 3),
+    "SyncBN": ("d2_mask_rcnn_R_50_FPN_syncbn", dict, (1, 4, 1), ("batch",) * 3),
+    "LSJ": (
+        "d2_mask_rcnn_R_50_FPN_syncbn",
+        with_two_rpn_convolutions,
+        (2, 4, 1),
+        ("batch",) * 3,
+    ),
+    "cascade, 4conv1fc": (
+        "d2_cascade_mask_rcnn_R_50_FPN",
+        with_4conv1fc,
+        (1, 4, 1),
+        ("none", "group", "none"),
+    ),
+}
 REFUSED = {
     "d2_mask_rcnn_R_50_C4": "C4: RoI heads on res4",
     "d2_mask_rcnn_R_50_DC5": "DC5: RoI heads on a dilated res5",
     "d2_mask_rcnn_R_50_FPN_dconv": r"deformable convolutions \(DCN\)",
-    "d2_mask_rcnn_R_50_FPN_gn": "convolutions in its box head",
-    "d2_mask_rcnn_R_50_FPN_syncbn": "convolutions in its box head",
     "d2_cascade_mask_rcnn_X_152_32x8d_FPN_gn_dconv": r"deformable convolutions \(DCN\)",
     "torchvision_maskrcnn_resnet50_fpn": "a Mask R-CNN of torchvision",
     "torchvision_maskrcnn_resnet50_fpn_batchnorm": "a Mask R-CNN of torchvision",
@@ -58,7 +77,7 @@ def weights() -> State:
 
 def test_every_layout_is_converted_or_refused(reference_dir: Path) -> None:
     there = {file.stem for file in (reference_dir / "detectron2" / "keys").glob("*.txt")}
-    assert there == CONVERTS.keys() | REFUSED.keys()
+    assert there == CONVERTS.keys() | REFUSED.keys() | {name for name, *_ in DEEP.values()}
 
 
 @pytest.mark.parametrize("name", CONVERTS)
@@ -73,9 +92,44 @@ def test_a_full_size_layout_converts_completely(
     assert model.num_classes == 80
     assert model.box.class_agnostic == ("agnostic" in name or "cascade" in name)
     ours = found.detector.state_dict()
-    kept = [ours[k].flatten()[0].item() for k in ours if not k.endswith("num_batches_tracked")]
-    # every key had a number of its own, so none was used twice
-    assert sorted(kept) == list(range(len(full)))
+    assert numbers(ours) == numbers(full)
+
+
+def numbers(state: Mapping[str, torch.Tensor]) -> list[float]:
+    """Return the number of each key; every key has one of its own, so that none is used twice."""
+    counter = "num_batches_tracked"  # which only some files hold
+    found = [x.flatten()[0].item() for name, x in state.items() if not name.endswith(counter)]
+    assert len(set(found)) == len(found)
+    return sorted(found)
+
+
+@pytest.mark.parametrize("kind", DEEP)
+def test_norms_and_deeper_heads_convert_completely(
+    reference_dir: Path, tmp_path: Path, kind: str
+) -> None:
+    name, made, (rpn, convs, layers), norms = DEEP[kind]
+    full = made(layout(reference_dir, name))
+    found = convert.read(save(tmp_path / "a.pth", full))
+    model = found.detector.config.model
+    assert (found.used, found.left) == (len(full), {})
+    assert (model.rpn.convs, model.box.convs, model.box.layers) == (rpn, convs, layers)
+    assert model.norms == norms
+    assert (model.backbone.name == "resnet50_gn") == (kind == "GN")
+    assert numbers(found.detector.state_dict()) == numbers(full)
+    assert f"boxes by {convs} convolutions and {layers} fully connected" in str(found)
+    parts = found.detector.state_dict()
+    for number in range(rpn - 1):
+        ours = parts[f"rpn.convs.{number}.conv.bias"]
+        assert ours[0] == full[f"proposal_generator.rpn_head.conv.conv{number}.bias"][0]
+
+
+def test_group_norm_in_a_backbone_that_timm_does_not_have_is_named(
+    reference_dir: Path, tmp_path: Path
+) -> None:
+    full = layout(reference_dir, "d2_mask_rcnn_R_101_FPN")
+    less = {name: x for name, x in full.items() if "running_" not in name}
+    with pytest.raises(CheckpointError, match=r"timm, which .*, has no resnet101_gn"):
+        convert.read(save(tmp_path / "a.pth", less))
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -124,6 +178,15 @@ def test_both_kinds_of_files_and_any_wrapping_give_the_same(weights: State, tmp_
             strict=True,
         ):
             assert torch.equal(one, other)
+
+
+def test_counters_of_trained_norms_are_read(weights: State, tmp_path: Path) -> None:
+    counter = {f"{FIRST}.norm.num_batches_tracked": torch.tensor(7)}
+    for file in (
+        save(tmp_path / "a.pth", weights | counter),
+        save_zoo(tmp_path / "a.pkl", weights | counter),
+    ):
+        assert convert.read(file).detector.backbone.net.bn1.num_batches_tracked == 7
 
 
 def test_the_first_layer_is_turned_only_for_bgr(weights: State, tmp_path: Path) -> None:
@@ -222,13 +285,9 @@ CHANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "PointRend": (("roi_heads.mask_head.point_head.fc1.weight",), "", "PointRend"),
     "C4": (("roi_heads.res5.0.conv1.weight",), "backbone.", "C4.*scnet zoo"),
     "DC5": (("backbone.res5.0.conv1.weight",), "backbone.", "DC5"),
-    "four convolutions": (("roi_heads.box_head.conv1.weight",), "", "4conv1fc.*LSJ"),
-    "a deeper RPN": (("proposal_generator.rpn_head.conv.conv0.weight",), "", "several conv"),
-    "norms in the pyramid": (("backbone.fpn_output2.norm.weight",), "", "norms in its pyramid"),
     "BiFPN": (("backbone.bifpn.0.weight",), "", "another pyramid"),
     "boxes alone": ((), "roi_heads.mask_head.", r"Faster R-CNN.*needs masks"),
     "ResNet-18": ((), "backbone.bottom_up.res2.0.conv3", "ResNet-18"),
-    "group norm": ((), "running_", "group norm"),
 }
 
 

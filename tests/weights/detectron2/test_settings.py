@@ -279,8 +279,13 @@ def test_coco_names_come_with_its_data_set(tmp_path: Path) -> None:
 
 
 def test_a_baseline_assumes_nothing(weights: State, tmp_path: Path) -> None:
-    for backbone, in_1x1 in (("ResNet-50", True), ("ResNeXt-101 32x8d", False)):
-        values = baselines.settings(backbone)
+    for backbone, name, in_1x1 in (
+        ("ResNet-50", "mask_rcnn_R_50_FPN_100ep_LSJ", True),
+        ("ResNet-50 GN", "mask_rcnn_R_50_FPN_3x_gn", False),
+        ("ResNet-50", "mask_rcnn_R_50_FPN_3x_syncbn", False),
+        ("ResNeXt-101 32x8d", "", False),
+    ):
+        values = baselines.settings(backbone, name)
         assert values["MODEL.RESNETS.STRIDE_IN_1X1"] == in_1x1
         nested: dict[str, dict[str, object]] = {}
         for path, value in values.items():

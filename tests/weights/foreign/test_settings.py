@@ -298,7 +298,15 @@ REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {
     ),
     "weight standardisation": (
         [("num_stages=4", "num_stages=4, conv_cfg=dict(type='ConvWS')")],
-        "backbone.conv_cfg.type",
+        "backbone.conv_cfg.type = ConvWS: weight standardisation",
+    ),
+    "another group norm": (
+        [("num_outs=5", "num_outs=5, norm_cfg=dict(type='GN', num_groups=16)")],
+        "neck.norm_cfg.num_groups = 16",
+    ),
+    "another norm": (
+        [("num_outs=5", "num_outs=5, norm_cfg=dict(type='IN')")],
+        "neck.norm_cfg.type = IN",
     ),
     "normalised layers": (
         [(HEAD, f"{HEAD}cls_predictor_cfg=dict(type='NormedLinear', tempearture=20), ")],

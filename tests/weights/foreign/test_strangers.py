@@ -230,7 +230,12 @@ def test_a_stranger_is_answered_by_its_name(tmp_path: Path, case: str) -> None:
 # Keys that are added to a right file, or begin those that are taken from it.
 CHANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
     "C4": (("roi_head.shared_head.layer4.0.bn1.weight",), "neck.", "C4.*no pyramid"),
-    "GN": (("neck.lateral_convs.0.gn.weight",), "", "group norm.*model.norm group"),
+    "WS": (("backbone.layer4.0.conv2.weight_gamma",), "", "weight standardisation"),
+    "norms in the semantic branch": (
+        ("roi_head.semantic_head.lateral_convs.0.gn.weight",),
+        "",
+        "norms where scnet has none",
+    ),
     "Swin": (
         ("backbone.patch_embed.projection.weight",),
         "backbone.",
@@ -243,7 +248,7 @@ CHANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
     ),
     "mask scoring": (("roi_head.mask_iou_head.convs.0.conv.weight",), "", "Mask Scoring"),
     "PointRend": (("roi_head.point_head.fcs.0.conv.weight",), "", "PointRend"),
-    "four convolutions": (("roi_head.bbox_head.shared_convs.0.conv.weight",), "", "box heads"),
+    "heads apart": (("roi_head.bbox_head.cls_convs.0.conv.weight",), "", "of boxes apart"),
     "a deep stem": (("backbone.stem.0.weight",), "backbone.conv1", "ResNetV1d"),
     "BFP": (("neck.1.refine.conv.weight",), "", "another pyramid"),
     "guided anchors": (("rpn_head.conv_loc.weight",), "rpn_head.rpn_cls", "another RPN"),

@@ -30,6 +30,31 @@ def layout(reference: Path, name: str) -> dict[str, Tensor]:
     return state
 
 
+def with_norms(state: dict[str, Tensor], norm: str) -> dict[str, Tensor]:
+    """Return a Mask R-CNN as the configs with norms in all parts and 4conv1fc heads have it."""
+    added = {"weight": (256,), "bias": (256,)}
+    if norm == "bn":
+        added |= {"running_mean": (256,), "running_var": (256,), "num_batches_tracked": ()}
+    boxes = [f"roi_head.bbox_head.shared_convs.{i}" for i in range(4)]
+    convs = [*boxes, *(f"roi_head.mask_head.convs.{i}" for i in range(4))]
+    convs += [f"neck.{kind}_convs.{i}" for kind in ("lateral", "fpn") for i in range(4)]
+    found = {}
+    for name, value in state.items():
+        conv = name.rpartition(".conv.")[0]
+        if norm == "gn" and name.startswith("backbone."):
+            name = name.replace("bn", "gn")
+            if name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+                continue
+        if ".shared_fcs.1." not in name and not (conv in convs and name.endswith("bias")):
+            found[name] = value
+    shapes = {f"{name}.conv.weight": (256, 256, 3, 3) for name in boxes}
+    shapes |= {f"{conv}.{norm}.{kind}": shape for conv in convs for kind, shape in added.items()}
+    for i, (name, shape) in enumerate(shapes.items(), len(state)):
+        kind = torch.int64 if name.endswith("tracked") else torch.float32
+        found[name] = torch.tensor(i, dtype=kind).expand(shape)
+    return found
+
+
 def tiny(reference: Path, name: str) -> dict[str, Tensor]:
     """Return the weights of one of the small reference models."""
     state: dict[str, Tensor] = torch.load(

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.weights.mmdet.checkpoints import LAYOUTS, layout, mmengine, save, tiny
+from tests import mmdet_files
+from tests.weights.mmdet.checkpoints import LAYOUTS, layout, mmengine, save, tiny, with_norms
 from torch import Tensor
 
 import scnet
@@ -63,6 +64,44 @@ def test_a_small_file_converts_to_a_loadable_one(
     assert model.config == found.detector.config
     theirs, ours = state["roi_head.bbox_head.fc_cls.bias" if name == "mask_rcnn" else BIAS], model
     assert torch.equal(ours.detector.roi_heads.stages[-1].cls.bias, theirs)
+
+
+@pytest.mark.parametrize("norms", [("group",) * 3, ("batch",) * 3, ("none", "group", "batch")])
+def test_norms_and_deeper_heads_convert_completely(tmp_path: Path, norms: tuple[str, ...]) -> None:
+    parts = ("pyramid", "box", "mask")
+    detector = mmdet_files.mask_rcnn(
+        6,
+        model__rpn__convs=2,
+        model__box__convs=4,
+        model__box__layers=1,
+        **{f"model__{part}__norm": norm for part, norm in zip(parts, norms, strict=True)},
+    )
+    for value in detector.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.5)
+    found = convert.read(mmdet_files.write(tmp_path / "a.pth", detector))
+    theirs = detector.state_dict()
+    assert (found.used, found.left) == (len(theirs), {})
+    assert found.detector.config.model.norms == norms
+    assert found.detector.state_dict().keys() == theirs.keys()
+    assert all(torch.equal(x, theirs[n]) for n, x in found.detector.state_dict().items())
+    assert "RPN of 2 convolutions; boxes by 4 convolutions and 1 fully connected" in str(found)
+    assert any("32 groups" in line for line in found.assumed) == ("group" in norms)
+
+
+@pytest.mark.parametrize("norm", ["gn", "bn"])
+def test_a_full_size_model_with_norms_everywhere_converts_completely(
+    reference_dir: Path, tmp_path: Path, norm: str
+) -> None:
+    state = with_norms(layout(reference_dir, "mask_rcnn_r50"), norm)
+    found = convert.read(save(tmp_path / "a.pth", state))
+    model = found.detector.config.model
+    assert (found.used, found.left) == (len(state), {})
+    assert model.norms == ({"gn": "group", "bn": "batch"}[norm],) * 3
+    assert (model.box.convs, model.box.layers) == (4, 1)
+    assert model.backbone.name == ("resnet50_gn" if norm == "gn" else "resnet50.tv_in1k")
+    filled = [x.flatten()[0].item() for x in found.detector.state_dict().values()]
+    assert sorted(filled) == sorted(x.flatten()[0].item() for x in state.values())
 
 
 BIAS = "roi_head.bbox_head.2.fc_cls.bias"

@@ -63,6 +63,8 @@ class Conversion:
         ]
         if config.model.semantic is not None:
             lines.append(f"semantic classes {config.model.semantic_classes}")
+        if heads := _heads(config.model):
+            lines.append(f"heads            {heads}")
         lines += [f"images           {_images(config)}", f"answers          {_answers(config)}"]
         if self.where:
             lines.append(f"found            {self.where}")
@@ -76,6 +78,18 @@ class Conversion:
         names = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
         told = f": {names} ({self.names})" if self.named else ", names unknown"
         return f"{len(classes)}{told}"
+
+
+def _heads(model: ModelConfig) -> str:
+    """Return what pyramid and heads have that most do not: more convolutions, and norms."""
+    box, parts = model.box, []
+    if model.rpn.convs > 1:
+        parts.append(f"RPN of {model.rpn.convs} convolutions")
+    if (box.convs, box.layers) != (0, 2):
+        parts.append(f"boxes by {box.convs} convolutions and {box.layers} fully connected")
+    if norms := {name: norm for name, norm in model.norms._asdict().items() if norm != "none"}:
+        parts.append("norms: " + ", ".join(f"{name} {norm}" for name, norm in norms.items()))
+    return "; ".join(parts)
 
 
 def _images(config: Config) -> str:

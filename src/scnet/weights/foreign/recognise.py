@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,8 +18,10 @@ from scnet.config import (
     FPNConfig,
     MaskConfig,
     ModelConfig,
+    Norm,
     PAFPNConfig,
 )
+from scnet.model.layers import GROUPS
 from scnet.weights.checkpoint import CheckpointError
 
 _DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
@@ -40,7 +43,7 @@ _MUST_HAVE: dict[str, str | tuple[str, ...]] = {
     "a ResNet, ResNeXt or RegNet backbone": (_RESNET, _REGNET),
     "a feature pyramid": "fpn.output.",
     "a region proposal network": "rpn.conv.",
-    "box heads with two shared layers": "roi_heads.stages.0.fc1.",
+    "box heads with fully connected layers": "roi_heads.stages.0.fc1.",
     "a mask head": "roi_heads.masks.heads.0.",
 }
 
@@ -85,7 +88,12 @@ def recognise(shapes: Shapes) -> Config:
     model = base.model
     classes = shapes["roi_heads.stages.0.cls.weight"][0] - 1
     boxes = shapes["roi_heads.stages.0.reg.weight"][0] // 4
-    box = replace(model.box, hidden=shapes["roi_heads.stages.0.fc1.weight"][0])
+    box = replace(
+        model.box,
+        hidden=shapes["roi_heads.stages.0.fc1.weight"][0],
+        convs=shapes.count("roi_heads.stages.0.convs."),
+        layers=shapes.count("roi_heads.stages.0.fc"),
+    )
     if classes > 1:  # with one class both kinds have one box, and the recipe decides
         box = replace(box, class_agnostic=boxes == 1)
     masks = shapes["roi_heads.masks.heads.0.classifier.weight"][0]
@@ -99,6 +107,7 @@ def recognise(shapes: Shapes) -> Config:
     )
     model = replace(
         model,
+        rpn=replace(model.rpn, convs=1 + shapes.count("rpn.convs.")),
         num_classes=classes,
         backbone=replace(
             model.backbone,
@@ -112,7 +121,34 @@ def recognise(shapes: Shapes) -> Config:
         box=box,
         mask=replace(model.mask, size=_mask_size(shapes, model.mask)),
     )
-    return replace(base, model=model)
+    return replace(base, model=_with_norms(model, shapes))
+
+
+def _with_norms(model: ModelConfig, shapes: Shapes) -> ModelConfig:
+    """Return a model with the norms that its parameters show; one that all parts have stands once.
+
+    In use there is one batch norm, whatever its statistics were taken over.
+    """
+    scene = [f"branches.{name}.convs.0.norm" for name in ("semantic", "context")]
+    masks = "roi_heads.masks.heads.0.convs.0.norm"
+    pyramid = _norm(shapes, "fpn.lateral_norm.0")
+    box, mask = _norm(shapes, "roi_heads.stages.0.convs.0.norm"), _norm(shapes, masks, f"{masks}1")
+    has_scene = model.semantic is not None or model.context is not None
+    usual = _norm(shapes, *scene, *(f"{name}1" for name in scene)) if has_scene else pyramid
+    return replace(
+        model,
+        norm=usual,
+        pyramid=replace(model.pyramid, norm=None if pyramid == usual else pyramid),
+        box=replace(model.box, norm=None if box == usual or not model.box.convs else box),
+        mask=replace(model.mask, norm=None if mask == usual or not model.mask.convs else mask),
+    )
+
+
+def _norm(shapes: Shapes, *places: str) -> Norm:
+    """Return the norm that stands at one of these places."""
+    if any(shapes.has(f"{place}.norm.running_") for place in places):
+        return "batch"
+    return "group" if any(shapes.has(f"{place}.weight") for place in places) else "none"
 
 
 def require_anchors(shapes: Shapes, config: Config, *, known: bool, gives: str) -> None:
@@ -139,7 +175,7 @@ def require_anchors(shapes: Shapes, config: Config, *, known: bool, gives: str) 
 def _recipe(shapes: Shapes, backbone: BackboneConfig) -> Config:
     """Return the recipe with the same parts, and where there is one, with the same backbone."""
     parts = _parts_of(shapes)
-    same = [name for name, build in recipes.RECIPES.items() if _parts(build().model) == parts]
+    same = [name for name, own in _known() if own == parts]
     if not same:
         text = ", ".join(f"{what}: {value}" for what, value in parts.items())
         raise CheckpointError(f"no recipe has these parts ({text})")
@@ -147,6 +183,12 @@ def _recipe(shapes: Shapes, backbone: BackboneConfig) -> Config:
         if recipes.find(name).model.backbone.name == backbone.name:
             return recipes.find(name)
     return recipes.find(same[0])
+
+
+@functools.cache
+def _known() -> list[tuple[str, dict[str, Any]]]:
+    """Return the recipes with their parts."""
+    return [(name, _parts(build().model)) for name, build in recipes.RECIPES.items()]
 
 
 def _parts(model: ModelConfig) -> dict[str, Any]:
@@ -205,11 +247,15 @@ def _backbone(shapes: Shapes) -> BackboneConfig:
     width, of_group = shapes[f"{stages[0]}0.conv2.weight"][:2]
     if width == of_group:
         name = f"resnet{depths[blocks]}"
-        return BackboneConfig(name=_tagged(name), widths=None if widths == _WIDTHS else widths)
-    name = f"resnext{depths[blocks]}_{width // of_group}x{of_group}d"
+    else:
+        name, widths = f"resnext{depths[blocks]}_{width // of_group}x{of_group}d", _WIDTHS
+    if not shapes.has("backbone.net.bn1.running_"):
+        if any(number % GROUPS for number in widths):
+            raise CheckpointError(f"group norm of {GROUPS} groups has no stages of width {widths}")
+        name = f"{name}_gn"
     if not timm.is_model(name):
         raise CheckpointError(f"timm, which builds the backbones, has no {name}")
-    return BackboneConfig(name=_tagged(name))
+    return BackboneConfig(name=_tagged(name), widths=None if widths == _WIDTHS else widths)
 
 
 def _deformable(shapes: Shapes) -> DeformableConfig | None:

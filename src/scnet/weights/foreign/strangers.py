@@ -173,21 +173,31 @@ _CHANGES = (
         f"it has no pyramid; {OTHER}",
     ),
     Stranger(
-        "group norm (GN) in its heads or pyramid",
-        (r"^(neck|roi_head|rpn_head)\..*\.gn\.",),
-        f"{OURS}, without norm behind the pyramid and in the heads; "
-        "to train with group norm: --model.norm group",
+        "weight standardisation (WS)",
+        (r"\.weight_(gamma|beta)$",),
+        f"{OURS}; without ConvAWS in the config it would convert",
     ),
-    Stranger("norms in its heads or pyramid", (r"^(neck|roi_head|rpn_head)\..*\.bn\d?\.",), OTHER),
+    Stranger(
+        "norms where scnet has none",
+        (
+            r"^roi_head\.(semantic_head\.(lateral_convs|conv_embedding)|mask_head\.\d\.conv_res)"
+            r".*\.[gb]n\.",
+        ),
+        f"{OURS}, with norms in pyramid, box heads and mask heads",
+    ),
     Stranger("Mask Scoring (mask_iou_head)", (r"^roi_head\.mask_iou_head\.",), OTHER),
     Stranger("PointRend", (r"^roi_head\.point_head\.",), OTHER),
-    Stranger("convolutions in its box heads", (r"^roi_head\.bbox_head\..*shared_convs\.",), OTHER),
+    Stranger(
+        "convolutions or layers of classes and of boxes apart in its box heads",
+        (r"^roi_head\.bbox_head\..*(cls|reg)_(convs|fcs)\.",),
+        f"{OURS}, whose box heads share all but the last layers",
+    ),
     Stranger("a deep stem (ResNetV1d)", (r"^backbone\.stem\.",), OTHER),
     Stranger(
         "added blocks in its backbone", (r"^backbone\..*(context_block|gen_attention)",), OTHER
     ),
     Stranger("another pyramid than FPN or PAFPN", (r"^neck\.\d\.",), OTHER),
-    Stranger("another RPN", (r"^rpn_head\.(stages|conv_loc|conv_shape|rpn_conv\.\d)",), OTHER),
+    Stranger("another RPN", (r"^rpn_head\.(stages|conv_loc|conv_shape)",), OTHER),
     Stranger(
         "box heads without a mask head",
         (r"^roi_head\.bbox_head\.",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from scnet.weights.foreign.detectron2.anchors import RATIOS, SIZES
-from scnet.weights.foreign.detectron2.style import CAFFE2, RESNEXT
+from scnet.weights.foreign.detectron2.style import CAFFE2, GROUP_NORM, RESNEXT
 
 _SHARED: dict[str, Any] = {
     SIZES: [[32], [64], [128], [256], [512]],
@@ -30,10 +30,19 @@ _SHARED: dict[str, Any] = {
 }
 
 
-def settings(backbone: str) -> dict[str, Any]:
+# Baselines whose images or strides are not those that are usual with their backbone.
+_OTHERS = {"_gn": GROUP_NORM, "_3x_syncbn": GROUP_NORM}
+
+
+def settings(backbone: str, name: str = "") -> dict[str, Any]:
     """Return the settings of a baseline by detectron2's paths.
+
+    Args:
+        name: of its config, as `mask_rcnn_R_50_FPN_3x_gn`.
 
     >>> settings("ResNet-50")["INPUT.FORMAT"]
     'BGR'
     """
-    return _SHARED | (RESNEXT if backbone.startswith("ResNeXt") else CAFFE2)
+    usual = RESNEXT if backbone.startswith("ResNeXt") else CAFFE2
+    own = next((style for end, style in _OTHERS.items() if name.endswith(end)), usual)
+    return _SHARED | own

@@ -8,7 +8,6 @@ from scnet.weights.foreign.strangers import OTHER, OURS, TRAIN, Stranger, first
 
 _LIKE = "of detectron2's zoo scnet reads the FPN baselines with masks (`scnet zoo` lists them)"
 _FPN = f"scnet has a pyramid; {_LIKE}"
-_NO_NORM = f"scnet reads frozen batch norm in the backbone and no norm elsewhere; {_LIKE}"
 _BOX = r"^roi_heads\.box_(head|predictor)\."
 
 _CHANGES = (
@@ -37,27 +36,6 @@ _CHANGES = (
         (r"^backbone\.res5\.",),
         _FPN,
         r"^backbone\.(bottom_up|fpn_)",
-    ),
-    Stranger(
-        "convolutions in its box head (4conv1fc, as in the LSJ and GN baselines)",
-        (r"^roi_heads\.box_head\.(\d\.)?conv\d\.",),
-        f"scnet's has two fully connected layers; {_LIKE}",
-    ),
-    Stranger(
-        "several convolutions in its RPN (as in the LSJ baselines)",
-        (r"^proposal_generator\.rpn_head\.conv\.conv\d",),
-        f"scnet's has one; {_LIKE}",
-    ),
-    Stranger(
-        "group norm (GN) in its backbone",
-        (r"^backbone\.bottom_up\..*\.norm\.weight",),
-        f"{_NO_NORM}; to train with group norm in the heads: --model.norm group",
-        r"^backbone\.bottom_up\..*\.norm\.running_mean",
-    ),
-    Stranger(
-        "norms in its pyramid or heads (GN or SyncBN)",
-        (r"^(backbone\.fpn_|roi_heads\.).*\.norm\.",),
-        f"{_NO_NORM}; to train with norms: --model.norm",
     ),
     Stranger("another pyramid than FPN", (r"^backbone\.(top_block|bifpn|fpn_lateral[67])",), OTHER),
     Stranger("a deep stem", (r"^backbone\.bottom_up\.stem\.(conv1_1|conv2|fc)",), OTHER),

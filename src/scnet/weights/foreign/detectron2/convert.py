@@ -20,6 +20,7 @@ from scnet.weights.foreign.detectron2.config_file import Given
 from scnet.weights.foreign.detectron2.names import our_name, rename
 from scnet.weights.foreign.detectron2.style import guess
 from scnet.weights.foreign.faults import some
+from scnet.weights.foreign.places import in_place
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
 from scnet.weights.foreign.tensors import to_rgb
 
@@ -113,7 +114,7 @@ def _recognisable(ours: dict[str, Tensor]) -> tuple[Shapes, list[str]]:
 
 
 def _assemble(config: Config, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Detector:
-    original = {name: key for key in theirs if (name := our_name(key))}
+    original = in_place({name: key for key in theirs if (name := our_name(key))})
     try:
         return assemble(from_dict(to_dict(config)), ours, original)
     except CheckpointError as error:

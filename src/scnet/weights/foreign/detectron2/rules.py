@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from typing import Any
 
-_NORMS = ("FrozenBN", "BN", "SyncBN", "nnSyncBN", "naiveSyncBN", "NaiveSyncBN")  # alike when fixed
+# Alike when their statistics are fixed, but for group norm, which the weights show.
+_NORMS = (
+    "FrozenBN",
+    "BN",
+    "SyncBN",
+    "nnSyncBN",
+    "naiveSyncBN",
+    "NaiveSyncBN",
+    "naiveSyncBN_N",
+    "GN",
+)
 _POOLED: dict[str, tuple[Any, ...]] = {
     f"MODEL.ROI_{head}_HEAD.{setting}": values
     for head, side in (("BOX", 7), ("MASK", 14))
@@ -32,7 +42,7 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "MODEL.RESNETS.DEFORM_ON_PER_STAGE": ([False] * 4,),
     "MODEL.FPN.IN_FEATURES": (["res2", "res3", "res4", "res5"],),
     "MODEL.FPN.FUSE_TYPE": ("sum",),
-    "MODEL.FPN.NORM": ("",),
+    "MODEL.FPN.NORM": ("", *_NORMS),
     "MODEL.PROPOSAL_GENERATOR.NAME": ("RPN",),
     "MODEL.PROPOSAL_GENERATOR.MIN_SIZE": (0,),
     "MODEL.ANCHOR_GENERATOR.NAME": ("DefaultAnchorGenerator",),
@@ -43,12 +53,10 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "MODEL.ROI_HEADS.NAME": ("StandardROIHeads", "CascadeROIHeads"),
     "MODEL.ROI_HEADS.IN_FEATURES": (["p2", "p3", "p4", "p5"],),
     "MODEL.ROI_BOX_HEAD.NAME": ("FastRCNNConvFCHead",),
-    "MODEL.ROI_BOX_HEAD.NORM": ("",),
-    "MODEL.ROI_BOX_HEAD.NUM_CONV": (0,),
-    "MODEL.ROI_BOX_HEAD.NUM_FC": (2,),
+    "MODEL.ROI_BOX_HEAD.NORM": ("", *_NORMS),
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE": (False,),
     "MODEL.ROI_MASK_HEAD.NAME": ("MaskRCNNConvUpsampleHead",),
-    "MODEL.ROI_MASK_HEAD.NORM": ("",),
+    "MODEL.ROI_MASK_HEAD.NORM": ("", *_NORMS),
     "TEST.AUG.ENABLED": (False,),
     **_POOLED,
 }
@@ -88,6 +96,7 @@ HARMLESS = (
     *("MODEL.ROI_HEADS.POSITIVE_FRACTION", "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT"),
     *("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_*", "MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG"),
     *("MODEL.ROI_BOX_HEAD.CONV_DIM", "MODEL.ROI_BOX_HEAD.FC_DIM", "MODEL.ROI_BOX_HEAD.*FED_LOSS*"),
+    *("MODEL.ROI_BOX_HEAD.NUM_CONV", "MODEL.ROI_BOX_HEAD.NUM_FC"),
     *("MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", "MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES"),
     *("MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK", "MODEL.ROI_MASK_HEAD.CONV_DIM"),
     *("MODEL.ROI_MASK_HEAD.NUM_CONV", "TEST.AUG.*", "TEST.EVAL_PERIOD", "TEST.EXPECTED_RESULTS"),

@@ -3,7 +3,7 @@
 Three kinds are in use. detectron2's own ResNets came from Caffe2, where the batch norm of ImageNet
 was folded into scale and shift: their stored statistics are those of a norm that does nothing, mean
 0 and variance 1. Those of a network that was trained in PyTorch are real ones, and the variance
-behind its first convolution shows how large its input was.
+behind its first convolution shows how large its input was. Group norm has none to tell by.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def _style(order: str, std: list[float], in_1x1: bool) -> dict[str, Any]:
 
 
 CAFFE2 = _style("BGR", [1.0, 1.0, 1.0], True)  # R50 and R101
+GROUP_NORM = _style("BGR", [1.0, 1.0, 1.0], False)  # R50
 RESNEXT = _style("BGR", [57.375, 57.12, 58.395], False)  # X101 32x8d
 TORCHVISION = _style("RGB", [58.395, 57.12, 57.375], False)
 
@@ -55,6 +56,8 @@ def guess(tensors: Mapping[str, Tensor]) -> Style:
     mean, variance = tensors.get(f"{norm}mean"), tensors.get(f"{norm}var")
     groups = _is_grouped(tensors)
     ours = RESNEXT if groups else CAFFE2
+    if mean is None and variance is None:
+        return Style(GROUP_NORM, "as R50 with group norm of detectron2's zoo")
     if mean is None or variance is None or variance.shape != weight.shape[:1]:
         return Style(ours, "as in detectron2's zoo")
     if _does_nothing(mean, variance):

@@ -15,6 +15,7 @@ from scnet.weights.foreign.conversion import Conversion, Known, require_finite, 
 from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.mmdet import config_text, settings
 from scnet.weights.foreign.mmdet.names import our_names
+from scnet.weights.foreign.places import in_place
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
 from scnet.weights.foreign.tensors import in_our_shape, to_rgb
 
@@ -50,7 +51,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         config, names = with_classes(applied.config, stored, known.classes)
         if applied.bgr:
             ours = to_rgb(ours)
-        original = {name: key for key, name in our_names(found.tensors).items() if name}
+        original = in_place({name: k for k, name in our_names(found.tensors).items() if name})
         detector = assemble(from_dict(to_dict(config)), ours, original)
     except CheckpointError as error:
         told = strangers.change(found.tensors)
@@ -141,7 +142,7 @@ def _rename(
             unknown.append(key)
         else:
             ours[name] = in_our_shape(name, value.float() if value.is_floating_point() else value)
-    return ours, left, unknown
+    return in_place(ours), left, unknown
 
 
 def _stored_names(content: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, ...]]:

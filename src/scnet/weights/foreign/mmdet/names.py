@@ -10,20 +10,28 @@ from torch import Tensor
 Table = tuple[tuple[re.Pattern[str], str], ...]
 
 # MMDetection's name and ours; the first entry that matches counts. 2.x and 3.x have the same names.
+_BOX = r"roi_head\.bbox_head\.(\d+)\."
 _HEAD = r"roi_head\.mask_head\.(\d+)\."
+_NORM = re.compile(r"(?<=\.)[gb]n(?=\d?\.)")  # of a head; the pyramid and the backbone have others
 _SEMANTIC = r"roi_head\.semantic_head\."
 _NAMES: Table = tuple(
     (re.compile(theirs), ours)
     for theirs, ours in (
+        (r"backbone\.(.*\.)?gn(\d)\.", r"backbone.net.\1bn\2."),
         (r"backbone\.", r"backbone.net."),
         (r"neck\.lateral_convs\.(\d+)\.conv\.", r"fpn.lateral.\1."),
+        (r"neck\.lateral_convs\.(\d+)\.[gb]n\.", r"fpn.lateral_norm.\1."),
         (r"neck\.fpn_convs\.(\d+)\.conv\.", r"fpn.output.\1."),
+        (r"neck\.fpn_convs\.(\d+)\.[gb]n\.", r"fpn.output_norm.\1."),
         (r"neck\.downsample_convs\.(\d+)\.conv\.", r"fpn.down.\1."),
+        (r"neck\.downsample_convs\.(\d+)\.[gb]n\.", r"fpn.down_norm.\1."),
         (r"neck\.pafpn_convs\.(\d+)\.conv\.", r"fpn.last.\1."),
+        (r"neck\.pafpn_convs\.(\d+)\.[gb]n\.", r"fpn.last_norm.\1."),
+        (r"rpn_head\.rpn_conv\.(\d+)\.", r"rpn.convs.\1."),
         (r"rpn_head\.rpn_(conv|cls|reg)\.", r"rpn.\1."),
-        (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.0\.", r"roi_heads.stages.\1.fc1."),
-        (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.1\.", r"roi_heads.stages.\1.fc2."),
-        (r"roi_head\.bbox_head\.(\d+)\.fc_(cls|reg)\.", r"roi_heads.stages.\1.\2."),
+        (_BOX + r"shared_convs\.", r"roi_heads.stages.\1.convs."),
+        *((_BOX + rf"shared_fcs\.{i}\.", rf"roi_heads.stages.\1.fc{i + 1}.") for i in range(9)),
+        (_BOX + r"fc_(cls|reg)\.", r"roi_heads.stages.\1.\2."),
         (_HEAD + r"conv_logits\.", r"roi_heads.masks.heads.\1.classifier."),
         (_HEAD + r"conv_res\.", r"roi_heads.masks.heads.\1.flow."),
         (_HEAD + r"(convs|upsample)\.", r"roi_heads.masks.heads.\1.\2."),
@@ -62,10 +70,17 @@ def our_names(theirs: Mapping[str, Tensor]) -> dict[str, str | None]:
 
 
 def our_name(key: str) -> str | None:
-    """Return our name of a parameter of MMDetection; None where we have no such parameter."""
+    """Return our name of a parameter of MMDetection; None where we have no such parameter.
+
+    Norms and the RPN's convolutions find their places by `places.in_place`.
+
+    >>> our_name("roi_head.bbox_head.1.shared_convs.3.gn.weight")
+    'roi_heads.stages.1.convs.3.norm.weight'
+    """
     # Models with a single box or mask head number none; ours always do.
     key = re.sub(r"^(roi_head\.(?:bbox|mask)_head\.)(?!\d)", r"\g<1>0.", key)
-    return _renamed(_NAMES, key)
+    name = _renamed(_NAMES, key)
+    return name if name is None or name.startswith("backbone.") else _NORM.sub("norm", name)
 
 
 def _renamed(table: Table, key: str) -> str | None:

@@ -51,8 +51,9 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "backbone.plugins*": (None,),
     "*.conv_cfg": (None,),
     "*.conv_cfg.type": _PLAIN_CONV,
-    "backbone.norm_cfg.type": ("BN", "BN2d", "SyncBN"),
-    "backbone.norm_cfg.eps": (1e-5,),
+    "*.norm_cfg.type": ("BN", "BN2d", "SyncBN", "MMSyncBN", "GN"),  # which, the weights show
+    "*.norm_cfg.eps": (1e-5,),
+    "*.norm_cfg.num_groups": (32,),
     "neck.type": ("FPN", "PAFPN"),
     "neck.num_outs": (5,),
     "neck.start_level": (0,),
@@ -67,7 +68,6 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "rpn_head.anchor_generator.center_offset": (0,),
     "rpn_head.bbox_coder.target_stds": ([1, 1, 1, 1],),
     "rpn_head.loss_cls.use_sigmoid": (True,),
-    "rpn_head.num_convs": (1,),
     **_ROI_LAYERS,
     **_CODERS,
     "roi_head.semantic_fusion": (["bbox", "mask"],),
@@ -107,6 +107,12 @@ MUST_NOT_BE: dict[str, tuple[Any, ...]] = {
     "roi_head.bbox_head.loss_cls.type": ("FocalLoss", "SeesawLoss", "EQLv2", "GumbelCE"),
 }
 
+# What to say of a value that is refused.
+WHY = {
+    "ConvWS": ": weight standardisation (WS), by which its weights are no ordinary ones",
+    "ConvAWS": ": weight standardisation (WS), by which its weights are no ordinary ones",
+}
+
 # What these do is known; a class of another name is told.
 KNOWN: dict[str, tuple[Any, ...]] = {
     "type": ("MaskRCNN", "CascadeRCNN", "HybridTaskCascade", "SCNet"),
@@ -117,7 +123,8 @@ KNOWN: dict[str, tuple[Any, ...]] = {
         *("DynamicRoIHead", "PISARoIHead"),  # others in training alone
     ),
     "roi_head.bbox_head.type": (
-        *("Shared2FCBBoxHead", "ConvFCBBoxHead", "SCNetBBoxHead", "BBoxHead"),
+        *("Shared2FCBBoxHead", "Shared4Conv1FCBBoxHead", "ConvFCBBoxHead", "SCNetBBoxHead"),
+        "BBoxHead",
     ),
     "roi_head.mask_head.type": ("FCNMaskHead", "HTCMaskHead", "SCNetMaskHead"),
     "roi_head.semantic_head.type": ("FusedSemanticHead", "SCNetSemanticHead"),
@@ -126,7 +133,6 @@ KNOWN: dict[str, tuple[Any, ...]] = {
     "roi_head.bbox_head.loss_cls.type": ("CrossEntropyLoss",),
     "roi_head.mask_info_flow": (True,),
     "roi_head.bbox_head.custom_activation": (False,),
-    "roi_head.bbox_head.num_shared_fcs": (2,),
     "rpn_head.anchor_generator.scale_major": (True,),
     "data_preprocessor.type": ("DetDataPreprocessor",),
     "data_preprocessor.pad_size_divisor": (32,),

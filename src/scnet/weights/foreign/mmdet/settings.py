@@ -93,7 +93,8 @@ def _sort(model: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     for path, value in leaves(model):
         wanted, never = find(must_be, path), find(rules.MUST_NOT_BE, path)
         if wanted is not None and value not in wanted:
-            refused[path] = f"its config has {path} = {value}, but scnet has {wanted[0]}"
+            told = rules.WHY.get(str(value), f", but scnet has {wanted[0]}")
+            refused[path] = f"its config has {path} = {value}{told}"
         elif never is not None and value in never:
             refused[path] = f"its config has {path} = {value}, whose scores are no softmax"
         elif wanted is None and not _is_fine(path, value, soft):
@@ -271,6 +272,8 @@ def _assumed(
         yield "images RGB, mean and std those of ImageNet"
     if not isinstance(model.get("backbone"), Mapping):
         yield "backbone of style pytorch: strides in the 3x3 convolutions, not caffe's"
+        if "group" in config.model.norms or config.model.backbone.name.endswith("_gn"):
+            yield "group norm of 32 groups, convolutions without weight standardisation (WS)"
     if "model.box.stages" in changes and not list(at(model, "roi_head.bbox_head.bbox_coder")):
         stds = [stage.delta_std for stage in config.model.box.stages]
         yield f"box deltas with standard deviations {stds}"
