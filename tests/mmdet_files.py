@@ -26,6 +26,8 @@ _THEIRS = {
     r"^backbone\.net\.": "backbone.",
     r"^fpn\.lateral\.(\d)": r"neck.lateral_convs.\1.conv",
     r"^fpn\.output\.(\d)": r"neck.fpn_convs.\1.conv",
+    r"^fpn\.down\.(\d)": r"neck.downsample_convs.\1.conv",
+    r"^fpn\.last\.(\d)": r"neck.pafpn_convs.\1.conv",
     r"^rpn\.": "rpn_head.rpn_",
     r"^roi_heads\.stages\.0\.fc1": "roi_head.bbox_head.shared_fcs.0",
     r"^roi_heads\.stages\.0\.fc2": "roi_head.bbox_head.shared_fcs.1",
@@ -36,7 +38,7 @@ _THEIRS = {
 
 
 def mask_rcnn(num_classes: int = 80, **changes: object) -> Detector:
-    """A narrow Mask R-CNN of a kind that MMDetection has too."""
+    """A narrow Mask R-CNN of a kind that MMDetection has too (`__` stands for a dot)."""
     torch.manual_seed(0)
     backbone = BackboneConfig(name="resnet50", widths=(8, 16, 32, 64), weights="none")
     config = replace_at(small("mask_rcnn", backbone), "model.num_classes", num_classes)

@@ -234,10 +234,13 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "run.checkpoint_minutes": (-0.1,),
     "run.checkpoint_steps": (-1,),
     "run.keep_epochs": (-1,),
+    "model.backbone.deformable.stages[]": (0, 5),
+    "model.backbone.deformable.groups": (0,),
     "category_ids[]": (),  # whatever the annotation file says
 }
 FIRST = r"(\[0\])?"
 FILLED = (
+    "model.backbone.deformable.stages",
     "model.backbone.widths",
     "model.backbone.mean",
     "model.backbone.std",
@@ -295,6 +298,7 @@ def everything_on() -> Config:
         recipes.scnet(), {"data": {"jitter": [0.5, 2.0], "range": [0, 1], "bands": [1]}}
     )
     given = {"widths": (64, 256, 512, 1024), "mean": (0.5,) * 3, "std": (0.2,) * 3}
+    given |= {"deformable": True}
     config = replace_at(config, "model.rpn.anchor_sizes", ((32.0,),) * 5)
     return override(config, {"model": {"backbone": given, "box": {"soft_nms": True}}})
 

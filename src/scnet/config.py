@@ -35,11 +35,13 @@ __all__ = [
     "ConfigError",
     "ContextConfig",
     "DataConfig",
+    "DeformableConfig",
     "EvalConfig",
     "FPNConfig",
     "MaskConfig",
     "ModelConfig",
     "OptimConfig",
+    "PAFPNConfig",
     "RPNConfig",
     "RunConfig",
     "SemanticConfig",
@@ -62,6 +64,19 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeformableConfig:
+    """Deformable convolutions for the 3x3 ones of a ResNet's bottlenecks (Dai et al. 2017)."""
+
+    stages: Annotated[tuple[Annotated[int, Range(1, 4)], ...], NotEmpty()] = (2, 3, 4)
+    # a weight for each cell beside its offset (Zhu et al. 2019; DCNv2)
+    modulated: bool = True
+    groups: Count = 1  # of channels, each with offsets of its own
+
+    def __post_init__(self) -> None:
+        check(self, "model.backbone.deformable")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
     # any timm model that offers features_only; after the dot, which of its weights: torchvision's
     # are those of the published models
@@ -80,6 +95,8 @@ class BackboneConfig:
     # which convolution of a bottleneck halves the map: the 3x3 in torchvision's weights; the 1x1
     # before it in those of the first ResNets (MSRA, Caffe) and in most models of detectron2
     stride_in: Literal["3x3", "1x1"] = "3x3"
+    # None = plain convolutions
+    deformable: DeformableConfig | None = None
     # channels of a ResNet's stages; None = the model's own
     widths: Annotated[tuple[Count, ...], NotEmpty()] | None = None
     # of the images, scaled to 0..1, for 3 bands (repeated over others) or for each; None = as the
@@ -107,6 +124,15 @@ class FPNConfig:
 
     kind: Literal["fpn"] = "fpn"
     norm: Norm | None = None  # behind each of its convolutions; None = model.norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class PAFPNConfig:
+    """FPN and a path from its finest level up again, as MMDetection has it (not PANet's own)."""
+
+    kind: Literal["pafpn"] = "pafpn"
+    norm: Norm | None = None  # behind each of its convolutions; None = model.norm
+    relu: bool = False  # behind every convolution of the pyramid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,7 +300,7 @@ class Norms(NamedTuple):
 class ModelConfig:
     num_classes: Count = 80  # without background; taken from the data when training
     backbone: BackboneConfig = BackboneConfig()
-    pyramid: FPNConfig = FPNConfig()
+    pyramid: FPNConfig | PAFPNConfig = FPNConfig()
     channels: Count = 256  # of the feature pyramid and of every head
     # behind the convolutions of the pyramid and the 3x3 ones of boxes, masks, semantic branch and
     # context, where the part has none of its own

@@ -14,7 +14,7 @@ from tests.weights.mmdet.checkpoints import save, tiny
 
 from scnet import recipes
 from scnet.cli.main import main
-from scnet.config import from_dict, override, replace_at, to_dict
+from scnet.config import DeformableConfig, from_dict, override, replace_at, to_dict
 from scnet.data.synthetic.scene import generate
 from scnet.model.detector import Detector
 from scnet.settings import ConfigError, merge
@@ -229,6 +229,19 @@ def test_the_normalisation_of_a_network_is_known_without_a_setting() -> None:
     assert config.model.backbone.mean == config.model.backbone.std == (0.5, 0.5, 0.5)
     assert start.settings(half.config) == {}
     start.require_same_backbone(config)
+
+
+def test_deformable_convolutions_come_along_and_are_said() -> None:
+    own = DeformableConfig(stages=(3, 4), modulated=False)
+    usual = recipes.find("mask_rcnn")
+    with torch.device("meta"):
+        start = Start("w", Detector(replace_at(usual, "model.backbone.deformable", own)))
+    config = override(usual, start.settings(usual))
+    assert config.model.backbone.deformable == own
+    (line,) = start.remarks(usual, config)
+    assert line.startswith("model.backbone.deformable {'stages': [3, 4], 'modulated': False")
+    (line,) = start.remarks(usual, usual)
+    assert line.startswith("warning: model.backbone.deformable null, but")
 
 
 def test_settings_that_come_along_are_settings() -> None:

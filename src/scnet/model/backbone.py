@@ -17,7 +17,8 @@ from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from scnet.config import BackboneConfig
+from scnet.config import BackboneConfig, DeformableConfig
+from scnet.model.deformable import DeformConv2d
 from scnet.model.layers import fold_norm, with_fast_gradients
 from scnet.settings import suggest
 
@@ -125,6 +126,8 @@ def _create(config: BackboneConfig) -> Any:
     _require_any_size(net, config)
     if config.stride_in == "1x1":
         _stride_first(net, config.name)
+    if config.deformable is not None:
+        _deform(net, config.deformable, config.name)
     return convert_sync_batchnorm(net) if config.sync_norm else net  # type: ignore[no-untyped-call]
 
 
@@ -162,6 +165,20 @@ def _stride_first(net: nn.Module, name: str) -> None:
         )
     for block in halving:
         block.conv1.stride, block.conv2.stride = (2, 2), (1, 1)
+
+
+def _deform(net: nn.Module, config: DeformableConfig, name: str) -> None:
+    """Let the 3x3 convolutions of some stages of a ResNet be deformable."""
+    stages = dict(net.named_children())
+    for stage in sorted(set(config.stages)):
+        blocks: list[Any] = list(stages.get(f"layer{stage}", nn.Sequential()).children())
+        if not blocks or not all(isinstance(block, Bottleneck) for block in blocks):
+            raise ValueError(
+                f"model.backbone.deformable: {name} has no stage {stage} of bottlenecks; leave it "
+                "out, or take a ResNet of 50 layers or more"
+            )
+        for block in blocks:
+            block.conv2 = DeformConv2d(block.conv2, config)
 
 
 def _fold_norms(net: nn.Module) -> None:

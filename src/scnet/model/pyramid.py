@@ -1,52 +1,122 @@
-"""Feature pyramid: what turns the maps of a backbone into levels of like width."""
+"""Feature pyramids: what turns the maps of a backbone into levels of like width.
+
+Each gives P2..P6; P6, half of P5, serves RPN and global context.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from scnet.config import ModelConfig, Norm
+from scnet.config import ModelConfig, Norm, PAFPNConfig
 from scnet.model.layers import Conv2d, make_norm
 
 
-def make_pyramid(config: ModelConfig, in_channels: Sequence[int]) -> FPN:
+def make_pyramid(config: ModelConfig, in_channels: Sequence[int]) -> FPN | PAFPN:
     """Return the pyramid that a config names, on maps of so many channels."""
-    return FPN(in_channels, config.channels, config.norms.pyramid)
+    norm = config.norms.pyramid
+    if isinstance(config.pyramid, PAFPNConfig):
+        return PAFPN(in_channels, config.channels, norm, relu=config.pyramid.relu)
+    return FPN(in_channels, config.channels, norm)
 
 
 class FPN(nn.Module):
-    """Feature pyramid P2..P6 (Lin et al. 2017); P6, half of P5, serves RPN and global context."""
+    """Feature pyramid network (Lin et al. 2017)."""
 
     def __init__(self, in_channels: Sequence[int], channels: int, norm: Norm) -> None:
         super().__init__()
-        bias = norm == "none"
-        self.lateral = nn.ModuleList(nn.Conv2d(c, channels, 1, bias=bias) for c in in_channels)
-        self.output = nn.ModuleList(
-            Conv2d(channels, channels, 3, padding=1, bias=bias) for _ in in_channels
-        )
-        self.lateral_norm, self.output_norm = (
-            nn.ModuleList(make_norm(norm, channels) for _ in in_channels) for _ in range(2)
-        )
-        for conv in self.modules():
-            if isinstance(conv, nn.Conv2d):
-                nn.init.xavier_uniform_(conv.weight)
-                if conv.bias is not None:
-                    nn.init.zeros_(conv.bias)
+        levels = len(in_channels)
+        self.lateral = _laterals(in_channels, channels, norm)
+        self.output = _convs(levels, channels, norm)
+        self.lateral_norm, self.output_norm = (_norms(levels, channels, norm) for _ in range(2))
+        _xavier(self)
 
     def forward(
         self, maps: Sequence[Float[Tensor, "B _d _h _w"]]
     ) -> list[Float[Tensor, "B D _h _w"]]:
-        x = [
-            norm(conv(m))
-            for conv, norm, m in zip(self.lateral, self.lateral_norm, maps, strict=True)
-        ]
-        for i in range(len(x) - 2, -1, -1):
-            above = F.interpolate(x[i + 1], size=x[i].shape[-2:], mode="nearest")
-            x[i] = above.add_(x[i])
-        pyramid = [
-            norm(conv(m)) for conv, norm, m in zip(self.output, self.output_norm, x, strict=True)
-        ]
-        return [*pyramid, F.max_pool2d(pyramid[-1], kernel_size=1, stride=2)]
+        x = _top_down(_each(self.lateral, self.lateral_norm, maps))
+        pyramid = _each(self.output, self.output_norm, x)
+        return [*pyramid, _half(pyramid[-1])]
+
+
+class PAFPN(nn.Module):
+    """FPN and a path from its finest level up again, in MMDetection's form.
+
+    That form differs from PANet's own (Liu et al. 2018): a level goes up as it is before its last
+    convolution, not behind it.
+    """
+
+    def __init__(
+        self, in_channels: Sequence[int], channels: int, norm: Norm, *, relu: bool
+    ) -> None:
+        super().__init__()
+        levels, self.relu = len(in_channels), relu
+        self.lateral = _laterals(in_channels, channels, norm)
+        self.output = _convs(levels, channels, norm)
+        self.down = _convs(levels - 1, channels, norm, stride=2)
+        self.last = _convs(levels - 1, channels, norm)
+        self.lateral_norm, self.output_norm = (_norms(levels, channels, norm) for _ in range(2))
+        self.down_norm, self.last_norm = (_norms(levels - 1, channels, norm) for _ in range(2))
+        _xavier(self)
+
+    def forward(
+        self, maps: Sequence[Float[Tensor, "B _d _h _w"]]
+    ) -> list[Float[Tensor, "B D _h _w"]]:
+        x = _top_down(_each(self.lateral, self.lateral_norm, maps, self.relu))
+        finest, *others = _each(self.output, self.output_norm, x, self.relu)
+        up = [finest]
+        for conv, norm, level in zip(self.down, self.down_norm, others, strict=True):
+            up.append(level + _each([conv], [norm], up[-1:], self.relu)[0])
+        pyramid = [finest, *_each(self.last, self.last_norm, up[1:], self.relu)]
+        return [*pyramid, _half(pyramid[-1])]
+
+
+def _laterals(in_channels: Sequence[int], channels: int, norm: Norm) -> nn.ModuleList:
+    bias = norm == "none"  # a norm has a shift of its own
+    return nn.ModuleList(nn.Conv2d(c, channels, 1, bias=bias) for c in in_channels)
+
+
+def _convs(number: int, channels: int, norm: Norm, stride: int = 1) -> nn.ModuleList:
+    bias = norm == "none"
+    return nn.ModuleList(
+        Conv2d(channels, channels, 3, stride=stride, padding=1, bias=bias) for _ in range(number)
+    )
+
+
+def _norms(number: int, channels: int, norm: Norm) -> nn.ModuleList:
+    return nn.ModuleList(make_norm(norm, channels) for _ in range(number))
+
+
+def _xavier(pyramid: nn.Module) -> None:
+    for conv in pyramid.modules():
+        if isinstance(conv, nn.Conv2d):
+            nn.init.xavier_uniform_(conv.weight)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+
+
+def _each(
+    convs: Iterable[nn.Module],
+    norms: Iterable[nn.Module],
+    maps: Iterable[Tensor],
+    relu: bool = False,
+) -> list[Tensor]:
+    """Return each map behind its own convolution."""
+    out = [norm(conv(m)) for conv, norm, m in zip(convs, norms, maps, strict=True)]
+    return [F.relu(m) for m in out] if relu else out
+
+
+def _top_down(maps: list[Tensor]) -> list[Tensor]:
+    """Return maps, from fine to coarse, each with what lies above it added."""
+    for i in range(len(maps) - 2, -1, -1):
+        above = F.interpolate(maps[i + 1], size=maps[i].shape[-2:], mode="nearest")
+        maps[i] = above.add_(maps[i])
+    return maps
+
+
+def _half(x: Tensor) -> Tensor:
+    """Return every second row and column."""
+    return F.max_pool2d(x, kernel_size=1, stride=2)

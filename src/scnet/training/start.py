@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
 
-from scnet.config import BackboneConfig, Config
+from scnet.config import BackboneConfig, Config, to_dict
 from scnet.model.backbone import for_each_band
 from scnet.model.detector import Detector
 from scnet.settings import ConfigError, merge, nested
@@ -63,7 +63,8 @@ class Start(NamedTuple):
         for path in THEIRS:
             theirs = _meant(self.config, path)
             if theirs != _meant(own, path):
-                found = merge(found, nested(path, theirs))
+                plain = to_dict(theirs) if is_dataclass(theirs) else theirs
+                found = merge(found, nested(path, plain))
         return found
 
     def require_same_backbone(self, config: Config) -> None:
@@ -185,4 +186,6 @@ def _plain(value: Any) -> Any:
     """Return a value as it is given on the command line."""
     if value is None:
         return "null"
+    if is_dataclass(value):
+        return to_dict(value)
     return str(list(value)).replace(" ", "") if isinstance(value, tuple) else value

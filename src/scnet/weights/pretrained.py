@@ -99,7 +99,10 @@ def _widen(given: dict[str, Tensor], net: Any, own: Mapping[str, Tensor]) -> Non
 
 
 def _fill(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Copy weights by name; a classifier may be left over, but the whole network must be filled."""
+    """Copy weights by name; a classifier may be left over, but the whole network must be filled.
+
+    But for the offsets of deformable convolutions, which ImageNet's have not: they begin with 0.
+    """
     given = {flat_name(name): value for name, value in state.items()}
     own = net.state_dict()
     _widen(given, net, own)
@@ -107,6 +110,7 @@ def _fill(net: nn.Module, state: dict[str, Tensor], source: str) -> None:
         name
         for name, value in own.items()
         if not name.endswith("num_batches_tracked")
+        and ".conv_offset." not in name
         and (flat_name(name) not in given or given[flat_name(name)].shape != value.shape)
     ]
     if bad:

@@ -78,9 +78,9 @@ test_cfg = dict(type='TestLoop')
 """
 
 
-def state(folder: Path, classes: int = 6) -> State:
+def state(folder: Path, classes: int = 6, **changes: object) -> State:
     """Return the weights of a small Mask R-CNN by MMDetection's names."""
-    file = write(folder / "mask_rcnn.pth", mask_rcnn(classes))
+    file = write(folder / "mask_rcnn.pth", mask_rcnn(classes, **changes))
     loaded: State = torch.load(file, weights_only=True)["state_dict"]
     file.unlink()
     return loaded

@@ -12,7 +12,8 @@ import torch
 from scnet import recipes
 from scnet.config import Config, replace_at
 from scnet.model.detector import Detector
-from scnet.weights.foreign.detectron2.names import FIRST, our_name, rename, to_rgb
+from scnet.weights.foreign.detectron2.names import our_name, rename
+from scnet.weights.foreign.tensors import FIRST, to_rgb
 
 NAMES = {
     "backbone.bottom_up.stem.conv1.norm.running_var": "backbone.net.bn1.running_var",

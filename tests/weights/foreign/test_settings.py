@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from tests.weights.foreign.files import State, applied, save, state, text
+from tests.mmdet_files import mask_rcnn
+from tests.weights.foreign.files import TEXT, State, applied, save, state, text
 
 import scnet
 from scnet.cli.main import main
-from scnet.config import SoftNMSConfig
+from scnet.config import DeformableConfig, PAFPNConfig, SoftNMSConfig
+from scnet.model.backbone import Backbone
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import convert
 
@@ -120,6 +122,80 @@ def test_a_setting_is_done(case: str) -> None:
         assert _at(found.config, path) == value
 
 
+STATISTICS = "mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375],"
+V2_PIPELINE = (
+    RESIZE,
+    f"{RESIZE}, dict(type='Normalize', mean=[1, 2, 3], std=[1, 1, 2], to_rgb={{}})",
+)
+TURNED = ((103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
+PREPROCESSOR = TEXT[TEXT.index("    data_preprocessor") : TEXT.index("    backbone")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "bgr", "mean", "std"),
+    [
+        ([], False, None, None),
+        ([("bgr_to_rgb=True, ", "bgr_to_rgb=False, ")], True, *TURNED),
+        ([("bgr_to_rgb=True, ", "")], True, *TURNED),
+        (
+            [
+                (STATISTICS, "mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0],"),
+                ("bgr_to_rgb=True, ", ""),
+            ],
+            True,
+            None,
+            (1, 1, 1),
+        ),
+        (
+            [(PREPROCESSOR, ""), (V2_PIPELINE[0], V2_PIPELINE[1].format(False))],
+            True,
+            (3, 2, 1),
+            (2, 1, 1),
+        ),
+        (
+            [(PREPROCESSOR, ""), (V2_PIPELINE[0], V2_PIPELINE[1].format(True))],
+            False,
+            (1, 2, 3),
+            (1, 1, 2),
+        ),
+    ],
+)
+def test_statistics_are_turned_with_the_colours(
+    changes: list[tuple[str, str]],
+    bgr: bool,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+) -> None:
+    found = applied(*changes)
+    assert (found.bgr, found.unread, found.assumed) == (bgr, (), ())
+    backbone = found.config.model.backbone
+    for ours, theirs in ((backbone.mean, mean), (backbone.std, std)):
+        assert (ours is None) == (theirs is None)  # None = ImageNet's
+        if ours is not None and theirs is not None:
+            assert ours == pytest.approx([value / 255 for value in theirs])
+
+
+def test_a_caffe_backbone_gives_what_it_gives_of_plain_bgr(weights: State, tmp_path: Path) -> None:
+    mean = [103.53, 116.28, 123.675]
+    changes = [("style='pytorch'", "style='caffe'"), ("bgr_to_rgb=True, ", "bgr_to_rgb=False, ")]
+    config = text(*changes, (STATISTICS, f"mean={mean}, std=[1.0, 1.0, 1.0],"))
+    found = convert.read(save(tmp_path / "a.pth", weights, config))
+    detector = found.detector
+    assert found.unread == ()
+    theirs = Backbone(mask_rcnn().config.model.backbone).eval()
+    theirs.net.load_state_dict(
+        {k[9:]: value for k, value in weights.items() if k.startswith("backbone.")}
+    )
+    for stage in (theirs.net.layer2, theirs.net.layer3, theirs.net.layer4):
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    images = torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs(images.flip(1) - torch.tensor(mean).view(3, 1, 1))
+        ours = detector.backbone(detector.normalise(images, torch.tensor([[64, 96]] * 2)))
+    for one, other in zip(ours, expected, strict=True):
+        assert (one - other).abs().max() <= 1e-4 * other.abs().max()
+
+
 def test_octaves_give_several_anchors_at_a_place(weights: State, tmp_path: Path) -> None:
     nine = {**weights}
     for name in ("cls", "reg"):
@@ -139,6 +215,62 @@ def test_octaves_give_several_anchors_at_a_place(weights: State, tmp_path: Path)
         convert.read(save(tmp_path / "d.pth", nine))
     (tmp_path / "config.py").write_text(listed)
     assert convert.read(tmp_path / "d.pth", config=tmp_path / "config.py").assumed == ()
+
+
+@pytest.mark.parametrize("activation", ["", ", act_cfg=None", ", act_cfg=dict(type='ReLU')"])
+def test_a_pafpn_is_read(tmp_path: Path, activation: str) -> None:
+    weights = state(tmp_path, model__pyramid=PAFPNConfig())
+    config = text(("neck=dict(type='FPN'", f"neck=dict(type='PAFPN'{activation}"))
+    found = convert.read(save(tmp_path / "a.pth", weights, config))
+    assert (found.unread, found.assumed, found.left) == ((), (), {})
+    assert found.detector.config.model.pyramid == PAFPNConfig(relu="ReLU" in activation)
+    assert "architecture     mask_rcnn, resnet50.tv_in1k, pafpn\n" in str(found)
+    down = found.detector.fpn.down[1].weight
+    assert torch.equal(down, weights["neck.downsample_convs.1.conv.weight"])
+
+
+DCN = "type='ResNet', depth=50, dcn=dict(type='{}', deform_groups={}, fallback_on_stride={}), "
+
+
+@pytest.mark.parametrize(("kind", "groups"), [("DCN", 1), ("DCNv2", 1), ("DCNv2", 2)])
+def test_deformable_convolutions_are_read(tmp_path: Path, kind: str, groups: int) -> None:
+    own = DeformableConfig(stages=(2, 4), modulated=kind == "DCNv2", groups=groups)
+    weights = state(tmp_path, model__backbone__deformable=own)
+    config = text(("type='ResNet', depth=50, ", DCN.format(kind, groups, False)))
+    found = convert.read(save(tmp_path / "a.pth", weights, config))
+    assert (found.unread, found.assumed, found.left) == ((), (), {})
+    assert found.detector.config.model.backbone.deformable == own
+    assert "mask_rcnn, resnet50.tv_in1k, deformable convolutions\n" in str(found)
+    offsets = found.detector.backbone.net.layer2[1].conv2.conv_offset.weight
+    assert torch.equal(offsets, weights["backbone.layer2.1.conv2.conv_offset.weight"])
+    alone = save(tmp_path / "b.pth", weights)
+    if groups == 1:
+        assert convert.read(alone).detector.config.model.backbone.deformable == own
+    else:
+        with pytest.raises(CheckpointError, match=r"54 numbers at each place.*only a config"):
+            convert.read(alone)
+
+
+def test_stages_decide_whether_there_are_deformable_convolutions(
+    weights: State, tmp_path: Path
+) -> None:
+    dcn = DCN.format("DCN", 1, False)
+    idle, used = (
+        text(("type='ResNet', depth=50, ", f"{dcn}stage_with_dcn=({second}, False), "))
+        for second in (False, True)
+    )
+    found = convert.read(save(tmp_path / "a.pth", weights, idle))
+    assert (found.unread, found.detector.config.model.backbone.deformable) == ((), None)
+    with pytest.raises(
+        CheckpointError, match=r"missing: backbone\.net\.layer2\.0\.conv2\.conv_off"
+    ):
+        convert.read(save(tmp_path / "a.pth", weights, used))
+
+
+def test_another_activation_of_a_pafpn_is_refused() -> None:
+    changed = ("neck=dict(type='FPN'", "neck=dict(type='PAFPN', act_cfg=dict(type='LeakyReLU')")
+    with pytest.raises(CheckpointError, match=r"neck\.act_cfg\.type = LeakyReLU"):
+        applied(changed)
 
 
 REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {
@@ -180,7 +312,15 @@ REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {
         [(HEAD, f"{HEAD}cls_predictor_cfg=dict(type='NormedLinear', tempearture=20), ")],
         "bbox_head.cls_predictor_cfg.type",
     ),
-    "BGR by itself": ([("bgr_to_rgb=True, ", "")], "data_preprocessor.bgr_to_rgb"),
+    "deformable convolutions that are not everywhere": (
+        [("type='ResNet', depth=50, ", DCN.format("DCN", 1, True))],
+        "backbone.dcn.fallback_on_stride",
+    ),
+    "a third style of backbone": ([("style='pytorch'", "style='msra'")], "backbone.style"),
+    "an order of colours that has to run": (
+        [("bgr_to_rgb=True, ", "bgr_to_rgb=bool(1), ")],
+        "data_preprocessor.bgr_to_rgb",
+    ),
     "anchors in the middle": (
         [(SCALES, f"{SCALES}, center_offset=0.5")],
         "anchor_generator.center_offset",

@@ -229,27 +229,31 @@ def test_a_stranger_is_answered_by_its_name(tmp_path: Path, case: str) -> None:
 
 # Keys that are added to a right file, or begin those that are taken from it.
 CHANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
-    "DCN": (("backbone.layer4.0.conv2.conv_offset.weight",), "", "deformable convolutions"),
+    "C4": (("roi_head.shared_head.layer4.0.bn1.weight",), "neck.", "C4.*no pyramid"),
     "WS": (("backbone.layer4.0.conv2.weight_gamma",), "", "weight standardisation"),
     "norms in the semantic branch": (
         ("roi_head.semantic_head.lateral_convs.0.gn.weight",),
         "",
         "norms where scnet has none",
     ),
-    "Swin": (("backbone.patch_embed.projection.weight",), "backbone.", "Swin"),
-    "ConvNeXt": (("backbone.downsample_layers.0.0.weight",), "backbone.", "ConvNeXt"),
+    "Swin": (
+        ("backbone.patch_embed.projection.weight",),
+        "backbone.",
+        "Swin.*norms behind",
+    ),
+    "ConvNeXt": (
+        ("backbone.downsample_layers.0.0.weight",),
+        "backbone.",
+        "ConvNeXt.*norms behind",
+    ),
     "mask scoring": (("roi_head.mask_iou_head.convs.0.conv.weight",), "", "Mask Scoring"),
     "PointRend": (("roi_head.point_head.fcs.0.conv.weight",), "", "PointRend"),
     "heads apart": (("roi_head.bbox_head.cls_convs.0.conv.weight",), "", "of boxes apart"),
     "a deep stem": (("backbone.stem.0.weight",), "backbone.conv1", "ResNetV1d"),
-    "PAFPN": (("neck.downsample_convs.0.conv.weight",), "", "another pyramid"),
+    "BFP": (("neck.1.refine.conv.weight",), "", "another pyramid"),
     "guided anchors": (("rpn_head.conv_loc.weight",), "rpn_head.rpn_cls", "another RPN"),
     "boxes alone": ((), "roi_head.mask_head.", "without a mask head"),
-    "ResNet-18": (
-        ("backbone.layer1.0.conv2.weight",),
-        "backbone.layer",
-        "ResNet-18 or -34.*depth 50",
-    ),
+    "Res2Net": (("backbone.layer1.0.convs.0.weight",), "backbone.layer", "Res2Net.*pools nothing"),
 }
 
 

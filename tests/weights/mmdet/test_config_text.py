@@ -59,7 +59,8 @@ test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(1000
 
 
 def test_a_2x_config_is_read() -> None:
-    config, notes, unread, assumed = settings.apply(recipes.mask_rcnn(), config_text.parse(V2))
+    config, notes, unread, assumed, bgr = settings.apply(recipes.mask_rcnn(), config_text.parse(V2))
+    assert not bgr
     rpn, box = config.model.rpn, config.model.box
     assert (rpn.anchor_scale, rpn.anchor_ratios) == (4.0, (0.25, 1.0, 4.0))
     assert (rpn.before_nms, rpn.after_nms, rpn.nms_iou) == (2000, 1500, 0.8)
@@ -73,7 +74,8 @@ def test_a_2x_config_is_read() -> None:
 
 
 def test_a_3x_config_is_read_and_what_equals_the_recipe_is_not_told() -> None:
-    config, notes, unread, assumed = settings.apply(recipes.scnet(), config_text.parse(V3))
+    config, notes, unread, assumed, bgr = settings.apply(recipes.scnet(), config_text.parse(V3))
+    assert not bgr
     stds = [stage.delta_std for stage in config.model.box.stages]
     assert stds[1:] == [(0.05, 0.05, 0.1, 0.1), (0.03, 0.03, 0.06, 0.06)]
     assert config.model.backbone.mean is None
@@ -94,9 +96,9 @@ def test_a_3x_config_is_read_and_what_equals_the_recipe_is_not_told() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("style='pytorch'", "style='caffe'"), "backbone.style = caffe"),
+        (("style='pytorch'", "style='msra'"), "backbone.style = msra"),
         (("sampling_ratio=0", "sampling_ratio=2"), "sampling_ratio = 2"),
-        (("to_rgb=True", "to_rgb=False"), "img_norm_cfg.to_rgb = False"),
+        (("to_rgb=True", "to_rgb=swapped"), "img_norm_cfg.to_rgb = swapped"),
         (("nms=dict(type='nms', iou_threshold=0.6)", "nms=dict(type='nms_match')"), "nms_match"),
         (("mask_thr_binary=0.5", "mask_thr_binary=0.4"), "mask_thr_binary = 0.4"),
         (("num_outs=5", "num_outs=6"), "num_outs = 6"),
@@ -118,9 +120,9 @@ def test_the_text_of_a_file_reaches_the_converted_model(
     assert found.detector.config.model.box.score_threshold == 0.05
     assert "model.box.score_threshold 0.05" in str(found)
     file = save(
-        tmp_path / "b.pth", state, meta={"config": "model = dict(backbone=dict(style='caffe'))"}
+        tmp_path / "b.pth", state, meta={"config": "model = dict(backbone=dict(style='msra'))"}
     )
-    with pytest.raises(CheckpointError, match=r"b\.pth.*style = caffe"):
+    with pytest.raises(CheckpointError, match=r"b\.pth.*style = msra"):
         convert.read(file)
 
 
@@ -134,7 +136,7 @@ def test_statistics_of_the_images_reach_the_network() -> None:
 
 @pytest.mark.parametrize("text", ["", "model = (", "x = 1 +", "model = 5", "a.b = dict(c=1)"])
 def test_a_text_that_says_nothing_changes_nothing_and_all_is_assumed(text: str) -> None:
-    config, changed, _, assumed = settings.apply(recipes.scnet(), config_text.parse(text))
+    config, changed, _, assumed, _ = settings.apply(recipes.scnet(), config_text.parse(text))
     assert (replace(config, assumed=()), changed) == (recipes.scnet(), ())
     assert config.assumed == assumed
     assert "data.size [800, 1333]" in assumed

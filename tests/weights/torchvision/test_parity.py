@@ -26,11 +26,10 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 from torchvision.models.detection.transform import resize_boxes
 
 import scnet
-from scnet.inference.place import place
+from scnet.inference.detections import place
 from scnet.model.cascade import Dense
 from scnet.model.detector import Detector
 from scnet.model.features import RoIFeatures
-from scnet.ops.images import pad_images
 from scnet.types import Batch, Candidates, Found, ImageInfo, Proposals, RoIs, View
 from scnet.weights.foreign.torchvision import model as reading
 
@@ -82,7 +81,7 @@ def case(request: pytest.FixtureRequest, model: MaskRCNN, detector: Detector) ->
     ]
     theirs = compute(model, [x / 255 for x in pixels])
     info = [ImageInfo(i, "", View.whole(tuple(x.shape[1:]))) for i, x in enumerate(pixels)]
-    batch = Batch.of(pad_images(pixels), info)
+    batch = Batch.of(pixels, info)
     with torch.inference_mode():
         dense = detector.dense(batch.images, batch.sizes)
         return Case(theirs, detector, batch, dense, detector.roi_heads.features(dense.scene.scene))

@@ -20,6 +20,7 @@ class Applied(NamedTuple):
     changed: tuple[str, ...]  # settings that differ from the recipe
     unread: tuple[str, ...]  # what the config says and nothing here looks at
     assumed: tuple[str, ...]  # what the config does not say
+    bgr: bool = False  # whether the network reads blue before green and red
 
 
 def lay(config: Config, changes: Mapping[str, Any]) -> tuple[Config, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from scnet.config import Config, ModelConfig
+from scnet.config import Config, FPNConfig, ModelConfig
 from scnet.data.classes import coco_category_ids
 from scnet.model.detector import Detector
 from scnet.weights.checkpoint import CheckpointError
@@ -59,7 +59,7 @@ class Conversion:
         config = self.detector.config
         lines = [
             f"read             {self.source}",
-            f"architecture     {config.recipe}, {config.model.backbone.name}",
+            f"architecture     {config.recipe}, {_body(config.model)}",
             f"classes          {self._classes()}",
         ]
         if config.model.semantic is not None:
@@ -103,6 +103,13 @@ def _images(config: Config) -> str:
 def _answers(config: Config) -> str:
     box = config.model.box
     return f"score over {box.score_threshold:g}, NMS {box.nms_iou:g}, at most {box.max_detections}"
+
+
+def _body(model: ModelConfig) -> str:
+    """Return the backbone, and what of it and of the pyramid most models have not."""
+    deformable = ", deformable convolutions" * (model.backbone.deformable is not None)
+    pyramid = "" if isinstance(model.pyramid, FPNConfig) else f", {model.pyramid.kind}"
+    return f"{model.backbone.name}{deformable}{pyramid}"
 
 
 def with_classes(

@@ -11,14 +11,36 @@ from typing import Any
 import timm
 
 from scnet import recipes
-from scnet.config import BackboneConfig, Config, MaskConfig, ModelConfig, Norm
+from scnet.config import (
+    BackboneConfig,
+    Config,
+    DeformableConfig,
+    FPNConfig,
+    MaskConfig,
+    ModelConfig,
+    Norm,
+    PAFPNConfig,
+)
 from scnet.model.layers import GROUPS
 from scnet.weights.checkpoint import CheckpointError
 
 _DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
+_SHALLOW = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}  # whose blocks are two convolutions of 3x3
 _WIDTHS = (64, 128, 256, 512)
-_MUST_HAVE = {
-    "a ResNet or ResNeXt backbone": "backbone.net.layer1.",
+# RegNets by their blocks and the width of the first stage.
+_REGNETS: dict[tuple[tuple[int, ...], int], str] = {
+    ((1, 2, 7, 12), 32): "regnetx_004",
+    ((1, 3, 7, 5), 64): "regnetx_008",
+    ((2, 4, 10, 2), 72): "regnetx_016",
+    ((2, 6, 15, 2), 96): "regnetx_032",
+    ((2, 5, 14, 2), 80): "regnetx_040",
+    ((2, 4, 10, 1), 168): "regnetx_064",
+    ((2, 5, 15, 1), 80): "regnetx_080",
+    ((2, 5, 11, 1), 224): "regnetx_120",
+}
+_RESNET, _REGNET = "backbone.net.layer1.", "backbone.net.s1."
+_MUST_HAVE: dict[str, str | tuple[str, ...]] = {
+    "a ResNet, ResNeXt or RegNet backbone": (_RESNET, _REGNET),
     "a feature pyramid": "fpn.output.",
     "a region proposal network": "rpn.conv.",
     "box heads with fully connected layers": "roi_heads.stages.0.fc1.",
@@ -39,8 +61,8 @@ class Shapes:
             raise CheckpointError(f"the parameter that scnet calls {name} is a single number")
         return self._shapes[name]
 
-    def has(self, prefix: str) -> bool:
-        """Whether a name begins like this."""
+    def has(self, prefix: str | tuple[str, ...]) -> bool:
+        """Whether a name begins like this, or like one of these."""
         return any(name.startswith(prefix) for name in self._shapes)
 
     def count(self, prefix: str) -> int:
@@ -58,7 +80,7 @@ def recognise(shapes: Shapes) -> Config:
     missing = [what for what, prefix in _MUST_HAVE.items() if not shapes.has(prefix)]
     if missing:
         raise CheckpointError(
-            "not a Mask R-CNN, Cascade Mask R-CNN, HTC or SCNet on a ResNet with FPN: "
+            "not a Mask R-CNN, Cascade Mask R-CNN, HTC or SCNet on a ResNet or RegNet with FPN: "
             f"{', '.join(missing)} not found"
         )
     backbone = _backbone(shapes)
@@ -87,7 +109,13 @@ def recognise(shapes: Shapes) -> Config:
         model,
         rpn=replace(model.rpn, convs=1 + shapes.count("rpn.convs.")),
         num_classes=classes,
-        backbone=replace(model.backbone, name=backbone.name, widths=backbone.widths),
+        backbone=replace(
+            model.backbone,
+            name=backbone.name,
+            widths=backbone.widths,
+            deformable=_deformable(shapes),
+        ),
+        pyramid=PAFPNConfig() if shapes.has("fpn.down.") else FPNConfig(),
         channels=shapes["fpn.output.0.weight"][0],
         semantic=semantic,
         box=box,
@@ -203,19 +231,24 @@ def _mask_size(shapes: Shapes, mask: MaskConfig) -> int:
 
 
 def _backbone(shapes: Shapes) -> BackboneConfig:
-    """Return timm's name and the widths of a ResNet or ResNeXt."""
+    """Return timm's name and the widths of a ResNet, ResNeXt or RegNet."""
+    if shapes.has(_REGNET):
+        return _regnet(shapes)
     stages = [f"backbone.net.layer{i}." for i in (1, 2, 3, 4)]
     blocks = tuple(shapes.count(stage) for stage in stages)
-    if blocks not in _DEPTHS or not shapes.has(f"{stages[0]}0.conv3."):
+    deep = shapes.has(f"{stages[0]}0.conv3.")
+    depths = _DEPTHS if deep else _SHALLOW
+    if blocks not in depths:
+        kind = "bottleneck" if deep else "basic"
         raise CheckpointError(
-            f"no ResNet or ResNeXt of depth 50, 101 or 152 has {blocks} bottleneck blocks"
+            f"no ResNet of depth {', '.join(map(str, depths.values()))} has {blocks} {kind} blocks"
         )
     widths = tuple(shapes[f"{stage}0.conv1.weight"][0] for stage in stages)
     width, of_group = shapes[f"{stages[0]}0.conv2.weight"][:2]
     if width == of_group:
-        name = f"resnet{_DEPTHS[blocks]}"
+        name = f"resnet{depths[blocks]}"
     else:
-        name, widths = f"resnext{_DEPTHS[blocks]}_{width // of_group}x{of_group}d", _WIDTHS
+        name, widths = f"resnext{depths[blocks]}_{width // of_group}x{of_group}d", _WIDTHS
     if not shapes.has("backbone.net.bn1.running_"):
         if any(number % GROUPS for number in widths):
             raise CheckpointError(f"group norm of {GROUPS} groups has no stages of width {widths}")
@@ -223,6 +256,30 @@ def _backbone(shapes: Shapes) -> BackboneConfig:
     if not timm.is_model(name):
         raise CheckpointError(f"timm, which builds the backbones, has no {name}")
     return BackboneConfig(name=_tagged(name), widths=None if widths == _WIDTHS else widths)
+
+
+def _deformable(shapes: Shapes) -> DeformableConfig | None:
+    """Return which stages have deformable convolutions; offsets of 9 cells have 18 or 27 numbers.
+
+    54 are 3 groups of 18 or 2 of 27: only a config says which.
+    """
+    offsets = {i: f"backbone.net.layer{i}.0.conv2.conv_offset.bias" for i in (1, 2, 3, 4)}
+    stages = tuple(i for i, name in offsets.items() if shapes.has(name))
+    if not stages:
+        return None
+    number = shapes[offsets[stages[0]]][0]
+    modulated = number % 18 != 0
+    return DeformableConfig(
+        stages=stages, modulated=modulated, groups=max(1, number // (27 if modulated else 18))
+    )
+
+
+def _regnet(shapes: Shapes) -> BackboneConfig:
+    blocks = tuple(shapes.count(f"backbone.net.s{i}.b") for i in (1, 2, 3, 4))
+    width = shapes[f"{_REGNET}b1.conv1.conv.weight"][0]
+    if (blocks, width) not in _REGNETS:
+        raise CheckpointError(f"no RegNetX of MMDetection has {blocks} blocks, {width} wide")
+    return BackboneConfig(name=_REGNETS[blocks, width])
 
 
 def _tagged(name: str) -> str:

@@ -19,8 +19,12 @@ _MOST = 100_000  # texts of a file that are looked at
 _PROGRAM = "code/"  # the folder of a program in an archive
 TRAIN = "train a recipe of scnet on your data instead (`scnet recipes` lists them)"
 _NOT_YET = f"scnet does not read it yet; {TRAIN}"
-OURS = "scnet reads Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet with ResNet or ResNeXt and FPN"
+OURS = (
+    "scnet reads Mask R-CNN, Cascade Mask R-CNN, HTC and SCNet with FPN on ResNet, ResNeXt or "
+    "RegNet"
+)
 OTHER = f"{OURS}; {TRAIN}"
+_NORMED = f"it has norms behind its stages, which timm's has not; {OTHER}"
 _BACKBONE = (
     "it finds no objects by itself; to begin a training with a ResNet of torchvision or timm: "
     "scnet train RECIPE --model.backbone.weights FILE"
@@ -169,14 +173,22 @@ _FILES = (
 
 # What may be changed in a two-stage model of MMDetection 2.x or 3.x.
 _CHANGES = (
-    Stranger("a Swin Transformer as backbone", (r"^backbone\.patch_embed\.",), OTHER),
+    Stranger("a Swin Transformer as backbone", (r"^backbone\.patch_embed\.",), _NORMED),
     Stranger(
-        "a ConvNeXt as backbone", (r"^backbone\.(downsample_layers|stages\.\d\.\d\.)",), OTHER
+        "a ConvNeXt as backbone",
+        (r"^backbone\.(downsample_layers|stages\.\d\.\d\.)",),
+        _NORMED,
     ),
     Stranger(
-        "deformable convolutions (DCN)",
-        (r"\.conv_offset\.",),
-        f"{OURS}; without dcn in the config it would convert",
+        "a Res2Net as backbone",
+        (r"^backbone\.layer1\.0\.convs\.0\.",),
+        "its first block pools nothing where that of timm's does, so its answers would be others; "
+        + OTHER,
+    ),
+    Stranger(
+        "RoI heads on a stage of its backbone (C4, shared_head)",
+        (r"^roi_head\.shared_head\.",),
+        f"it has no pyramid; {OTHER}",
     ),
     Stranger(
         "weight standardisation (WS)",
@@ -202,14 +214,8 @@ _CHANGES = (
     Stranger(
         "added blocks in its backbone", (r"^backbone\..*(context_block|gen_attention)",), OTHER
     ),
-    Stranger("another pyramid than FPN", (r"^neck\.(\d\.|downsample_convs|pafpn)",), OTHER),
+    Stranger("another pyramid than FPN or PAFPN", (r"^neck\.\d\.",), OTHER),
     Stranger("another RPN", (r"^rpn_head\.(stages|conv_loc|conv_shape)",), OTHER),
-    Stranger(
-        "a ResNet-18 or -34 as backbone",
-        (r"^backbone\.layer1\.0\.conv2\.",),
-        f"of ResNets scnet reads those of depth 50, 101 and 152; {TRAIN}",
-        r"^backbone\.layer1\.0\.conv3\.",
-    ),
     Stranger(
         "box heads without a mask head",
         (r"^roi_head\.bbox_head\.",),

@@ -17,11 +17,12 @@ from scnet.weights.foreign.conversion import Conversion, Known, require_finite, 
 from scnet.weights.foreign.detectron2 import anchors, config_file, settings
 from scnet.weights.foreign.detectron2.changes import change
 from scnet.weights.foreign.detectron2.config_file import Given
-from scnet.weights.foreign.detectron2.names import our_name, rename, to_rgb
+from scnet.weights.foreign.detectron2.names import our_name, rename
 from scnet.weights.foreign.detectron2.style import guess
 from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.places import in_place
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
+from scnet.weights.foreign.tensors import to_rgb
 
 PARTS = ("proposal_generator", "roi_heads")  # which every model has
 _GIVES = "config.yaml"  # the file that holds a config

@@ -11,11 +11,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from scnet.config import BoxStageConfig
 from scnet.weights.foreign.places import in_place
-
-FIRST = "backbone.net.conv1.weight"  # our name of the convolution that reads the image
-SIDE = BoxStageConfig().side  # of the RoI feature that a box head reads
+from scnet.weights.foreign.tensors import in_our_shape
 
 _BLOCK = r"backbone\.bottom_up\.res(?P<level>\d)\.(\d+)\."
 _HEAD = r"roi_heads\.box_(?:head|predictor)\.(\d)\."
@@ -73,22 +70,7 @@ def our_name(key: str) -> str | None:
     return None
 
 
-def in_our_shape(name: str, value: Tensor) -> Tensor:
-    """Return a parameter in the shape that ours has: a layer over a whole RoI is a convolution."""
-    if name.endswith(".fc1.weight") and value.ndim == 2 and value.shape[1] % SIDE**2 == 0:
-        return value.view(len(value), -1, SIDE, SIDE)
-    return value
-
-
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the parameters of detectron2 by our names; those that we do not have are left out."""
     named = {name: value for key, value in state.items() if (name := our_name(key)) is not None}
     return {name: in_our_shape(name, value) for name, value in in_place(named).items()}
-
-
-def to_rgb(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return parameters by our names, of a model that reads BGR, for one that reads RGB.
-
-    Mean and std of the pixels are to be reversed beside.
-    """
-    return {**state, FIRST: state[FIRST].flip(1)}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from scnet.weights.checkpoint import CheckpointError
-from scnet.weights.foreign.detectron2.names import FIRST
+from scnet.weights.foreign.tensors import FIRST
 
 _BGR = [103.53, 116.28, 123.675]
 # Variance of the input that lies between images of std 1 and those of std 57, 3,000 times apart.

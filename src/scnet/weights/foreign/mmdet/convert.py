@@ -14,9 +14,10 @@ from scnet.weights.foreign import strangers, unwrap
 from scnet.weights.foreign.conversion import Conversion, Known, require_finite, with_classes
 from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.mmdet import config_text, settings
-from scnet.weights.foreign.mmdet.names import in_our_shape, our_name
+from scnet.weights.foreign.mmdet.names import our_names
 from scnet.weights.foreign.places import in_place
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
+from scnet.weights.foreign.tensors import in_our_shape, to_rgb
 
 PARTS = ("rpn_head", "roi_head")  # which every model has
 _GIVES = "FILE.py"  # the file that holds a config
@@ -48,7 +49,9 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         require_anchors(shapes, applied.config, known=bool(given), gives=_GIVES)
         stored = _stored_names(content, given)
         config, names = with_classes(applied.config, stored, known.classes)
-        original = in_place({name: key for key in found.tensors if (name := our_name(key))})
+        if applied.bgr:
+            ours = to_rgb(ours)
+        original = in_place({name: k for k, name in our_names(found.tensors).items() if name})
         detector = assemble(from_dict(to_dict(config)), ours, original)
     except CheckpointError as error:
         told = strangers.change(found.tensors)
@@ -129,9 +132,10 @@ def _rename(
     ours: dict[str, Tensor] = {}
     left: dict[str, str] = {}
     unknown: list[str] = []
+    names = our_names(theirs)
     for key, value in theirs.items():
         why = next((why for start, why in _LEFT.items() if key.startswith(start)), None)
-        name = our_name(key)
+        name = names[key]
         if why is not None:
             left[key] = why
         elif name is None:

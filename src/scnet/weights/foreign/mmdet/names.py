@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from torch import Tensor
 
-from scnet.config import BoxStageConfig
-
-SIDE = BoxStageConfig().side  # of the RoI feature that a box head reads
+Table = tuple[tuple[re.Pattern[str], str], ...]
 
 # MMDetection's name and ours; the first entry that matches counts. 2.x and 3.x have the same names.
 _BOX = r"roi_head\.bbox_head\.(\d+)\."
 _HEAD = r"roi_head\.mask_head\.(\d+)\."
 _NORM = re.compile(r"(?<=\.)[gb]n(?=\d?\.)")  # of a head; the pyramid and the backbone have others
 _SEMANTIC = r"roi_head\.semantic_head\."
-_NAMES = tuple(
+_NAMES: Table = tuple(
     (re.compile(theirs), ours)
     for theirs, ours in (
         (r"backbone\.(.*\.)?gn(\d)\.", r"backbone.net.\1bn\2."),
@@ -24,6 +23,10 @@ _NAMES = tuple(
         (r"neck\.lateral_convs\.(\d+)\.[gb]n\.", r"fpn.lateral_norm.\1."),
         (r"neck\.fpn_convs\.(\d+)\.conv\.", r"fpn.output.\1."),
         (r"neck\.fpn_convs\.(\d+)\.[gb]n\.", r"fpn.output_norm.\1."),
+        (r"neck\.downsample_convs\.(\d+)\.conv\.", r"fpn.down.\1."),
+        (r"neck\.downsample_convs\.(\d+)\.[gb]n\.", r"fpn.down_norm.\1."),
+        (r"neck\.pafpn_convs\.(\d+)\.conv\.", r"fpn.last.\1."),
+        (r"neck\.pafpn_convs\.(\d+)\.[gb]n\.", r"fpn.last_norm.\1."),
         (r"rpn_head\.rpn_conv\.(\d+)\.", r"rpn.convs.\1."),
         (r"rpn_head\.rpn_(conv|cls|reg)\.", r"rpn.\1."),
         (_BOX + r"shared_convs\.", r"roi_heads.stages.\1.convs."),
@@ -42,6 +45,29 @@ _NAMES = tuple(
     )
 )
 
+# MMDetection names the layers of a RegNet as those of a ResNet, timm does not. It counts blocks
+# from 1: "<2>" is the number of the block and one more.
+_BLOCK = r"backbone\.layer(\d)\.(\d+)\."
+_REGNET: Table = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"backbone\.conv1\.", r"backbone.net.stem.conv."),
+        (r"backbone\.bn1\.", r"backbone.net.stem.bn."),
+        (_BLOCK + r"downsample\.0\.", r"backbone.net.s\1.b<2>.downsample.conv."),
+        (_BLOCK + r"downsample\.1\.", r"backbone.net.s\1.b<2>.downsample.bn."),
+        (_BLOCK + r"conv(\d)\.", r"backbone.net.s\1.b<2>.conv\3.conv."),
+        (_BLOCK + r"bn(\d)\.", r"backbone.net.s\1.b<2>.conv\3.bn."),
+    )
+)
+
+
+def our_names(theirs: Mapping[str, Tensor]) -> dict[str, str | None]:
+    """Return our names of the parameters of a model; None where we have no such parameter."""
+    first = theirs.get("backbone.conv1.weight")
+    # Only the sizes tell a RegNet: a ResNet's first convolution is 7 cells wide.
+    regnet = first is not None and first.ndim == 4 and first.shape[-1] == 3
+    return {key: (regnet and _renamed(_REGNET, key)) or our_name(key) for key in theirs}
+
 
 def our_name(key: str) -> str | None:
     """Return our name of a parameter of MMDetection; None where we have no such parameter.
@@ -53,15 +79,15 @@ def our_name(key: str) -> str | None:
     """
     # Models with a single box or mask head number none; ours always do.
     key = re.sub(r"^(roi_head\.(?:bbox|mask)_head\.)(?!\d)", r"\g<1>0.", key)
-    for theirs, ours in _NAMES:
-        if theirs.match(key):
-            name = theirs.sub(ours, key, count=1)
-            return name if name.startswith("backbone.") else _NORM.sub("norm", name)
+    name = _renamed(_NAMES, key)
+    return name if name is None or name.startswith("backbone.") else _NORM.sub("norm", name)
+
+
+def _renamed(table: Table, key: str) -> str | None:
+    """Return a key with its beginning replaced by the first entry that matches; None for none."""
+    for theirs, ours in table:
+        found = theirs.match(key)
+        if found is not None:
+            named = ours.replace("<2>", str(int(found[2]) + 1)) if "<2>" in ours else ours
+            return found.expand(named) + key[found.end() :]
     return None
-
-
-def in_our_shape(name: str, value: Tensor) -> Tensor:
-    """Return a parameter in the shape that ours has: a layer over a whole RoI is a convolution."""
-    if name.endswith(".fc1.weight") and value.ndim == 2 and value.shape[1] % SIDE**2 == 0:
-        return value.view(len(value), -1, SIDE, SIDE)
-    return value

@@ -38,21 +38,23 @@ _PLAIN_CONV: tuple[Any, ...] = (None, "Conv", "Conv2d")
 
 # Where another value than ours would give other answers. None of them shows in a weight.
 MUST_BE: dict[str, tuple[Any, ...]] = {
-    "backbone.style": ("pytorch",),  # caffe's strides in another convolution
+    "backbone.style": ("pytorch", "caffe"),
     "backbone.strides": ([1, 2, 2, 2],),
     "backbone.dilations": ([1, 1, 1, 1],),
     "backbone.out_indices": ([0, 1, 2, 3],),
     "backbone.num_stages": (4,),
     "backbone.deep_stem": (False,),
     "backbone.avg_down": (False,),
-    "backbone.dcn*": (None,),
+    "backbone.dcn": (None,),
+    "backbone.dcn.type": ("DCN", "DCNv2"),
+    "backbone.dcn.fallback_on_stride": (False,),
     "backbone.plugins*": (None,),
     "*.conv_cfg": (None,),
     "*.conv_cfg.type": _PLAIN_CONV,
     "*.norm_cfg.type": ("BN", "BN2d", "SyncBN", "MMSyncBN", "GN"),  # which, the weights show
     "*.norm_cfg.eps": (1e-5,),
     "*.norm_cfg.num_groups": (32,),
-    "neck.type": ("FPN",),
+    "neck.type": ("FPN", "PAFPN"),
     "neck.num_outs": (5,),
     "neck.start_level": (0,),
     "neck.end_level": (-1, 4),
@@ -88,9 +90,16 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "test_cfg.rcnn.nms.type": ("nms", "soft_nms"),
     "test_cfg.*.nms.offset": (0,),
     "test_cfg.rcnn.mask_thr_binary": (0.5,),
-    "data_preprocessor.bgr_to_rgb": (True,),
+    "data_preprocessor.bgr_to_rgb": (True, False),
     "data_preprocessor.rgb_to_bgr": (False,),
-    "img_norm_cfg.to_rgb": (True,),
+    "img_norm_cfg.to_rgb": (True, False),
+}
+
+# Likewise, where the pyramid is a PAFPN.
+OF_PAFPN: dict[str, tuple[Any, ...]] = {
+    "neck.act_cfg": (None,),
+    "neck.act_cfg.type": ("ReLU",),
+    "neck.act_cfg.inplace": (True, False),
 }
 
 # These make scores of another kind; any other loss may have its softmax.
@@ -107,7 +116,7 @@ WHY = {
 # What these do is known; a class of another name is told.
 KNOWN: dict[str, tuple[Any, ...]] = {
     "type": ("MaskRCNN", "CascadeRCNN", "HybridTaskCascade", "SCNet"),
-    "backbone.type": ("ResNet", "ResNeXt"),
+    "backbone.type": ("ResNet", "ResNeXt", "RegNet"),
     "rpn_head.type": ("RPNHead",),
     "roi_head.type": (
         *("StandardRoIHead", "CascadeRoIHead", "HybridTaskCascadeRoIHead", "SCNetRoIHead"),
@@ -133,6 +142,8 @@ KNOWN: dict[str, tuple[Any, ...]] = {
 }
 
 HANDLED = (
+    "backbone.dcn.deform_groups",
+    "backbone.dcn.deformable_groups",
     "rpn_head.anchor_generator.scales",
     "rpn_head.anchor_generator.octave_base_scale",
     "rpn_head.anchor_generator.scales_per_octave",
@@ -169,7 +180,13 @@ HARMLESS = (
         "*.with_conv_res",
         "*.reg_decoded_bbox",
     ),
-    *("backbone.depth", "backbone.groups", "backbone.base_width", "backbone.base_channels"),
+    *(
+        "backbone.arch",
+        "backbone.depth",
+        "backbone.groups",
+        "backbone.base_width",
+        "backbone.base_channels",
+    ),
     *("backbone.stem_channels", "backbone.frozen_stages", "backbone.norm_eval"),
     *("backbone.with_cp", "backbone.zero_init_residual", "backbone.stage_with_dcn"),
     *("neck.no_norm_on_lateral", "neck.relu_before_extra_convs", "neck.extra_convs_on_inputs"),

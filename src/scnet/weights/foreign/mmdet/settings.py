@@ -28,6 +28,7 @@ from scnet.weights.foreign.mmdet.config_text import Unread, at, leaves, one
 
 _SHARED = ("test_cfg", "train_cfg", "data_preprocessor", "img_norm_cfg")
 _ANCHORS = "rpn_head.anchor_generator"
+_SHALLOW = ("resnet18", "resnet34")  # whose blocks have no 1x1 convolution, in any style
 # What a reader of the result should know that it was not said; the rest follows from a recipe.
 _NEEDED = (
     *("model.rpn.anchor_scale", "model.rpn.anchor_ratios", "model.rpn.nms_iou"),
@@ -49,8 +50,6 @@ def apply(config: Config, given: Mapping[str, Any], leave: tuple[str, ...] = ())
     model = _model(given)
     images = pipeline.read(given)
     refused, unread = _sort(model)
-    if images.normalisation.get("to_rgb", True) is not True:
-        refused["Normalize.to_rgb"] = "its config has Normalize with BGR images; scnet has RGB"
     refused |= {
         step: f"images pass {step} before its network, which scnet does not do"
         for step in images.changed
@@ -62,7 +61,8 @@ def apply(config: Config, given: Mapping[str, Any], leave: tuple[str, ...] = ())
     config, notes = lay(config, changes)
     assumed = tuple(_assumed(config, model, changes, bool(images.normalisation)))
     told = (*unread, *images.unread)
-    return Applied(replace(config, assumed=assumed), notes, told, assumed)
+    config = replace(config, assumed=assumed)
+    return Applied(config, notes, told, assumed, _is_bgr(model, images))
 
 
 def _model(given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -85,10 +85,13 @@ def _is_statement(key: str, value: Any) -> bool:
 def _sort(model: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
     """Return why settings are refused, by their paths, and what is not read."""
     soft = one(model, "test_cfg.rcnn.nms.type") == "soft_nms"
+    must_be = rules.MUST_BE
+    if _type(model, "neck") == "PAFPN":
+        must_be = rules.OF_PAFPN | must_be  # the first that fits counts
     refused: dict[str, str] = {}
     unread: dict[str, None] = {}
     for path, value in leaves(model):
-        wanted, never = find(rules.MUST_BE, path), find(rules.MUST_NOT_BE, path)
+        wanted, never = find(must_be, path), find(rules.MUST_NOT_BE, path)
         if wanted is not None and value not in wanted:
             told = rules.WHY.get(str(value), f", but scnet has {wanted[0]}")
             refused[path] = f"its config has {path} = {value}{told}"
@@ -96,9 +99,6 @@ def _sort(model: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
             refused[path] = f"its config has {path} = {value}, whose scores are no softmax"
         elif wanted is None and not _is_fine(path, value, soft):
             unread[f"{path} = {value}"] = None
-    if _is_bgr(model):
-        told = "no data_preprocessor.bgr_to_rgb, so images are BGR"
-        refused["data_preprocessor.bgr_to_rgb"] = f"its config has {told}; scnet has RGB"
     return refused, list(unread)
 
 
@@ -118,9 +118,13 @@ def _is_unread(value: Any) -> bool:
     return any(isinstance(item, Unread) for item in items)
 
 
-def _is_bgr(model: Mapping[str, Any]) -> bool:
-    given = model.get("data_preprocessor")
-    return isinstance(given, Mapping) and "bgr_to_rgb" not in given
+def _is_bgr(model: Mapping[str, Any], images: pipeline.Pipeline) -> bool:
+    """Whether the network reads blue before green and red, as files of images are loaded."""
+    preprocessor = model.get("data_preprocessor")
+    if isinstance(preprocessor, Mapping):
+        return not preprocessor.get("bgr_to_rgb", False)
+    to_rgb = images.normalisation.get("to_rgb", one(model, "img_norm_cfg.to_rgb"))
+    return to_rgb is False
 
 
 def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline) -> dict[str, Any]:
@@ -131,9 +135,14 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
         stages = [stage | {"delta_std": std} for stage, std in zip(stages, stds, strict=True)]
     rpn, rcnn = "test_cfg.rpn", "test_cfg.rcnn"
     soft = one(model, f"{rcnn}.nms.type") == "soft_nms"
+    order = -1 if _is_bgr(model, images) else 1
+    mean, std = (_statistic(model, images, name, order) for name in ("mean", "std"))
     changes = {
-        "model.backbone.mean": _unit(_statistic(model, images, "mean"), IMAGENET_DEFAULT_MEAN),
-        "model.backbone.std": _unit(_statistic(model, images, "std"), IMAGENET_DEFAULT_STD),
+        "model.backbone.stride_in": _stride_in(config, model),
+        **_deformable(config, model),
+        "model.pyramid.relu": True if _is_pafpn_with_relu(model) else None,
+        "model.backbone.mean": _unit(mean, IMAGENET_DEFAULT_MEAN),
+        "model.backbone.std": _unit(std, IMAGENET_DEFAULT_STD),
         **_anchors(model),
         "model.rpn.before_nms": one(model, f"{rpn}.nms_pre"),
         "model.rpn.after_nms": one(
@@ -157,6 +166,46 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
         for path, value in changes.items()
         if value is not None and not _is_unread(value)
     }
+
+
+def _deformable(config: Config, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what deformable convolutions are, where a config has some."""
+    kind = _type(model, "backbone.dcn")
+    found, wanted = config.model.backbone.deformable, one(model, "backbone.stage_with_dcn")
+    if found is None and not (isinstance(wanted, list) and any(wanted)):
+        return {}  # a kind of which no stage has any
+    if kind in ("DCN", "DCNv2"):
+        groups = one(model, "backbone.dcn.deform_groups", "backbone.dcn.deformable_groups")
+        path = "model.backbone.deformable"
+        return {
+            f"{path}.modulated": kind == "DCNv2",
+            f"{path}.groups": 1 if groups is None else groups,
+        }
+    if found is not None and not found.modulated and found.groups % 3 == 0:
+        raise CheckpointError(
+            f"its deformable convolutions have {18 * found.groups} numbers at each place, which "
+            "may be DCN or DCNv2; only a config says which, give it with --config FILE.py"
+        )
+    return {}
+
+
+def _is_pafpn_with_relu(model: Mapping[str, Any]) -> bool:
+    return (_type(model, "neck"), _type(model, "neck.act_cfg")) == ("PAFPN", "ReLU")
+
+
+def _type(model: Mapping[str, Any], path: str) -> str:
+    """Return the name of a class, which newer configs name with its module."""
+    return str(one(model, f"{path}.type")).rpartition(".")[2]
+
+
+def _stride_in(config: Config, model: Mapping[str, Any]) -> str | None:
+    """Return in which convolution of a bottleneck the map is halved, where that is not usual."""
+    name = config.model.backbone.name.split(".")[0]
+    if one(model, "backbone.style") != "caffe" or name in _SHALLOW:
+        return None
+    if name.startswith("regnet"):
+        raise CheckpointError("its config has backbone.style = caffe; scnet's RegNet has pytorch")
+    return "1x1"
 
 
 def _soft_nms(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,18 +238,26 @@ def _anchors(model: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _statistic(model: Mapping[str, Any], images: pipeline.Pipeline, name: str) -> Any:
-    """Return a statistic of the images: 3.x has a preprocessor, 2.x a step of the pipeline."""
+def _statistic(model: Mapping[str, Any], images: pipeline.Pipeline, name: str, order: int) -> Any:
+    """Return a statistic of the images: 3.x has a preprocessor, 2.x a step of the pipeline.
+
+    Args:
+        order: -1 where blue stands first.
+    """
     preprocessor = model.get("data_preprocessor")
     if isinstance(preprocessor, Mapping):  # without statistics nothing is normalised
         usual = [0.0] * 3 if name == "mean" else [1.0] * 3
-        return preprocessor.get(name) or usual
-    return images.normalisation.get(name) or one(model, f"img_norm_cfg.{name}")
+        found = preprocessor.get(name) or usual
+    else:
+        found = images.normalisation.get(name) or one(model, f"img_norm_cfg.{name}")
+    return found[::order] if isinstance(found, list) else found
 
 
 def _unit(values: Any, usual: tuple[float, ...]) -> tuple[float, ...] | None:
     """Bring statistics of pixels to ours; None where they are ImageNet's or not read."""
-    return None if not isinstance(values, list) or _is_unread(values) else unit(values, usual)
+    if not isinstance(values, list) or _is_unread(values):
+        return None
+    return unit([float(value) for value in values], usual)
 
 
 def _assumed(

@@ -29,7 +29,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from scnet.model.detector import Detector
 from scnet.model.rpn import STRIDES
 from scnet.ops.boxes import MAX_LOG_RATIO
-from scnet.ops.images import DIVISOR
+from scnet.types import DIVISOR
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign.conversion import Conversion
 from scnet.weights.foreign.torchvision import convert
