@@ -316,8 +316,8 @@ CASES: dict[str, Case] = {
     ),
     "the flags mean objects": Case(
         crowd(lambda place: True),
-        "with iscrowd 1 are taken as objects",
-        "24 annotations with iscrowd 1 are taken as objects",
+        "with iscrowd 1 taken as objects",
+        "24 annotations with iscrowd 1 taken as objects",
         settings={"crowd": "objects"},
     ),
     "a few are crowds": Case(
@@ -357,7 +357,7 @@ CASES: dict[str, Case] = {
             entries(lambda place, entry: entry.update(supercategory="things"), "categories"),
             *(with_category(split, id=0, name="things", supercategory="none") for split in SPLITS),
         ),
-        "1 of 3 classes have no object: things",
+        "1 of 3 classes has no object: things",
         r"left out \(a supercategory without objects\): things",
     ),
     "two ids of one name": Case(
@@ -435,7 +435,7 @@ CASES: dict[str, Case] = {
     "two entries of one image": Case(
         _entries_twice,
         "image 3 has the same file name",
-        "1 entries of images have the file of another, such as 003.png",
+        "1 image entry has the file of another, such as 003.png",
     ),
     "a list of test images": Case(_test_list, "2 images without annotations", "24 objects"),
     "regions to ignore": Case(
@@ -450,11 +450,11 @@ CASES: dict[str, Case] = {
     ),
     "a validation image is a training image": Case(
         _shared_image,
-        "1 of 4 val images are training images too",
-        "1 of 4 validation images are training images too",
+        "1 of 4 val images is a training image too",
+        "1 of 4 validation images is a training image too",
     ),
     "an image twice in a split": Case(
-        _same_image_twice, "1 image files have the content of another", "24 objects"
+        _same_image_twice, "1 image file has the content of another", "24 objects"
     ),
     # Finding images.
     "backslashes": Case(
@@ -503,7 +503,7 @@ CASES: dict[str, Case] = {
     ),
     "a box without a mask among masks": Case(
         entries(lambda place, entry: place == 4 and entry.update(segmentation=[])),
-        "1 annotations have a box but no mask",
+        "1 annotation has a box but no mask",
         "23 objects; 1 left out",
         objects=23,
     ),

@@ -137,7 +137,7 @@ def test_a_class_of_crowd_regions_stops(content: Any, folder: Callable[[], Path]
     objects = load(place, replace(PLAIN, crowd="objects"))
     assert objects.contents.objects == 7
     assert objects.contents.crowd == 0
-    assert objects.notes[0] == "5 annotations with iscrowd 1 are taken as objects (data.crowd)"
+    assert objects.notes[0] == "5 annotations with iscrowd 1 taken as objects (data.crowd)"
     assert all(a["iscrowd"] == 0 for a in objects.ground_truth["annotations"])
     sample = objects[0].objects
     assert sample is not None

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from scnet.data.screening import Sheet
+from scnet.data.wording import counted, of_all
 
 Json = dict[str, Any]
 
@@ -74,13 +75,14 @@ def differences(
         split: what the training split is called.
     """
     for name in [name for name in other if name not in first]:
-        said = f"class {name} ({other[name]:,} objects) is not in the {split} split"
+        said = f"class {name} ({counted(other[name], 'object')}) is not in the {split} split"
         match = closest(name, [n for n in first if n not in other])
         hint = f"; did you mean {match}?" if match else ""
         yield said + hint, "give it the same name in all files" if match else LACKING
     missing = [n for n in first if n not in other and not closest(n, set(other) - set(first))]
     if missing:
-        said = f"{_counted(missing)} of the {split} split not listed here: {_listed(missing)}"
+        number = counted(len(missing), "class")
+        said = f"{number} of the {split} split not listed here: {_listed(missing)}"
         yield said, "nothing to do if there are no such objects here: their AP is not defined"
 
 
@@ -102,7 +104,7 @@ def mostly_crowd(crowd: int, objects: int) -> bool:
 def crowd_message(name: str, crowd: int, objects: int) -> str:
     """Return what is wrong with a class of crowd regions."""
     return (
-        f"{crowd:,} of {crowd + objects:,} annotations of class {name} are crowd regions "
+        f"{of_all(crowd, crowd + objects, 'annotation')} of class {name} are crowd regions "
         "(iscrowd 1), which nothing is learnt from; some tools write that for every brushed mask"
     )
 
@@ -177,7 +179,7 @@ def _select(content: Json, wanted: Sequence[str], why: str) -> list[str]:
         ]
     missing = [name for name in wanted if name not in by_name]
     if missing:
-        notes.append(f"{_counted(missing)} without objects here: {_listed(missing)}")
+        notes.append(f"{counted(len(missing), 'class')} without objects here: {_listed(missing)}")
     unused = max(category["id"] for category in by_name.values()) + 1
     added = {name: {"id": unused + i, "name": name} for i, name in enumerate(missing)}
     content["categories"] = [(by_name | added)[name] for name in wanted]
@@ -186,17 +188,15 @@ def _select(content: Json, wanted: Sequence[str], why: str) -> list[str]:
 
 def _left_out(content: Json, unknown: dict[int, str], wanted: Sequence[str], why: str) -> str:
     used = _counts(content)
-    named = _listed([f"{name} ({used[number]:,} annotations)" for number, name in unknown.items()])
+    named = _listed(
+        [f"{name} ({counted(used[number], 'annotation')})" for number, name in unknown.items()]
+    )
     hint = near(unknown.values(), wanted)
-    return f"{_counted(unknown)} left out ({why}): {named}{hint}"
+    return f"{counted(len(unknown), 'class')} left out ({why}): {named}{hint}"
 
 
 def _is_of(number: Any, ids: dict[int, str]) -> bool:
     return isinstance(number, int) and number in ids
-
-
-def _counted(names: Any) -> str:
-    return f"{len(names)} class{'es' if len(names) != 1 else ''}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -40,6 +40,7 @@ from scnet.data.mistakes import judge_file
 from scnet.data.overlap import repeated, unknown_keys
 from scnet.data.reading import read_content
 from scnet.data.report import Problem, Summary
+from scnet.data.wording import counted
 from scnet.ops.rle import Runs, extent, runs
 from scnet.types import Size
 
@@ -125,7 +126,9 @@ class FileCheck:
             self.add("note", "", note, "nothing to do if that is right")
         if self.summary.split == "test" and _is_image_list(content):
             self.summary.images = len(content["images"])
-            reason = f"{self.summary.images:,} images without annotations, to predict on alone"
+            reason = (
+                f"{counted(self.summary.images, 'image')} without annotations, to predict on alone"
+            )
             action = "with scnet predict WEIGHTS --data FILE -o results.json"
             self.add("note", "", reason, action)
             return None
@@ -245,8 +248,9 @@ class FileCheck:
         if places and not masks:
             self.add("error", "", *BOXES_ALONE.split("; ", 1))
         elif places:
-            reason = f"{len(places):,} annotations have a box but no mask, such as {places[0]}"
-            self.add("warning", "", reason, "draw them; till then they are ignored as crowd is")
+            has = f"{counted(len(places), 'annotation', 'has')}"
+            reason = f"{has} a box but no mask, such as {places[0]}"
+            self.add("warning", "", reason, "draw it; till then its place is ignored as crowd is")
 
     def _is_blamed(self, entry: Entry, image: Entry | None, known: bool) -> bool:
         """Return whether an annotation is wrong because its image or category is, which is said."""

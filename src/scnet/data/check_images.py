@@ -15,6 +15,7 @@ from scnet.data.faults import image_name, is_crowd, size_of
 from scnet.data.images import DataError
 from scnet.data.report import Summary
 from scnet.data.semantic import find_stuff_maps
+from scnet.data.wording import counted, of_all
 
 Entry = Mapping[str, Any]
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -83,6 +84,7 @@ def stuff_maps(images: Mapping[int, Entry], root: Path, summary: Summary) -> Ite
     if stuff:
         have = sum(stuff.path(entry["file_name"]) is not None for entry in images.values())
         summary.stuff = (
-            f"semantic maps of {stuff.num_classes} classes for {have} of {len(images)} images: "
+            f"semantic maps of {counted(stuff.num_classes, 'class')} for "
+            f"{of_all(have, len(images), 'image')}: "
             f"{stuff.folder}"
         )

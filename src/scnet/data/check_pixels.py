@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.images import DEFAULT, DataError, read_pixels, upright_size
+from scnet.data.wording import of_all
 from scnet.types import Size
 
 
@@ -54,4 +55,4 @@ def rows(looks: Sequence[tuple[str, Look]]) -> Iterator[Row]:
 
 def _some(found: Sequence[tuple[str, str]], images: int) -> str:
     name, reason = found[0]
-    return f"{len(found)} of {images} images, such as {name}: {reason}"
+    return f"{of_all(len(found), images, 'image')}, such as {name}: {reason}"

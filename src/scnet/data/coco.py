@@ -29,7 +29,6 @@ from scnet.data.copy_paste import paste_objects
 from scnet.data.faults import box_fault, is_crowd, is_finite
 from scnet.data.images import DataError, read_image, read_pixels, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, locate_images
-from scnet.data.numbers import counted
 from scnet.data.overlap import double_entries, repeated_notes
 from scnet.data.pixels import Pixels
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
@@ -48,6 +47,7 @@ from scnet.data.transforms import (
     view_map,
     view_mask,
 )
+from scnet.data.wording import counted
 from scnet.ops.rle import area, box, to_rle
 from scnet.types import ImageInfo, Size, View
 
@@ -228,8 +228,8 @@ class CocoDataset(Dataset[Sample]):
             raise DataError(_size_message(path, found, record.size, self.annotation_file))
         if pixels.bands != self.bands:
             raise DataError(
-                f"{path}: has {counted(pixels.bands)}, but the first image has {self.bands}; "
-                "choose those that all have, such as --data.bands '[1,2,3]'"
+                f"{path}: has {counted(pixels.bands, 'band')}, but the first image has "
+                f"{self.bands}; choose those that all have, such as --data.bands '[1,2,3]'"
             )
         return pixels
 

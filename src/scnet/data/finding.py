@@ -20,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from scnet.data.faults import leaves_root
+from scnet.data.wording import of_all
 
 Parts = tuple[str, ...]
 
@@ -65,7 +66,7 @@ class Found(NamedTuple):
         if self.names:
             name, file = next(iter(self.names.items()))
             found.append(
-                f"{len(self.names):,} of {self.total:,} images found under another spelling, "
+                f"{of_all(len(self.names), self.total, 'image')} found under another spelling, "
                 f"such as {name} -> {file}"
             )
         if self.missing:
@@ -77,7 +78,8 @@ class Found(NamedTuple):
         """Return how many images have no file."""
         name, near = next(iter(self.missing.items()))
         meant = f"; did you mean {near}?" if near else ""
-        return f"{len(self.missing):,} of {self.total:,} images have no file, such as {name}{meant}"
+        has = of_all(len(self.missing), self.total, "image", "has")
+        return f"{has} no file, such as {name}{meant}"
 
 
 class Index:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scnet.data.errors import DataError
+from scnet.data.wording import counted
 
 Limits = tuple[float, float]
 Rule = Literal["full", "minmax", "percentile"] | Limits
@@ -132,15 +133,6 @@ def _lost(numbers: Numbers, rule: Rule) -> str:
         return f"its values, {least:g}..{most:g}, have no range of their own: {scaled}" * own
     little = f"use {share:.1%} of the range {low:g}..{high:g}, which leaves little contrast"
     return f"its values, {least:g}..{most:g}, {little}"
-
-
-def counted(count: int, kind: str = "band") -> str:
-    """Return a number of bands in words.
-
-    >>> counted(1), counted(5)
-    ('1 band', '5 bands')
-    """
-    return f"{count} {kind}{'s' * (count != 1)}"
 
 
 def _finite(values: NDArray[Any]) -> NDArray[Any]:

@@ -18,12 +18,12 @@ import numpy as np
 
 from scnet.data.errors import DataError
 from scnet.data.faults import STRAY, by_id, leaves_root, size_of, sound_images
-from scnet.data.forms.notes import counted
 from scnet.data.geometry import SLACK, Reading
 from scnet.data.images import tagged_size
 from scnet.data.layout import WORDS, SplitName, find_split, split_of
 from scnet.data.parse import parse_json
 from scnet.data.turning import ON_ITS_SIDE, Turns
+from scnet.data.wording import counted
 from scnet.types import Size
 
 Entry = dict[str, Any]
@@ -118,10 +118,10 @@ def _space(
     first = (open_ or _sided(turned))[0].entry
     upright, stored = _votes(turned)
     raise DataError(
-        f"{file}: {len(_sided(turned)):,} images are turned by EXIF, such as {first['file_name']}, "
-        f"which is {first['width']} x {first['height']} in the file; marks lie inside the image "
-        f"upright alone in {upright:,}, as stored alone in {stored:,}, and nothing shows it in the "
-        f"others; {WHICH}"
+        f"{file}: {counted(len(_sided(turned)), 'image', 'is')} turned by EXIF, such as "
+        f"{first['file_name']}, which is {first['width']} x {first['height']} in the file; marks "
+        f"lie inside the image upright alone in {upright:,}, as stored alone in {stored:,}, and "
+        f"nothing shows it in the others; {WHICH}"
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from scnet.data.columns import Columns
 from scnet.data.finding import SUFFIXES
+from scnet.data.wording import counted, of_all
 
 Entry = Mapping[str, Any]
 Severity = Literal["error", "warning", "note"]
@@ -42,8 +43,8 @@ def key_notes(entries: Iterable[Entry]) -> list[str]:
     """Return how often annotations are marked by keys that look as if they had an effect."""
     marked = Counter(key for entry in entries for key in _marks(entry))
     return [
-        f"{count:,} annotations are marked with {key}, which has no effect: they are learnt from "
-        "and scored as they are (iscrowd 1 leaves a region out)"
+        f"{counted(count, 'annotation', 'is')} marked with {key}, which has no effect: such are "
+        "learnt from and scored as all others (iscrowd 1 leaves a region out)"
         for key, count in marked.most_common()
     ]
 
@@ -72,7 +73,7 @@ def repeated(entries: Iterable[Entry]) -> Iterator[Said]:
         else:
             earlier.append(entry)
     if number:
-        reason = f"{number:,} annotations are there twice, such as {example}"
+        reason = f"{_twice(number)}, such as {example}"
         yield "warning", f"{reason} (same image, class, box and mask)", "remove the doubles"
 
 
@@ -90,7 +91,7 @@ def repeated_notes(columns: Columns, bounds: Sequence[tuple[int, int]]) -> list[
     alike = np.flatnonzero((count[place] > 1) & ~columns.crowd)
     masks = {(place[i], _mask(columns.annotation(int(i), (0, 0)).segmentation)) for i in alike}
     number = len(alike) - len(masks)
-    reason = f"{number:,} annotations are there twice (same image, class, box and mask)"
+    reason = f"{_twice(number)} (same image, class, box and mask)"
     return [f"{reason}; remove the doubles"] if number else []
 
 
@@ -103,7 +104,7 @@ def double_entries(names: Sequence[str]) -> list[str]:
     if not number:
         return []
     example = Counter(names).most_common(1)[0][0]
-    reason = f"{number:,} entries of images have the file of another, such as {example}"
+    reason = f"{counted(number, 'image entry', 'has')} the file of another, such as {example}"
     return [f"{reason}: objects of one are background of the other; join such entries"]
 
 
@@ -124,7 +125,8 @@ def _shared(
         return []
     path, twin = min(twins.items())
     return [
-        f"{len(twins):,} of {len(theirs):,} {name} images are training images too, such as {path} "
+        f"{of_all(len(twins), len(theirs), f'{name} image', 'is a training image')} too, such as "
+        f"{path} "
         f"({'the same file' if path == twin else f'as {twin}'}), which makes AP too high; "
         "remove them from one of the two"
     ]
@@ -156,6 +158,10 @@ def same_content(paths: Iterable[Path]) -> list[list[Path]]:
     return groups
 
 
+def _twice(number: int) -> str:
+    return f"{counted(number, 'annotation', 'is')} there twice"
+
+
 def _marks(entry: Entry) -> Iterator[str]:
     for key in TELLING & entry.keys():
         if _is_set(entry[key]):
@@ -184,8 +190,9 @@ def _doubles(part: Part, groups: Sequence[Sequence[Path]]) -> Iterator[Said]:
     inside = [group for group in inside if len(group) > 1]
     if inside:
         number = sum(len(group) - 1 for group in inside)
-        reason = f"{number:,} image files have the content of another, such as {inside[0][1]} and "
-        yield "warning", f"{reason}{inside[0][0].name}", "join their entries, or remove one"
+        has = f"{counted(number, 'image file', 'has')}"
+        reason = f"{has} the content of another, such as {inside[0][1]} and {inside[0][0].name}"
+        yield "warning", reason, "join their entries, or remove one"
 
 
 def _unlisted(parts: Sequence[Part]) -> Iterator[tuple[Part, Said]]:
@@ -198,7 +205,8 @@ def _unlisted(parts: Sequence[Part]) -> Iterator[tuple[Part, Said]]:
         more = [path for path in more if path not in listed]
         seen.update(folders)
         if more:
-            reason = f"{len(more):,} image files have no entry, such as {more[0]}"
+            has = f"{counted(len(more), 'image file', 'has')}"
+            reason = f"{has} no entry, such as {more[0]}"
             yield part, ("note", reason, "add entries, or leave them out if that is meant")
 
 

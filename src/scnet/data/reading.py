@@ -21,6 +21,7 @@ from scnet.data.not_json import explain, stop_at_doubles, unpacked
 from scnet.data.orientation import orient
 from scnet.data.parse import parse_json
 from scnet.data.restating import restate
+from scnet.data.wording import counted
 from scnet.runtime.collector import without_collector
 
 
@@ -115,4 +116,4 @@ def _objects_of_crowds(content: Any) -> list[str]:
     crowds = [entry for entry in entries(content, "annotations") if is_crowd(entry)]
     for entry in crowds:
         entry["iscrowd"] = 0
-    return [f"{len(crowds):,} annotations with iscrowd 1 are taken as objects (data.crowd)"]
+    return [f"{counted(len(crowds), 'annotation')} with iscrowd 1 taken as objects (data.crowd)"]

@@ -16,6 +16,7 @@ from scnet.data.geometry import Reading
 from scnet.data.images import DataError
 from scnet.data.layout import annotation_files
 from scnet.data.mistakes import judge_file
+from scnet.data.wording import counted
 
 
 class Repaired(NamedTuple):
@@ -68,7 +69,7 @@ def _mended(file: Path, config: DataConfig) -> tuple[dict[str, Any], tuple[str, 
     annotations = [entry for entry in kept if entry is not None]
     done = list(found.notes)
     if found.dropped:
-        broken = f"{len(found.dropped):,} annotations are broken"
+        broken = f"{counted(len(found.dropped), 'annotation', 'is')} broken"
         gone = f"{len(kept) - len(annotations):,} removed, the others are crowd regions now"
         done.append(f"{broken} ({commonest(found.dropped.values())}): {gone}")
     if found.area_fault:

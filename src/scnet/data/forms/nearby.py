@@ -7,10 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
-from scnet.data.forms.notes import Notes, RefusedError, counted
+from scnet.data.forms.notes import Notes, RefusedError
 from scnet.data.forms.values import Entry
 from scnet.data.images import DataError, upright_size
 from scnet.data.layout import Split, SplitName, find_split, pick_image_root, split_of
+from scnet.data.wording import counted
 
 _OTHER_NAMES = ("filename", "fileName", "name", "path")
 
