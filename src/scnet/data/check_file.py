@@ -38,7 +38,7 @@ from scnet.data.layout import WORDS, find_split, locate_images, split_of
 from scnet.data.mending import BOXES_ALONE, is_box_alone, mended
 from scnet.data.mistakes import judge_file
 from scnet.data.overlap import repeated, unknown_keys
-from scnet.data.reading import read_content
+from scnet.data.reading import is_image_list, read_content
 from scnet.data.report import Problem, Summary
 from scnet.data.wording import counted
 from scnet.ops.rle import Runs, extent, runs
@@ -124,7 +124,7 @@ class FileCheck:
             return None
         for note in notes:
             self.add("note", "", note, "nothing to do if that is right")
-        if self.summary.split == "test" and _is_image_list(content):
+        if self.summary.split == "test" and is_image_list(content):
             self.summary.images = len(content["images"])
             reason = (
                 f"{counted(self.summary.images, 'image')} without annotations, to predict on alone"
@@ -313,12 +313,6 @@ class FileCheck:
 def _is_sound(entry: Entry, sizes: Mapping[int, Size]) -> bool:
     """Return whether nothing is wrong with an annotation for itself."""
     return not annotation_fault(entry, by_id(sizes, entry.get("image_id")), known_category=True)
-
-
-def _is_image_list(content: Any) -> bool:
-    """Return whether a file is a list of images as of COCO's test sets, with nothing marked."""
-    images = content.get("images") if isinstance(content, dict) else None
-    return bool(isinstance(images, list) and images) and "annotations" not in content
 
 
 def _remembering(runs: ReadRuns) -> ReadRuns:

@@ -74,6 +74,12 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file}: not JSON: {explain(data, error)}") from None
 
 
+def is_image_list(content: Any) -> bool:
+    """Return whether a file is a list of images as of COCO's test sets, with nothing marked."""
+    images = content.get("images") if isinstance(content, dict) else None
+    return bool(isinstance(images, list) and images) and "annotations" not in content
+
+
 def entries(content: Any, key: str) -> list[dict[str, Any]]:
     """Return what is an object in a list of the file; none where there is no such list."""
     found = content.get(key) if isinstance(content, dict) else None
