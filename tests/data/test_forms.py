@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         both(
             each("images", "width", lambda _: 0),
             each("images", "height", lambda _: 0),
-            each("images", "file_name", "gone/{}".format),
+            each("images", "file_name", "gone/x{}".format),
         ),
         "4 images: width and height are missing, and cannot be read from the files",
     ),
