@@ -283,14 +283,6 @@ TAKEN: dict[str, tuple[Change, list[str]]] = {
         both(each("images", "width", lambda _: 0), each("images", "height", lambda _: None)),
         ["4 images: width and height are missing, read from the image files"],
     ),
-    "no sizes, and paths of another machine": (
-        both(
-            each("images", "width", lambda _: 0),
-            each("images", "height", lambda _: None),
-            each("images", "file_name", r"D:\data\{}".format),
-        ),
-        ["4 images: width and height are missing, read from the image files"],
-    ),
     "names of files in coco_url": (
         listed(
             "images",

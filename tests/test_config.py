@@ -187,6 +187,7 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "data.copy_paste": (-0.1, 1.1),
     "data.color_jitter[]": (-0.1, 1.1),
     "data.range[]": (float("nan"), float("inf")),
+    "data.scale_marks[]": (0.0, -1.0),
     "data.bands[]": (0,),
     "model.backbone.bands": (0,),
     "data.workers": (-2,),

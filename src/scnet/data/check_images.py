@@ -14,6 +14,7 @@ from scnet.data.check_pixels import Look, look_at, rows
 from scnet.data.faults import image_name, is_crowd, size_of
 from scnet.data.images import DataError
 from scnet.data.report import Summary
+from scnet.data.resizing import size_action
 from scnet.data.semantic import find_stuff_maps
 from scnet.data.wording import counted, of_all
 
@@ -54,7 +55,7 @@ def read_images(
         elif outcome != size_of(entry):
             said = f"the annotations say {entry['width']} x {entry['height']}"
             reason = f"file is {outcome[1]} x {outcome[0]}, {said}"
-            yield "error", image_name(entry), reason, "use the image the annotations were made on"
+            yield "error", image_name(entry), reason, size_action(outcome, size_of(entry))
 
 
 def choose(

@@ -31,6 +31,7 @@ from scnet.data.images import DataError, read_image, read_pixels, shrinking, upr
 from scnet.data.layout import Split, SplitName, find_split, locate_images
 from scnet.data.overlap import double_entries, repeated_notes
 from scnet.data.pixels import Pixels
+from scnet.data.resizing import size_action
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.survey import contrast_warning, count_bands
 from scnet.data.transforms import (
@@ -53,7 +54,6 @@ from scnet.types import ImageInfo, Size, View
 
 __all__ = ["CocoDataset", "DataError", "Split", "find_split", "load_dataset", "read_image"]
 
-SAME_SHAPE = 0.01  # part by which width / height may differ in a scaled image
 TRIES = 100  # images in a row that may be unusable where such are skipped
 
 
@@ -223,8 +223,8 @@ class CocoDataset(Dataset[Sample]):
         path = self.image_root / record.file_name
         shrink = shrinking(record.size, target) if target else 1
         pixels = read_pixels(path, self.config, shrink)
-        found = (pixels.size if shrink == 1 else upright_size(path))[::-1]
-        if found != record.size[::-1]:
+        found = pixels.size if shrink == 1 else upright_size(path)
+        if found != record.size:
             raise DataError(_size_message(path, found, record.size, self.annotation_file))
         if pixels.bands != self.bands:
             raise DataError(
@@ -323,19 +323,11 @@ def _complete(annotation: dict[str, Any], size: Size) -> None:
         annotation["bbox"] = [left, top, right - left, bottom - top]
 
 
-def _size_message(path: Path, found: tuple[int, int], expected: Size, file: Path) -> str:
-    text = f"{path}: is {found[0]} x {found[1]}, but {file} says {expected[1]} x {expected[0]}"
-    if found == expected:
-        return (
-            text
-            + "; width and height are exchanged; set --data.orientation upright if marks lie where "
-            "viewers show the objects, or stored if they lie on the image before EXIF turns it"
-        )
-    across, down = found[0] / expected[1], found[1] / expected[0]
-    scaled = (
-        f" (it was scaled by {across:.3g} since)" if abs(across / down - 1) < SAME_SHAPE else ""
-    )
-    return (
-        f"{text}{scaled}; annotations would lie in the wrong place: use the image they were made on"
-        + ", or scale them as the image" * bool(scaled)
-    )
+def _size_message(path: Path, found: Size, expected: Size, file: Path) -> str:
+    """Return what is wrong with an image of another size, and what to do."""
+    given = f"{file} says {expected[1]} x {expected[0]}"
+    wrong = "annotations would lie in the wrong place"
+    if found == expected[::-1]:
+        wrong = "width and height are exchanged"
+    action = size_action(found, expected)
+    return f"{path}: is {found[1]} x {found[0]}, but {given}; {wrong}; {action}"

@@ -87,7 +87,7 @@ def orient(
     space, notes = _space(turned, asked, file, reading)
     notes += _set_sizes(turned, space)
     notes += _exchange([one for one in seen if one.head.tag <= 1], len(heads), asked, file)
-    if space == "upright":
+    if space == "upright" or not turned:
         return Turns({}, tuple(notes))
     notes.append(f"{counted(len(turned), 'image')} turned upright with all marks, as EXIF says")
     return Turns({one.entry["id"]: one.head.tag for one in turned}, tuple(notes))
