@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from scnet.config import DataConfig
-from scnet.data import tiff
+from scnet.data import jpeg2000, tiff
 from scnet.data.numbers import WHITE, Numbers, choose, contrast_fault, to_bytes
 from scnet.types import Size
 
@@ -64,13 +64,13 @@ def of_image(image: Image.Image, data: DataConfig) -> Pixels:
         DataError: bands would be cut, or are not there.
     """
     numbers = _deep_png(image) or _stack(image)
-    cut = cut_fault(image)
+    cut, keep = cut_fault(image), _holds_bands(image)
     if numbers is None:
         image.load()
         image = ImageOps.exif_transpose(image)
-        if is_default(data) and not _has_numbers(image.mode):
+        if is_default(data) and not keep and not _has_numbers(image.mode):
             return Pixels(upright_rgb(image), cut)
-        numbers = _numbers(image)
+        numbers = Numbers(np.asarray(image), 255.0) if keep else _numbers(image)
     else:
         numbers = _turned(numbers, image.getexif().get(0x0112, 1))
     pixels = of_numbers(numbers, data)
@@ -105,11 +105,23 @@ def cut_fault(image: Image.Image) -> str:
     """Return what Pillow leaves out of an image that is not decoded yet; empty if nothing."""
     tiles: list[Any] = cast(Any, image).tile if image.format == "PPM" else []
     if tiles and image.mode == "RGB" and tiles[0].args[-1] > 255:
-        return "has more than 8 bits, of which 8 are read; save it as PNG or TIFF"
+        return _DEEP
+    head = jpeg2000.head(image)
+    if head and head.bits > 8 and not _has_numbers(image.mode):
+        return _DEEP
     frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
     if frames == 1:
         return ""
     return f"holds {frames} frames, of which the first is read; save each frame as a file"
+
+
+_DEEP = "has more than 8 bits, of which 8 are read; save it as PNG or TIFF"
+
+
+def _holds_bands(image: Image.Image) -> bool:
+    """Return whether what Pillow takes for transparency is a band like the others."""
+    head = jpeg2000.head(image)
+    return bool(head and image.mode in ("LA", "RGBA") and not head.alpha)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
