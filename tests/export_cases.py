@@ -244,6 +244,18 @@ def _twice(files: Files, folder: Path) -> None:
         content.append({**copy.deepcopy(entry), "id": len(content) + 1})
 
 
+def _two_classes(files: Files, folder: Path) -> None:
+    content = files["train"]["annotations"]
+    for entry in content[:3]:
+        other = {"id": len(content) + 1, "category_id": 3 - entry["category_id"]}
+        content.append({**copy.deepcopy(entry), **other})
+
+
+def _apple(files: Files, folder: Path) -> None:
+    for file in [*(folder / "train").iterdir()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+
+
 def _shared_image(files: Files, folder: Path) -> None:
     shutil.copy(folder / "train" / "003.png", folder / "val" / "002.png")
 
@@ -358,7 +370,7 @@ CASES: dict[str, Case] = {
             *(with_category(split, id=0, name="things", supercategory="none") for split in SPLITS),
         ),
         "1 of 3 classes has no object: things",
-        r"left out \(a supercategory without objects\): things",
+        r"left out \(a supercategory or background without objects\): things",
     ),
     "two ids of one name": Case(
         _same_names, "2 categories have the name cell", "categories of one name are one class: cell"
@@ -383,6 +395,30 @@ CASES: dict[str, Case] = {
         with_category("val", id=3, name="bubble"),
         "bubble .* is not in the train split",
         "not a class of the model.*bubble",
+    ),
+    "classes of another case in one file": Case(
+        both(*(categories(split, "cell", "Cell") for split in SPLITS)),
+        *["classes differ in spelling alone: cell and Cell"] * 2,
+    ),
+    "a blank of no width in a name": Case(
+        both(*(categories(split, "cell", "cell\u200b") for split in SPLITS)),
+        "2 categories have the name cell",
+        "categories of one name are one class: cell",
+    ),
+    "decomposed accents in a name": Case(
+        both(categories("train", "Zell\u00e9", "x"), categories("val", "Zelle\u0301", "x")),
+        "1 category: the name has .*left out",
+        r"2 classes \(Zell\u00e9, x\)(.|\n)*1 category: the name has",
+    ),
+    "a background without objects": Case(
+        both(*(with_category(split, id=0, name="__background__") for split in SPLITS)),
+        "1 of 3 classes has no object: __background__",
+        r"2 classes \(cell, debris\)(.|\n)*left out .*: __background__",
+    ),
+    "a name of blanks": Case(
+        both(*(categories(split, "cell", " ") for split in SPLITS)),
+        *["category 2: name is blank"] * 2,
+        stops=True,
     ),
     # Geometry that contradicts itself.
     "boxes as corners": Case(
@@ -415,6 +451,11 @@ CASES: dict[str, Case] = {
         *[r"set --data\.coordinates normalised"] * 2,
         stops=True,
     ),
+    "masks in thousandths, boxes in pixels": Case(
+        polygons(lambda x, y: (x / SIZE[1] * 1000, y / SIZE[0] * 1000)),
+        *[r"set --data\.coordinates thousandths --data\.box-coordinates pixels"] * 2,
+        stops=True,
+    ),
     "y before x": Case(
         polygons(lambda x, y: (y, x)), *[r"--data\.coordinates swapped"] * 2, stops=True
     ),
@@ -429,6 +470,12 @@ CASES: dict[str, Case] = {
     "annotations twice": Case(
         _twice, "4 annotations are there twice", "4 annotations are there twice", objects=28
     ),
+    "objects of two classes": Case(
+        _two_classes,
+        *["3 annotations have the image, box and mask of one of another class"] * 2,
+        objects=27,
+    ),
+    "files that macOS puts beside images": Case(_apple, "", "24 objects"),
     "files without an entry": Case(
         _unlisted, "3 image files have no entry", "15 objects", objects=15
     ),
@@ -476,6 +523,10 @@ CASES: dict[str, Case] = {
         ),
         *["8 of 8 images found .*%20"] * 2,
     ),
+    "no suffixes": Case(
+        names(lambda name: name[:-4]), *["8 of 8 images found .*001 -> 001.png"] * 2
+    ),
+    "blanks behind names": Case(names("{} ".format), *["8 of 8 images found"] * 2),
     "decomposed accents": Case(
         both(
             names(lambda name: unicodedata.normalize("NFD", f"é{name}")),
@@ -489,6 +540,22 @@ CASES: dict[str, Case] = {
     ),
     "two files of one name": Case(
         _ambiguous, *[r"004\.png may be a/004\.png or b/004\.png"] * 2, stops=True
+    ),
+    # What is missing is named.
+    "classes under another key": Case(
+        entries(lambda place, entry: entry.update(category=entry.pop("category_id"))),
+        *["annotation 1 .*: category_id is missing"] * 2,
+        stops=True,
+    ),
+    "images under another key": Case(
+        entries(lambda place, entry: entry.update(image=entry.pop("image_id"))),
+        *["annotation 1 .*: image_id is missing"] * 2,
+        stops=True,
+    ),
+    "lists within another object": Case(
+        lambda files, folder: files.update({s: {"data": c} for s, c in files.items()}),
+        *["no images, annotations and categories, but data"] * 2,
+        stops=True,
     ),
     # A part of an annotation.
     "a polygon of two points beside a good one": Case(

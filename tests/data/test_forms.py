@@ -221,7 +221,9 @@ plain_content = st.fixed_dictionaries(
         ),
         "annotations": st.lists(annotation, max_size=4),
         "categories": st.lists(
-            st.fixed_dictionaries({"id": st.integers(), "name": st.text().map(str.strip)})
+            st.fixed_dictionaries(
+                {"id": st.integers(), "name": st.text("aB1- \u00e9\u6f22").map(str.strip)}
+            )
         ),
     },
     optional={"info": st.dictionaries(st.text(), st.text())},

@@ -69,7 +69,6 @@ def test_annotations_that_are_there_twice_are_counted(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"category_id": 9},
         {"image_id": 2},
         {"segmentation": [[2, 3, 22, 3, 22, 13, 3, 13]]},
         {"bbox": [2, 3, 20, 9]},
@@ -82,6 +81,18 @@ def test_annotations_that_differ_are_not_twice(
     file = change(folder, content)
     assert "twice" not in check(folder).render()
     assert load(file).notes == ()
+
+
+def test_an_object_of_two_classes_is_spoken_of(folder: Path, content: Any) -> None:
+    first = content["annotations"][0]
+    for number in (1000, 1001):  # the second is there twice besides
+        content["annotations"].append({**first, "id": number, "category_id": 9})
+    file = change(folder, content)
+    sentence = "1 annotation has the image, box and mask of one of another class"
+    assert f"{sentence}, such as 1000 and 1" in said(check(folder), "warning")
+    notes = load(file).notes
+    assert [note.partition(";")[0] for note in notes[1:]] == [sentence]
+    assert notes[0].startswith("1 annotation is there twice")
 
 
 def test_long_masks_that_differ_in_the_middle_are_not_twice(folder: Path, content: Any) -> None:

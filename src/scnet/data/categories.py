@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from scnet.data.wording import counted, of_all
 Json = dict[str, Any]
 
 LACKING = "add examples to train on, or remove it: evaluation leaves it out"
+BACKGROUND = {"background", "bg"}  # what tools write for what is no object, plain
 FEW = 2  # crowd regions that say nothing about a class
 CROWD_ACTION = "take them as objects with --data.crowd objects, or ignore them with ignore"
 SHOWN = 5  # names that are written out
@@ -24,6 +26,15 @@ SHOWN = 5  # names that are written out
 
 class ClassError(ValueError):
     """Classes that do not fit together."""
+
+
+def look_alikes(names: Iterable[str]) -> list[str]:
+    """Return which classes differ in case, blanks, hyphens and underscores alone."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        alike[re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold()].append(name)
+    found = [" and ".join(group) for plain, group in alike.items() if plain and len(group) > 1]
+    return [f"classes differ in spelling alone: {_listed(found)}"] if found else []
 
 
 def keep_classes(
@@ -53,7 +64,8 @@ def keep_classes(
             )
         roots = _roots(content)
         wanted = tuple(dict.fromkeys(chosen)) or [n for n in names if n not in roots]
-        why = "not in data.classes" if chosen else "a supercategory without objects"
+        why = "not in data.classes" if chosen else "a supercategory or background without objects"
+        notes += look_alikes(wanted)
     else:
         why = "not a class of the model"
     if not set(wanted) & set(names):
@@ -123,7 +135,7 @@ def closest(name: str, names: Iterable[str]) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).casefold()
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
 def _join(content: Json) -> list[str]:
@@ -146,7 +158,7 @@ def _join(content: Json) -> list[str]:
 
 
 def _roots(content: Json) -> set[str]:
-    """Return classes without objects that are nothing but the supercategory of others."""
+    """Return classes without objects: the supercategory of others, and the background."""
     above = {
         c.get("supercategory")
         for c in content["categories"]
@@ -154,6 +166,7 @@ def _roots(content: Json) -> set[str]:
         and isinstance(c.get("supercategory"), str)
         and c["supercategory"] != c["name"]
     }
+    above |= {c["name"] for c in content["categories"] if _plain(c["name"]) in BACKGROUND}
     roots = {c["id"]: c["name"] for c in content["categories"] if c["name"] in above}
     if not roots or len(roots) == len(content["categories"]):
         return set()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from scnet.config import DataConfig
 from scnet.data.areas import ACTION as AREA_ACTION
 from scnet.data.areas import area_fault
+from scnet.data.categories import look_alikes
 from scnet.data.check_contents import contents_of
 from scnet.data.check_images import Chosen, Progress, choose, read_images, stuff_maps
 from scnet.data.check_pixels import Look
@@ -87,7 +88,8 @@ class FileCheck:
         for said in contents_of(self.summary, self.config.crowd, images, names, sound):
             self.add(said[0], "", *said[1:])
         self._nothing_to_learn()
-        for said in (*repeated(content["annotations"]), *unknown_keys(content["annotations"])):
+        twice = repeated(entry for entries in sound.values() for entry in entries)
+        for said in (*twice, *unknown_keys(content["annotations"])):
             self.add(said[0], "", *said[1:])
         root = self._root(images)
         if root is not None:
@@ -180,6 +182,8 @@ class FileCheck:
                 self.add("error", where, "another category has the same id", "give each its own")
             else:
                 names[entry["id"]] = entry["name"]
+        for reason in look_alikes(names.values()):
+            self.add("warning", "", reason, "give them one name if they are one class")
         for name, count in Counter(names.values()).items():
             if count > 1:
                 reason = f"{count} categories have the name {name}"

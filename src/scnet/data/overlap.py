@@ -27,6 +27,7 @@ TELLING = frozenset(
     {"ignore", "ignored", "ignore_flag", "difficult", "isbbox", "is_bbox", "occluded", "truncated"}
     | {"is_crowd", "isCrowd", "crowd", "is_group_of", "IsGroupOf", "dontcare", "exclude"}
 )
+TWO_CLASSES = "keep the class that is meant: an object has one"
 END = 4096  # bytes at the end of a file, which mostly tell it from others of its size
 
 
@@ -61,38 +62,45 @@ def unknown_keys(entries: Sequence[Entry]) -> Iterator[Said]:
 
 
 def repeated(entries: Iterable[Entry]) -> Iterator[Said]:
-    """Yield how many annotations have the image, class, box and mask of an earlier one."""
+    """Yield how many annotations have the image, box and mask of an earlier one.
+
+    With the same class they are there twice, with another an object has two classes.
+    """
     alike: dict[str, list[Entry]] = defaultdict(list)
-    number, example = 0, ""
+    double, other = list[str](), list[str]()
     for entry in entries:
-        earlier = alike[str([entry.get(k) for k in ("image_id", "category_id", "bbox")])]
+        earlier = alike[str([entry.get("image_id"), entry.get("bbox")])]
         same = [e for e in earlier if e.get("segmentation") == entry.get("segmentation")]
-        if same:
-            number += 1
-            example = example or f"{entry.get('id')} and {same[0].get('id')}"
-        else:
+        twin = [e for e in same if e.get("category_id") == entry.get("category_id")]
+        for found, numbers in ((twin, double), ([] if twin else same, other)):
+            numbers += [f"{entry.get('id')} and {e.get('id')}" for e in found[:1]]
+        if not twin:
             earlier.append(entry)
-    if number:
-        reason = f"{_twice(number)}, such as {example}"
+    if double:
+        reason = f"{_twice(len(double))}, such as {double[0]}"
         yield "warning", f"{reason} (same image, class, box and mask)", "remove the doubles"
+    if other:
+        yield "warning", f"{_classes(len(other))}, such as {other[0]}", TWO_CLASSES
 
 
 def repeated_notes(columns: Columns, bounds: Sequence[tuple[int, int]]) -> list[str]:
-    """Return how many objects have the image, class, box and mask of an earlier one.
+    """Return how many objects have the image, box and mask of an earlier one, of any class.
 
     `bounds` says where the annotations of each image begin and end.
     """
     owner = np.zeros(len(columns.labels), np.int64)
     for image, (first, end) in enumerate(bounds):
         owner[first:end] = image
-    rows = np.column_stack([owner, columns.labels, columns.boxes.astype(np.float64)])
+    rows = np.column_stack([owner, columns.boxes.astype(np.float64)])
     _, place, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     place = place.reshape(-1)
     alike = np.flatnonzero((count[place] > 1) & ~columns.crowd)
-    masks = {(place[i], _mask(columns.annotation(int(i), (0, 0)).segmentation)) for i in alike}
-    number = len(alike) - len(masks)
-    reason = f"{_twice(number)} (same image, class, box and mask)"
-    return [f"{reason}; remove the doubles"] if number else []
+    masks = [(place[i], _mask(columns.annotation(int(i), (0, 0)).segmentation)) for i in alike]
+    single = set(zip(masks, columns.labels[alike].tolist(), strict=True))
+    double, other = len(masks) - len(single), len(single) - len(set(masks))
+    reason = f"{_twice(double)} (same image, class, box and mask)"
+    notes = [f"{reason}; remove the doubles"] if double else []
+    return notes + ([f"{_classes(other)}; {TWO_CLASSES}"] if other else [])
 
 
 def double_entries(names: Sequence[str]) -> list[str]:
@@ -162,6 +170,10 @@ def _twice(number: int) -> str:
     return f"{counted(number, 'annotation', 'is')} there twice"
 
 
+def _classes(number: int) -> str:
+    return f"{counted(number, 'annotation', 'has')} the image, box and mask of one of another class"
+
+
 def _marks(entry: Entry) -> Iterator[str]:
     for key in TELLING & entry.keys():
         if _is_set(entry[key]):
@@ -219,7 +231,8 @@ def _image_files(folder: Path) -> list[Path]:
         names = sorted(os.listdir(folder))
     except OSError:
         return []
-    return [folder / n for n in names if os.path.splitext(n)[1].lower() in SUFFIXES]
+    shown = (name for name in names if not name.startswith("."))  # macOS puts such beside each file
+    return [folder / n for n in shown if os.path.splitext(n)[1].lower() in SUFFIXES]
 
 
 def _size(path: Path) -> int | None:
