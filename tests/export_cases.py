@@ -585,6 +585,12 @@ CASES: dict[str, Case] = {
     ),
     # Numbers and bands.
     "12 bits in 16": Case(pixels(_sixteen_bit(4095)), r"data\.range", r"data\.range"),
+    "8 bits of which few are used": Case(
+        pixels(lambda rgb: rgb // 16, ".png"), *[r"leaves little contrast.*data\.range"] * 2
+    ),
+    "few of 8 bits, spread": Case(
+        pixels(lambda rgb: rgb // 16, ".png"), "", "24 objects", settings={"range": "minmax"}
+    ),
     "12 bits in 16 as PNG": Case(
         pixels(_sixteen_bit(4095), ".png"), r"data\.range", r"data\.range"
     ),

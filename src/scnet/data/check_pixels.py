@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.images import DEFAULT, DataError, read_pixels, upright_size
+from scnet.data.pixels import all_faults
 from scnet.data.wording import of_all
 from scnet.types import Size
 
@@ -35,7 +36,7 @@ def look_at(path: Path, data: DataConfig = DEFAULT) -> Look:
     except DataError as error:
         reason = str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
         return Look(upright_size(path), bands=reason) if "--data.bands" in reason else Look(reason)
-    return Look(pixels.size, pixels.fault)
+    return Look(pixels.size, all_faults(pixels, data))
 
 
 def rows(looks: Sequence[tuple[str, Look]]) -> Iterator[Row]:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from scnet.config import DataConfig
 from scnet.data import jpeg2000, tiff
-from scnet.data.numbers import WHITE, Numbers, choose, contrast_fault, to_bytes
+from scnet.data.numbers import WHITE, Numbers, choose, contrast_fault, dim_fault, to_bytes
 from scnet.types import Size
 
 # 16-bit colours of a PNG as Pillow names them, and how it can be made to give their bytes: it keeps
@@ -75,6 +75,17 @@ def of_image(image: Image.Image, data: DataConfig) -> Pixels:
         numbers = _turned(numbers, image.getexif().get(0x0112, 1))
     pixels = of_numbers(numbers, data)
     return replace(pixels, fault=pixels.fault or cut)
+
+
+def all_faults(pixels: Pixels, data: DataConfig) -> str:
+    """Return what was lost of an image, and whether one of 8 bits has little contrast.
+
+    To look for the latter takes time, which reading for a training does without.
+    """
+    if pixels.fault or not isinstance(pixels.values, Image.Image):
+        return pixels.fault
+    lowest, highest = zip(*cast(Any, pixels.values.getextrema()), strict=True)
+    return dim_fault(float(min(lowest)), float(max(highest)), data.range)
 
 
 def of_tiff(source: tiff.File, data: DataConfig, most: int) -> Pixels:

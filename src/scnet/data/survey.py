@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scnet.config import DataConfig
 from scnet.data.images import DataError, read_pixels
+from scnet.data.pixels import all_faults
 from scnet.data.wording import of_all
 
 LOOKED_AT = 8  # images, evenly from all
@@ -54,7 +55,7 @@ def _bands(path: Path, data: DataConfig) -> int | DataError:
 
 def _fault(path: Path, data: DataConfig) -> str:
     try:
-        return read_pixels(path, data).fault
+        return all_faults(read_pixels(path, data), data)
     except DataError as error:
         if "--data.bands" in str(error) and data.unreadable == "stop":
             raise

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from scnet.config import Config, DataConfig
 from scnet.data.images import DataError, read_pixels
-from scnet.data.numbers import Numbers, counted
+from scnet.data.numbers import Numbers
 from scnet.data.pixels import Pixels, is_default, of_numbers
+from scnet.data.wording import counted
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Pixels
 
@@ -50,8 +51,8 @@ def to_pixels(source: Source, config: Config) -> Pixels:
         pixels = of_numbers(_array_numbers(source, data), data)
     if pixels.bands != config.model.backbone.bands:
         raise DataError(
-            f"{_name(source)}: has {counted(pixels.bands)}, but the model was trained on images of "
-            f"{config.model.backbone.bands}; give those"
+            f"{_name(source)}: has {counted(pixels.bands, 'band')}, but the model was trained "
+            f"on images of {config.model.backbone.bands}; give those"
         )
     return pixels
 
