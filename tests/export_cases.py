@@ -305,6 +305,18 @@ def _ambiguous(files: Files, folder: Path) -> None:
     (folder / "train" / "004.png").unlink()
 
 
+def _inner(box: list[int]) -> list[int]:
+    x, y, w, h = box
+    return [x + 3, y + 3, x + 3, y + h - 3, x + w - 3, y + h - 3, x + w - 3, y + 3]
+
+
+def _halves(box: list[int]) -> list[list[int]]:
+    """Return a corner piece, and a piece inside the box of it but not inside it."""
+    x, y, w, h = box
+    corner = [x, y, x + w, y, x + w, y + 3, x + 3, y + 3, x + 3, y + h, x, y + h]
+    return [corner, [x + 5, y + 5, x + w - 1, y + 5, x + w - 1, y + h - 1, x + 5, y + h - 1]]
+
+
 def _bands(number: int) -> Callable[[Any], Any]:
     return lambda rgb: np.stack([rgb[..., i % 3] for i in range(number)], -1).astype(np.uint8)
 
@@ -582,6 +594,15 @@ CASES: dict[str, Case] = {
     "no boxes": Case(
         entries(lambda place, entry: entry.pop("bbox")),
         *["bbox is missing: taken from the mask"] * 2,
+    ),
+    "holes as polygons": Case(
+        entries(lambda place, entry: entry["segmentation"].append(_inner(entry["bbox"]))),
+        *["24 of 24 annotations have one within another.*run lengths"] * 2,
+    ),
+    "parts beside each other": Case(
+        entries(lambda place, entry: entry.update(segmentation=_halves(entry["bbox"]), area=None)),
+        "",
+        "24 objects",
     ),
     # Numbers and bands.
     "12 bits in 16": Case(pixels(_sixteen_bit(4095)), r"data\.range", r"data\.range"),

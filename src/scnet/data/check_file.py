@@ -34,6 +34,8 @@ from scnet.data.faults import (
     structure_faults,
 )
 from scnet.data.geometry import Reading
+from scnet.data.holes import ACTION as HOLE_ACTION
+from scnet.data.holes import hole_fault
 from scnet.data.images import DataError
 from scnet.data.layout import WORDS, find_split, locate_images, split_of
 from scnet.data.mending import BOXES_ALONE, is_box_alone, mended
@@ -88,7 +90,11 @@ class FileCheck:
         for said in contents_of(self.summary, self.config.crowd, images, names, sound):
             self.add(said[0], "", *said[1:])
         self._nothing_to_learn()
-        twice = repeated(entry for entries in sound.values() for entry in entries)
+        kept = [entry for entries in sound.values() for entry in entries]
+        drawn = [entry for entry in kept if isinstance(entry["segmentation"], list)]
+        if fault := hole_fault([entry for entry in drawn if len(entry["segmentation"]) > 1]):
+            self.add("warning", "", fault, HOLE_ACTION)
+        twice = repeated(kept)
         for said in (*twice, *unknown_keys(content["annotations"])):
             self.add(said[0], "", *said[1:])
         root = self._root(images)
