@@ -600,7 +600,10 @@ CASES: dict[str, Case] = {
         *["24 of 24 annotations have one within another.*run lengths"] * 2,
     ),
     "parts beside each other": Case(
-        entries(lambda place, entry: entry.update(segmentation=_halves(entry["bbox"]), area=None)),
+        both(
+            entries(lambda place, entry: entry.pop("area")),
+            entries(lambda place, entry: entry.update(segmentation=_halves(entry["bbox"]))),
+        ),
         "",
         "24 objects",
     ),

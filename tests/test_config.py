@@ -271,9 +271,8 @@ def in_lists(value: Any, depth: int, change: Callable[[Any], Any]) -> Any:
 
 
 def everything_on() -> Config:
-    config = override(
-        recipes.scnet(), {"data": {"jitter": [0.5, 2.0], "range": [0, 1], "bands": [1]}}
-    )
+    data = {"jitter": [0.5, 2.0], "range": [0, 1], "bands": [1], "scale_marks": [0.5, 0.5]}
+    config = override(recipes.scnet(), {"data": data})
     given = {"widths": (64, 256, 512, 1024), "mean": (0.5,) * 3, "std": (0.2,) * 3}
     config = replace_at(config, "model.rpn.anchor_sizes", ((32.0,),) * 5)
     return override(config, {"model": {"backbone": given, "box": {"soft_nms": True}}})
