@@ -244,6 +244,18 @@ def _twice(files: Files, folder: Path) -> None:
         content.append({**copy.deepcopy(entry), "id": len(content) + 1})
 
 
+def _two_classes(files: Files, folder: Path) -> None:
+    content = files["train"]["annotations"]
+    for entry in content[:3]:
+        other = {"id": len(content) + 1, "category_id": 3 - entry["category_id"]}
+        content.append({**copy.deepcopy(entry), **other})
+
+
+def _apple(files: Files, folder: Path) -> None:
+    for file in [*(folder / "train").iterdir()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+
+
 def _shared_image(files: Files, folder: Path) -> None:
     shutil.copy(folder / "train" / "003.png", folder / "val" / "002.png")
 
@@ -293,6 +305,18 @@ def _ambiguous(files: Files, folder: Path) -> None:
     (folder / "train" / "004.png").unlink()
 
 
+def _inner(box: list[int]) -> list[int]:
+    x, y, w, h = box
+    return [x + 3, y + 3, x + 3, y + h - 3, x + w - 3, y + h - 3, x + w - 3, y + 3]
+
+
+def _halves(box: list[int]) -> list[list[int]]:
+    """Return a corner piece, and a piece inside the box of it but not inside it."""
+    x, y, w, h = box
+    corner = [x, y, x + w, y, x + w, y + 3, x + 3, y + 3, x + 3, y + h, x, y + h]
+    return [corner, [x + 5, y + 5, x + w - 1, y + 5, x + w - 1, y + h - 1, x + 5, y + h - 1]]
+
+
 def _bands(number: int) -> Callable[[Any], Any]:
     return lambda rgb: np.stack([rgb[..., i % 3] for i in range(number)], -1).astype(np.uint8)
 
@@ -316,8 +340,8 @@ CASES: dict[str, Case] = {
     ),
     "the flags mean objects": Case(
         crowd(lambda place: True),
-        "with iscrowd 1 are taken as objects",
-        "24 annotations with iscrowd 1 are taken as objects",
+        "with iscrowd 1 taken as objects",
+        "24 annotations with iscrowd 1 taken as objects",
         settings={"crowd": "objects"},
     ),
     "a few are crowds": Case(
@@ -357,8 +381,8 @@ CASES: dict[str, Case] = {
             entries(lambda place, entry: entry.update(supercategory="things"), "categories"),
             *(with_category(split, id=0, name="things", supercategory="none") for split in SPLITS),
         ),
-        "1 of 3 classes have no object: things",
-        r"left out \(a supercategory without objects\): things",
+        "1 of 3 classes has no object: things",
+        r"left out \(a supercategory or background without objects\): things",
     ),
     "two ids of one name": Case(
         _same_names, "2 categories have the name cell", "categories of one name are one class: cell"
@@ -383,6 +407,30 @@ CASES: dict[str, Case] = {
         with_category("val", id=3, name="bubble"),
         "bubble .* is not in the train split",
         "not a class of the model.*bubble",
+    ),
+    "classes of another case in one file": Case(
+        both(*(categories(split, "cell", "Cell") for split in SPLITS)),
+        *["classes differ in spelling alone: cell and Cell"] * 2,
+    ),
+    "a blank of no width in a name": Case(
+        both(*(categories(split, "cell", "cell\u200b") for split in SPLITS)),
+        "2 categories have the name cell",
+        "categories of one name are one class: cell",
+    ),
+    "decomposed accents in a name": Case(
+        both(categories("train", "Zell\u00e9", "x"), categories("val", "Zelle\u0301", "x")),
+        "1 category: the name has .*left out",
+        r"2 classes \(Zell\u00e9, x\)(.|\n)*1 category: the name has",
+    ),
+    "a background without objects": Case(
+        both(*(with_category(split, id=0, name="__background__") for split in SPLITS)),
+        "1 of 3 classes has no object: __background__",
+        r"2 classes \(cell, debris\)(.|\n)*left out .*: __background__",
+    ),
+    "a name of blanks": Case(
+        both(*(categories(split, "cell", " ") for split in SPLITS)),
+        *["category 2: name is blank"] * 2,
+        stops=True,
     ),
     # Geometry that contradicts itself.
     "boxes as corners": Case(
@@ -415,6 +463,11 @@ CASES: dict[str, Case] = {
         *[r"set --data\.coordinates normalised"] * 2,
         stops=True,
     ),
+    "masks in thousandths, boxes in pixels": Case(
+        polygons(lambda x, y: (x / SIZE[1] * 1000, y / SIZE[0] * 1000)),
+        *[r"set --data\.coordinates thousandths --data\.box-coordinates pixels"] * 2,
+        stops=True,
+    ),
     "y before x": Case(
         polygons(lambda x, y: (y, x)), *[r"--data\.coordinates swapped"] * 2, stops=True
     ),
@@ -429,13 +482,19 @@ CASES: dict[str, Case] = {
     "annotations twice": Case(
         _twice, "4 annotations are there twice", "4 annotations are there twice", objects=28
     ),
+    "objects of two classes": Case(
+        _two_classes,
+        *["3 annotations have the image, box and mask of one of another class"] * 2,
+        objects=27,
+    ),
+    "files that macOS puts beside images": Case(_apple, "", "24 objects"),
     "files without an entry": Case(
         _unlisted, "3 image files have no entry", "15 objects", objects=15
     ),
     "two entries of one image": Case(
         _entries_twice,
         "image 3 has the same file name",
-        "1 entries of images have the file of another, such as 003.png",
+        "1 image entry has the file of another, such as 003.png",
     ),
     "a list of test images": Case(_test_list, "2 images without annotations", "24 objects"),
     "regions to ignore": Case(
@@ -450,11 +509,11 @@ CASES: dict[str, Case] = {
     ),
     "a validation image is a training image": Case(
         _shared_image,
-        "1 of 4 val images are training images too",
-        "1 of 4 validation images are training images too",
+        "1 of 4 val images is a training image too",
+        "1 of 4 validation images is a training image too",
     ),
     "an image twice in a split": Case(
-        _same_image_twice, "1 image files have the content of another", "24 objects"
+        _same_image_twice, "1 image file has the content of another", "24 objects"
     ),
     # Finding images.
     "backslashes": Case(
@@ -476,6 +535,10 @@ CASES: dict[str, Case] = {
         ),
         *["8 of 8 images found .*%20"] * 2,
     ),
+    "no suffixes": Case(
+        names(lambda name: name[:-4]), *["8 of 8 images found .*001 -> 001.png"] * 2
+    ),
+    "blanks behind names": Case(names("{} ".format), *["8 of 8 images found"] * 2),
     "decomposed accents": Case(
         both(
             names(lambda name: unicodedata.normalize("NFD", f"é{name}")),
@@ -490,6 +553,22 @@ CASES: dict[str, Case] = {
     "two files of one name": Case(
         _ambiguous, *[r"004\.png may be a/004\.png or b/004\.png"] * 2, stops=True
     ),
+    # What is missing is named.
+    "classes under another key": Case(
+        entries(lambda place, entry: entry.update(category=entry.pop("category_id"))),
+        *["annotation 1 .*: category_id is missing"] * 2,
+        stops=True,
+    ),
+    "images under another key": Case(
+        entries(lambda place, entry: entry.update(image=entry.pop("image_id"))),
+        *["annotation 1 .*: image_id is missing"] * 2,
+        stops=True,
+    ),
+    "lists within another object": Case(
+        lambda files, folder: files.update({s: {"data": c} for s, c in files.items()}),
+        *["no images, annotations and categories, but data"] * 2,
+        stops=True,
+    ),
     # A part of an annotation.
     "a polygon of two points beside a good one": Case(
         entries(lambda place, entry: entry["segmentation"].append([1, 2, 3, 4])),
@@ -503,7 +582,7 @@ CASES: dict[str, Case] = {
     ),
     "a box without a mask among masks": Case(
         entries(lambda place, entry: place == 4 and entry.update(segmentation=[])),
-        "1 annotations have a box but no mask",
+        "1 annotation has a box but no mask",
         "23 objects; 1 left out",
         objects=23,
     ),
@@ -516,8 +595,26 @@ CASES: dict[str, Case] = {
         entries(lambda place, entry: entry.pop("bbox")),
         *["bbox is missing: taken from the mask"] * 2,
     ),
+    "holes as polygons": Case(
+        entries(lambda place, entry: entry["segmentation"].append(_inner(entry["bbox"]))),
+        *["24 of 24 annotations have one within another.*run lengths"] * 2,
+    ),
+    "parts beside each other": Case(
+        both(
+            entries(lambda place, entry: entry.pop("area")),
+            entries(lambda place, entry: entry.update(segmentation=_halves(entry["bbox"]))),
+        ),
+        "",
+        "24 objects",
+    ),
     # Numbers and bands.
     "12 bits in 16": Case(pixels(_sixteen_bit(4095)), r"data\.range", r"data\.range"),
+    "8 bits of which few are used": Case(
+        pixels(lambda rgb: rgb // 16, ".png"), *[r"leaves little contrast.*data\.range"] * 2
+    ),
+    "few of 8 bits, spread": Case(
+        pixels(lambda rgb: rgb // 16, ".png"), "", "24 objects", settings={"range": "minmax"}
+    ),
     "12 bits in 16 as PNG": Case(
         pixels(_sixteen_bit(4095), ".png"), r"data\.range", r"data\.range"
     ),

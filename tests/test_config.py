@@ -208,6 +208,7 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "data.copy_paste": (-0.1, 1.1),
     "data.color_jitter[]": (-0.1, 1.1),
     "data.range[]": (float("nan"), float("inf")),
+    "data.scale_marks[]": (0.0, -1.0),
     "data.bands[]": (0,),
     "model.backbone.bands": (0,),
     "data.workers": (-2,),
@@ -294,9 +295,8 @@ def in_lists(value: Any, depth: int, change: Callable[[Any], Any]) -> Any:
 
 
 def everything_on() -> Config:
-    config = override(
-        recipes.scnet(), {"data": {"jitter": [0.5, 2.0], "range": [0, 1], "bands": [1]}}
-    )
+    data = {"jitter": [0.5, 2.0], "range": [0, 1], "bands": [1], "scale_marks": [0.5, 0.5]}
+    config = override(recipes.scnet(), {"data": data})
     given = {"widths": (64, 256, 512, 1024), "mean": (0.5,) * 3, "std": (0.2,) * 3}
     given |= {"deformable": True}
     config = replace_at(config, "model.rpn.anchor_sizes", ((32.0,),) * 5)

@@ -65,6 +65,10 @@ class DataConfig:
     # of photographs that EXIF turns, marks lie on the image upright or as it is stored; "auto" = in
     # the space that they fit
     orientation: Literal["auto", "upright", "stored"] = "auto"
+    # of images that were resized since: "files" = from the size that the annotation file gives to
+    # that of each image file; two numbers = x and y of all marks are multiplied by these, and
+    # sizes in the file are the new ones
+    scale_marks: Literal["never", "files"] | tuple[Positive, Positive] = "never"
     # a file whose boxes, masks and images contradict each other stops, or is warned of
     contradictions: Literal["stop", "warn"] = "stop"
     keep_empty: bool = True  # train on images without objects too
@@ -83,6 +87,12 @@ class DataConfig:
             raise ConfigError("data.jitter and data.scales both choose the size; set only one")
         if isinstance(self.range, tuple) and not self.range[0] < self.range[1]:
             raise ConfigError(f"data.range: {self.range}; expected a lower and a higher value")
+        read_anew = {self.coordinates, self.box_coordinates} - {"pixels", None}
+        if isinstance(self.scale_marks, tuple) and read_anew:
+            raise ConfigError(
+                f"data.scale_marks: multiplies marks in pixels, but they are {read_anew.pop()} "
+                "(data.coordinates); set only one"
+            )
         if isinstance(self.bands, tuple):
             require_colours(self, len(self.bands))
 

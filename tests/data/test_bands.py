@@ -489,3 +489,36 @@ def test_what_is_no_image_is_called_what_it_is(head: bytes, said: str, tmp_path:
     file.write_bytes(head)
     with pytest.raises(DataError, match=rf"image\.png: cannot be read: {said}"):
         read_pixels(file, DataConfig())
+
+
+@pytest.mark.parametrize("name", ["deep.jp2", "deep.j2k"])
+def test_more_bits_than_are_read_of_jpeg_2000_are_said(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    Image.new("RGB", (30, 20), (10, 90, 200)).save(file)
+    assert read_pixels(file, DataConfig()).fault == ""
+    data = bytearray(file.read_bytes())
+    start = data.index(b"\xff\x4f\xff\x51") + 42
+    data[start : start + 9 : 3] = bytes([11, 11, 11])  # 12 bits in the head
+    file.write_bytes(data)
+    assert "more than 8 bits, of which 8 are read" in read_pixels(file, DataConfig()).fault
+
+
+def test_grey_of_jpeg_2000_keeps_its_bits(tmp_path: Path) -> None:
+    values = (np.arange(600).reshape(20, 30) * 100).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "grey.jp2")
+    pixels = read_pixels(tmp_path / "grey.jp2", DataConfig(range=(0.0, 60000.0)))
+    assert not pixels.fault
+    found = np.asarray(pixels.values)[..., 0].astype(np.float64)
+    assert np.abs(found - values * (255 / 60000)).max() <= 1  # rounded
+
+
+def test_a_fourth_band_of_jpeg_2000_is_no_transparency_unless_it_says_so(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (20, 30, 4), dtype=np.uint8)
+    image = Image.fromarray(values, "RGBA")
+    image.save(tmp_path / "bands.j2k")
+    with pytest.raises(DataError, match=r"has 4 bands.*--data\.bands"):
+        read_image(tmp_path / "bands.j2k")
+    found = read_pixels(tmp_path / "bands.j2k", DataConfig(bands=(4, 2)))
+    assert (np.asarray(found.values) == values[..., [3, 1]]).all()
+    image.save(tmp_path / "clear.jp2")
+    assert (np.asarray(read_image(tmp_path / "clear.jp2")) == values[..., :3]).all()

@@ -124,7 +124,7 @@ def test_everything_broken_is_named_at_once(broken: Path) -> None:
     assert found(report, "error", "category 9", "another category has the same id")
     assert found(report, "error", "category 4", "name is missing")
     assert found(report, "error", "", "images holds an entry that is not an object")
-    assert found(report, "warning", "", "1 of 3 classes have no object: nail")
+    assert found(report, "warning", "", "1 of 3 classes has no object: nail")
     assert found(report, "note", "", "images have no object, such as image 4 (4.png)")
     expected = len(BROKEN_ANNOTATIONS) + len(BROKEN_IMAGES) + 3
     assert len(report.errors) == expected

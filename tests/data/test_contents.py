@@ -16,7 +16,7 @@ def test_reasons_that_differ_in_numbers_alone_are_one_and_the_commonest_are_name
     said = str(Contents(objects=1, crowd=2, faults=faults))
     assert said.startswith("1 object; 2 crowd regions (iscrowd 1), not learnt from; 5 left out")
     assert "(2 x box lies outside the image of .. x ..; 1 x " in said
-    assert said.endswith("and 1 more reasons)")
+    assert said.endswith("and 1 more reason)")
 
 
 def test_a_warning_comes_from_a_tenth_on() -> None:

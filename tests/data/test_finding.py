@@ -14,6 +14,7 @@ from scnet.config import DataConfig
 from scnet.data.check import check
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
+from scnet.data.wording import of_all
 
 CONFIG = DataConfig(size=(30, 40))
 LATIN = "Zell\N{LATIN SMALL LETTER E WITH DIAERESIS}.png"
@@ -80,7 +81,8 @@ def test_another_spelling_of_a_name_is_found_and_said(
     dataset = load(file)
     assert [r.file_name for r in dataset.images] == [there, *more]
     assert [dataset[i].image.shape for i in range(len(dataset))] == [(3, 30, 40)] * (1 + others)
-    sentence = f"1 of {1 + others} images found under another spelling, such as {said} -> {there}"
+    images = of_all(1, 1 + others, "image")
+    sentence = f"{images} found under another spelling, such as {said} -> {there}"
     assert dataset.notes == (sentence,)
     report = check(file)
     assert report.ok

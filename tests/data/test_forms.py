@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         both(
             each("images", "width", lambda _: 0),
             each("images", "height", lambda _: 0),
-            each("images", "file_name", "gone/{}".format),
+            each("images", "file_name", "gone/x{}".format),
         ),
         "4 images: width and height are missing, and cannot be read from the files",
     ),
@@ -221,7 +221,9 @@ plain_content = st.fixed_dictionaries(
         ),
         "annotations": st.lists(annotation, max_size=4),
         "categories": st.lists(
-            st.fixed_dictionaries({"id": st.integers(), "name": st.text().map(str.strip)})
+            st.fixed_dictionaries(
+                {"id": st.integers(), "name": st.text("aB1- \u00e9\u6f22").map(str.strip)}
+            )
         ),
     },
     optional={"info": st.dictionaries(st.text(), st.text())},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scnet.data.images import DataError
-from scnet.data.layout import annotation_files, find_split, pick_image_root
+from scnet.data.layout import annotation_files, find_split, locate_images
 
 Write = Callable[..., Path]
 
@@ -18,7 +18,7 @@ Write = Callable[..., Path]
 def root_of(path: Path, split: Any) -> Path:
     found = find_split(path, split)
     names = [entry["file_name"] for entry in json.loads(found.annotations.read_text())["images"]]
-    return pick_image_root(found, names)
+    return locate_images(found, names).root
 
 
 @pytest.mark.parametrize(

@@ -275,7 +275,10 @@ def test_marks_for_larger_images_are_spoken_of(tmp_path: Path) -> None:
     for image in content["images"]:
         image["width"], image["height"] = image["width"] * 2 // 3, image["height"] * 2 // 3
     notes = read(tmp_path, content).notes
-    assert "of images; if these were made smaller since, scale the marks too" in notes[0]
+    assert (
+        "of images; if these were made smaller since, scale marks too, as --data.scale-marks"
+        in notes[0]
+    )
 
 
 def test_a_switch_that_makes_a_right_file_worse_stops(tmp_path: Path) -> None:

@@ -228,3 +228,17 @@ def test_a_mended_copy_has_the_sizes_that_were_meant(
     dataset = load(file)
     assert drawn(dataset) == expected(content)
     assert not dataset.notes
+
+
+@pytest.mark.parametrize("folder", ["images\\", "C:\\photos\\", "a/"])
+def test_images_under_other_spellings_are_looked_at_too(folder: str, tmp_path: Path) -> None:
+    content = upright(packed=True)
+    right = expected(content)
+    file = write(tmp_path, content, 6)
+    content = exchange(as_stored(content, 6))
+    for image in content["images"]:
+        image["file_name"] = folder + image["file_name"]
+    file.write_text(json.dumps(content))
+    dataset = load(file)
+    assert drawn(dataset) == right
+    assert "3 images turned upright with all marks, as EXIF says" in dataset.notes

@@ -16,6 +16,7 @@ from scnet.config import DataConfig
 from scnet.data.check import Report, check
 from scnet.data.coco import load_dataset
 from scnet.data.overlap import END, same_content, shared_notes
+from scnet.data.wording import counted
 
 Write = Callable[..., Path]
 CONFIG = DataConfig(size=(30, 40))
@@ -60,7 +61,7 @@ def test_annotations_that_are_there_twice_are_counted(
     for number, place in enumerate(places, start=1000):
         content["annotations"].append({**content["annotations"][place], "id": number})
     file = change(folder, content)
-    sentence = f"{len(places)} annotations are there twice"
+    sentence = f"{counted(len(places), 'annotation', 'is')} there twice"
     assert f"{sentence}, such as 1000 and 1 (same image" in said(check(folder), "warning")
     assert [note.startswith(sentence) for note in load(file).notes] == [True]
 
@@ -68,7 +69,6 @@ def test_annotations_that_are_there_twice_are_counted(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"category_id": 9},
         {"image_id": 2},
         {"segmentation": [[2, 3, 22, 3, 22, 13, 3, 13]]},
         {"bbox": [2, 3, 20, 9]},
@@ -81,6 +81,18 @@ def test_annotations_that_differ_are_not_twice(
     file = change(folder, content)
     assert "twice" not in check(folder).render()
     assert load(file).notes == ()
+
+
+def test_an_object_of_two_classes_is_spoken_of(folder: Path, content: Any) -> None:
+    first = content["annotations"][0]
+    for number in (1000, 1001):  # the second is there twice besides
+        content["annotations"].append({**first, "id": number, "category_id": 9})
+    file = change(folder, content)
+    sentence = "1 annotation has the image, box and mask of one of another class"
+    assert f"{sentence}, such as 1000 and 1" in said(check(folder), "warning")
+    notes = load(file).notes
+    assert [note.partition(";")[0] for note in notes[1:]] == [sentence]
+    assert notes[0].startswith("1 annotation is there twice")
 
 
 def test_long_masks_that_differ_in_the_middle_are_not_twice(folder: Path, content: Any) -> None:
@@ -156,11 +168,12 @@ def test_validation_images_that_are_training_images_are_counted(
 ) -> None:
     for i in range(1, number + 1):
         shutil.copy(folder / f"train/{i}.png", folder / f"val/{5 - i}.png")
-    sentence = f"{number} of 4 val images are training images too, such as "
+    are = "is a training image" if number == 1 else "are training images"
+    sentence = f"{number} of 4 val images {are} too, such as "
     assert sentence in said(check(folder), "warning")
     train, val = (load_dataset(folder, s, CONFIG, train=False) for s in ("train", "val"))
     (note,) = shared_notes(train.paths, val.paths)
-    assert note.startswith(f"{number} of 4 validation images are training images too")
+    assert note.startswith(f"{number} of 4 validation images {are} too")
     assert shared_notes(train.paths[number:], val.paths[: 4 - number]) == []
 
 

@@ -83,7 +83,7 @@ def test_a_box_alone_is_ignored_like_crowd(changed: Callable[..., Path], segment
     assert dataset.ground_truth["annotations"][1]["iscrowd"] == 1
     report = check(folder / "annotations/instances_train.json")
     assert report.ok
-    assert "1 annotations have a box but no mask" in report.render()
+    assert "1 annotation has a box but no mask" in report.render()
 
 
 @pytest.mark.parametrize("crowd", [False, True])

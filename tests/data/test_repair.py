@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from scnet.cli.main import main
 from scnet.config import DataConfig
 from scnet.data.annotations import read_annotations
 from scnet.data.check import check
+from scnet.data.coco import load_dataset
 
 Write = Callable[..., Path]
 PLAIN = DataConfig(size=(30, 40), flip=0.0, workers=0)
@@ -61,6 +64,86 @@ def test_what_is_sound_is_copied_as_it_is(
     name = "annotations/instances_train.json"
     copy = json.loads((tmp_path / "fixed" / name).read_text())
     assert copy == json.loads((coco_folder / name).read_text())
+
+
+def fixed(folder: Path, tmp_path: Path) -> Path:
+    """Write mended copies and lay them over the data set, as the last line says."""
+    main(["check-data", str(folder), "--quiet", "--fix", str(tmp_path / "fixed")])
+    shutil.copytree(tmp_path / "fixed", folder, dirs_exist_ok=True)
+    return folder
+
+
+def test_a_mended_copy_has_the_names_under_which_images_were_found(
+    coco_folder: Path, tmp_path: Path, content: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, image in enumerate(content["images"]):
+        image["file_name"] = rf"C:\data\{number + 1}.PNG"
+    file = coco_folder / "annotations/instances_train.json"
+    file.write_text(json.dumps(content))
+    found = load_dataset(coco_folder, "train", PLAIN, train=False)
+    assert any("found under another spelling" in note for note in found.notes)
+    mended = load_dataset(fixed(coco_folder, tmp_path), "train", PLAIN, train=False)
+    assert mended.paths == found.paths
+    assert not mended.notes
+    names = [image["file_name"] for image in json.loads(file.read_text())["images"]]
+    assert names == ["1.png", "2.png", "3.png", "4.png"]
+
+
+def test_names_stay_where_no_image_is_found(
+    tmp_path: Path, content: Any, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "data/instances.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(content))
+    main(["check-data", str(file), "--quiet", "--fix", "fixed"])
+    assert "file names are left as they are: none of its images found" in capsys.readouterr().out
+    copy = json.loads((tmp_path / "fixed/instances.json").read_text())
+    assert copy["images"] == content["images"]
+
+
+@pytest.mark.parametrize("inner", [".", "labels/train"])
+def test_labels_of_yolo_are_written_as_coco(inner: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    for name in ("images/train", "labels/train"):
+        (data / name).mkdir(parents=True)
+    (data / "data.yaml").write_text("names: [cell]\ntrain: images/train\n")
+    Image.new("RGB", (40, 30)).save(data / "images/train/a.png")
+    (data / "labels/train/a.txt").write_text("0 0.1 0.1 0.5 0.1 0.5 0.5\n")
+    before = load_dataset(data, "train", PLAIN, train=True)
+    main(["check-data", str(data / inner), "--quiet", "--fix", "fixed"])
+    shutil.copytree(tmp_path / "fixed", data, dirs_exist_ok=True)
+    after = load_dataset(data, "train", PLAIN, train=True)
+    assert after.annotation_file == data / "annotations/instances_train.json"
+    assert after.paths == before.paths
+    assert after.images[0].annotations[0].box == before.images[0].annotations[0].box
+
+
+def test_labels_of_labelme_are_written_as_coco(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    data.mkdir()
+    Image.new("RGB", (40, 30)).save(data / "a.png")
+    shape = {"label": "cell", "points": [[2, 2], [20, 2], [20, 20]], "shape_type": "polygon"}
+    labels = {"imagePath": "a.png", "imageWidth": 40, "imageHeight": 30, "shapes": [shape]}
+    (data / "a.json").write_text(json.dumps(labels))
+    after = load_dataset(fixed(data, tmp_path), "train", PLAIN, train=True)
+    assert after.annotation_file == data / "annotations/instances_train.json"
+    assert after.paths == [data / "a.png"]
+    assert len(after.images[0].annotations) == 1
+
+
+def test_a_list_of_test_images_is_passed_over(
+    coco_folder: Path, tmp_path: Path, content: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    test = coco_folder / "annotations/instances_test.json"
+    test.write_text(json.dumps({k: content[k] for k in ("images", "categories")}))
+    assert main(["check-data", str(coco_folder), "--quiet", "--fix", "fixed"]) == 0
+    copies = sorted(file.name for file in (tmp_path / "fixed/annotations").iterdir())
+    assert copies == ["instances_train.json", "instances_val.json"]
 
 
 def test_a_report_ends_with_a_command_that_suits_the_data(

@@ -81,9 +81,11 @@ def _fix(path: Path, output: str, config: DataConfig) -> None:
     from scnet.data.repair import repair
     from scnet.runtime.files import new_folder
 
-    for copy, done in repair(path, new_folder(output, "fixed"), config):
+    folder = new_folder(output, "fixed")
+    copies, place = repair(path, folder, config)
+    for copy, done in copies:
         print(f"wrote {copy}: {'; '.join(done) or 'nothing to mend'}")
-    print("put the copies in the place of the originals to train on them")
+    print(f"copy what is in {folder} into {place} to train on it")
 
 
 def _recommend(path: str, settings: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from scnet.cli.commands import load_model, say
 from scnet.cli.errors import UsageError
+from scnet.data.wording import counted
 
 if TYPE_CHECKING:
     from scnet.data.image_list import ImageList
@@ -155,7 +156,7 @@ def _images(options: argparse.Namespace) -> tuple[ImageList | None, Task]:
 
     if options.data:
         images = read_image_list(options.data, options.split)
-        number = _counted(len(images.images), "image")
+        number = counted(len(images.images), "image")
         say(options, f"{number} listed in {images.file}, from {images.root}")
         return images, tasks.of_list(images)
     found = gather(options.source, recursive=options.recursive)
@@ -184,7 +185,7 @@ def _to_folder(work: Work) -> int:
 
     options = work.options
     score = SCORE if options.score is None else options.score
-    say(options, f"{work.model}; {_counted(work.images, 'image')}, score from {score:g}")
+    say(options, f"{work.model}; {counted(work.images, 'image')}, score from {score:g}")
     folder = new_folder(options.output, "predictions", root=".")
     with _keeping(work, str(folder)):
         for item, found in work.found(score):
@@ -194,14 +195,14 @@ def _to_folder(work: Work) -> int:
                 file, _ = write(found, place, item.id, item.name)
             else:
                 file = write_results(found, place, item.id, item.name)
-            say(options, f"{item.name}: {_counted(len(found), 'object')} -> {file}")
+            say(options, f"{item.name}: {counted(len(found), 'object')} -> {file}")
         if not work.done and options.output is None:
             folder.rmdir()
         _require_some(work)
     if options.pictures:
-        pictures = f"{_counted(work.done, 'picture')} (*_masks.png)"
+        pictures = f"{counted(work.done, 'picture')} (*_masks.png)"
         return _end(work, f"{pictures} and COCO results (*.json) to {folder}")
-    return _end(work, f"COCO results of {_counted(work.done, 'image')} (*.json) to {folder}")
+    return _end(work, f"COCO results of {counted(work.done, 'image')} (*.json) to {folder}")
 
 
 def _to_file(work: Work, file: Path) -> int:
@@ -212,7 +213,7 @@ def _to_file(work: Work, file: Path) -> int:
     options, listed = work.options, work.options.data is not None
     score = work.lowest if options.score is None else options.score
     own = " (the model's own)" if options.score is None else ""
-    say(options, f"{work.model}; {_counted(work.images, 'image')}, score from {score:g}{own}")
+    say(options, f"{work.model}; {counted(work.images, 'image')}, score from {score:g}{own}")
     seen = []
     with _keeping(work, str(partial(file))), one_list(file) as add:
         for item, found in _tracked(work, score):
@@ -226,7 +227,7 @@ def _to_file(work: Work, file: Path) -> int:
     return _end(
         work,
         f"{work.objects:,} objects (COCO results) to {file}, and ids and names of the "
-        f"{_counted(work.done, 'image')} to {beside}",
+        f"{counted(work.done, 'image')} to {beside}",
     )
 
 
@@ -251,7 +252,7 @@ def _keeping(work: Work, kept: str) -> Iterator[None]:
 
     def done() -> str:
         kept_in = f", in {kept}" if work.done else ""
-        return f"{work.done:,} of {_counted(work.images, 'image')} are done{kept_in}"
+        return f"{work.done:,} of {counted(work.images, 'image')} are done{kept_in}"
 
     try:
         yield
@@ -267,7 +268,7 @@ def _require_some(work: Work) -> None:
     from scnet.data.errors import DataError
 
     if not work.done:
-        raise DataError(f"none of the {_counted(work.images, 'image')} can be used")
+        raise DataError(f"none of the {counted(work.images, 'image')} can be used")
 
 
 def _end(work: Work, written: str) -> int:
@@ -275,16 +276,12 @@ def _end(work: Work, written: str) -> int:
     if work.resized:
         shown = ", ".join(work.resized[:SHOWN]) + ", ..." * (len(work.resized) > SHOWN)
         print(
-            f"warning: {_counted(len(work.resized), 'image')} of another size than the list says, "
+            f"warning: {counted(len(work.resized), 'image')} of another size than the list says, "
             f"in whose pixels the results are: {shown}",
             file=sys.stderr,
         )
     if work.refused:
-        lost = f"{work.refused:,} of {_counted(work.images, 'image')}"
+        lost = f"{work.refused:,} of {counted(work.images, 'image')}"
         print(f"error: {lost} could not be used, as named above", file=sys.stderr)
     print(f"wrote {written}")
     return 1 if work.refused else 0
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Int64
 
 from scnet.config import Config
 from scnet.data.annotations import ImageRecord
+from scnet.data.wording import counted
 
 STEP = 32  # sides of images are multiples of the coarsest stride
 SMALLEST = 16.0  # pixels that the side of a small object should have in the network's input
@@ -115,7 +116,7 @@ def _crowded(figures: Figures, config: Config) -> list[Advice]:
     most, many = int(figures.counts.max()), float(np.percentile(figures.counts, 90))
     found = []
     if most * 1.2 > config.model.box.max_detections:
-        number, reason = math.ceil(most * 1.2 / 50) * 50, f"an image has {most:,} objects"
+        number, reason = math.ceil(most * 1.2 / 50) * 50, f"an image has {counted(most, 'object')}"
         found.append(Advice("model.box.max_detections", number, reason))
         proposals = max(3 * number, config.model.rpn.after_nms)
         found += [
@@ -133,7 +134,7 @@ def _crowded(figures: Figures, config: Config) -> list[Advice]:
 def _epochs(figures: Figures, config: Config, gpu: bool) -> list[Advice]:
     images = len(figures.counts)
     epochs = min(max(round(SEEN[gpu] / images), 12), 200)
-    reason = f"{images:,} images: {epochs * images:,} are seen in all"
+    reason = f"{counted(images, 'image')}: {epochs * images:,} are seen in all"
     found = [Advice("optim.epochs", epochs, reason)]
     if config.optim.schedule != "cosine":
         found.append(Advice("optim.schedule", "cosine", "it fits any number of epochs"))
@@ -145,7 +146,7 @@ def _rare(figures: Figures) -> list[Advice]:
     if not rare:
         return []
     shown = ", ".join(rare[:5]) + ", ..." * (len(rare) > 5)
-    reason = f"{len(rare)} classes have fewer than {RARE} objects: {shown}"
+    reason = f"{counted(len(rare), 'class', 'has')} fewer than {RARE} objects: {shown}"
     return [Advice("data.copy_paste", 0.5, reason)]
 
 

@@ -27,6 +27,8 @@ from scnet.data.faults import (
     structure_faults,
 )
 from scnet.data.geometry import Reading
+from scnet.data.holes import ACTION as HOLE_ACTION
+from scnet.data.holes import hole_fault
 from scnet.data.images import DataError
 from scnet.data.mending import BOXES_ALONE, Settled
 from scnet.data.mistakes import judge, stop_at
@@ -211,6 +213,9 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
     left = verdict.of(kept) if verdict else None
     notes = ["; ".join(left.message(entries, images))] if left else []
     notes += settled.notes
+    several = np.flatnonzero((sheet.parts[:, 1] - sheet.parts[:, 0] > 1) & sound)
+    if holes := hole_fault([entries[place] for place in several.tolist()]):
+        notes.append(f"{holes}; {HOLE_ACTION}")
     areas = area_fault(entries, {i: size_of(image) for i, image in images.items()})
     return AnnotationFile(
         file, categories, records, settled.dropped, settled.changed, tuple(notes), areas

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scnet.data.faults import Entry, by_id, is_crowd, is_finite
+from scnet.data.wording import of_all
 from scnet.ops.rle import area, to_rle
 from scnet.types import Size
 
@@ -38,7 +39,7 @@ def area_fault(entries: Sequence[Entry], sizes: Mapping[int, Size]) -> str:
     if len(rows) < FEWEST:
         return ""
     given, masks, boxes = np.array(rows).T
-    of = f"(looked at {len(rows):,} of {len(entries):,} annotations)"
+    of = f"(looked at {of_all(len(rows), len(entries), 'annotation')})"
     if (given <= 1).all() and (masks > TIMES).all():
         return f"area is {given.min():g}{_up_to(given)}, not that of the mask {of}"
     other = np.abs(boxes - masks) > OTHER * boxes

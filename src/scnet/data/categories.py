@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,12 @@ import numpy as np
 from jaxtyping import Bool
 
 from scnet.data.screening import Sheet
+from scnet.data.wording import counted, of_all
 
 Json = dict[str, Any]
 
 LACKING = "add examples to train on, or remove it: evaluation leaves it out"
+BACKGROUND = {"background", "bg"}  # what tools write for what is no object, plain
 FEW = 2  # crowd regions that say nothing about a class
 CROWD_ACTION = "take them as objects with --data.crowd objects, or ignore them with ignore"
 SHOWN = 5  # names that are written out
@@ -23,6 +26,15 @@ SHOWN = 5  # names that are written out
 
 class ClassError(ValueError):
     """Classes that do not fit together."""
+
+
+def look_alikes(names: Iterable[str]) -> list[str]:
+    """Return which classes differ in case, blanks, hyphens and underscores alone."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        alike[re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold()].append(name)
+    found = [" and ".join(group) for plain, group in alike.items() if plain and len(group) > 1]
+    return [f"classes differ in spelling alone: {_listed(found)}"] if found else []
 
 
 def keep_classes(
@@ -52,7 +64,8 @@ def keep_classes(
             )
         roots = _roots(content)
         wanted = tuple(dict.fromkeys(chosen)) or [n for n in names if n not in roots]
-        why = "not in data.classes" if chosen else "a supercategory without objects"
+        why = "not in data.classes" if chosen else "a supercategory or background without objects"
+        notes += look_alikes(wanted)
     else:
         why = "not a class of the model"
     if not set(wanted) & set(names):
@@ -74,13 +87,14 @@ def differences(
         split: what the training split is called.
     """
     for name in [name for name in other if name not in first]:
-        said = f"class {name} ({other[name]:,} objects) is not in the {split} split"
+        said = f"class {name} ({counted(other[name], 'object')}) is not in the {split} split"
         match = closest(name, [n for n in first if n not in other])
         hint = f"; did you mean {match}?" if match else ""
         yield said + hint, "give it the same name in all files" if match else LACKING
     missing = [n for n in first if n not in other and not closest(n, set(other) - set(first))]
     if missing:
-        said = f"{_counted(missing)} of the {split} split not listed here: {_listed(missing)}"
+        number = counted(len(missing), "class")
+        said = f"{number} of the {split} split not listed here: {_listed(missing)}"
         yield said, "nothing to do if there are no such objects here: their AP is not defined"
 
 
@@ -102,7 +116,7 @@ def mostly_crowd(crowd: int, objects: int) -> bool:
 def crowd_message(name: str, crowd: int, objects: int) -> str:
     """Return what is wrong with a class of crowd regions."""
     return (
-        f"{crowd:,} of {crowd + objects:,} annotations of class {name} are crowd regions "
+        f"{of_all(crowd, crowd + objects, 'annotation')} of class {name} are crowd regions "
         "(iscrowd 1), which nothing is learnt from; some tools write that for every brushed mask"
     )
 
@@ -121,7 +135,7 @@ def closest(name: str, names: Iterable[str]) -> str | None:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name).casefold()
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", name)).casefold()
 
 
 def _join(content: Json) -> list[str]:
@@ -144,7 +158,7 @@ def _join(content: Json) -> list[str]:
 
 
 def _roots(content: Json) -> set[str]:
-    """Return classes without objects that are nothing but the supercategory of others."""
+    """Return classes without objects: the supercategory of others, and the background."""
     above = {
         c.get("supercategory")
         for c in content["categories"]
@@ -152,6 +166,7 @@ def _roots(content: Json) -> set[str]:
         and isinstance(c.get("supercategory"), str)
         and c["supercategory"] != c["name"]
     }
+    above |= {c["name"] for c in content["categories"] if _plain(c["name"]) in BACKGROUND}
     roots = {c["id"]: c["name"] for c in content["categories"] if c["name"] in above}
     if not roots or len(roots) == len(content["categories"]):
         return set()
@@ -177,7 +192,7 @@ def _select(content: Json, wanted: Sequence[str], why: str) -> list[str]:
         ]
     missing = [name for name in wanted if name not in by_name]
     if missing:
-        notes.append(f"{_counted(missing)} without objects here: {_listed(missing)}")
+        notes.append(f"{counted(len(missing), 'class')} without objects here: {_listed(missing)}")
     unused = max(category["id"] for category in by_name.values()) + 1
     added = {name: {"id": unused + i, "name": name} for i, name in enumerate(missing)}
     content["categories"] = [(by_name | added)[name] for name in wanted]
@@ -186,17 +201,15 @@ def _select(content: Json, wanted: Sequence[str], why: str) -> list[str]:
 
 def _left_out(content: Json, unknown: dict[int, str], wanted: Sequence[str], why: str) -> str:
     used = _counts(content)
-    named = _listed([f"{name} ({used[number]:,} annotations)" for number, name in unknown.items()])
+    named = _listed(
+        [f"{name} ({counted(used[number], 'annotation')})" for number, name in unknown.items()]
+    )
     hint = near(unknown.values(), wanted)
-    return f"{_counted(unknown)} left out ({why}): {named}{hint}"
+    return f"{counted(len(unknown), 'class')} left out ({why}): {named}{hint}"
 
 
 def _is_of(number: Any, ids: dict[int, str]) -> bool:
     return isinstance(number, int) and number in ids
-
-
-def _counted(names: Any) -> str:
-    return f"{len(names)} class{'es' if len(names) != 1 else ''}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from scnet.data.categories import CROWD_ACTION, crowd_message, mostly_crowd
 from scnet.data.faults import image_name, is_crowd
 from scnet.data.report import Summary
+from scnet.data.wording import counted, of_all
 
 Entry = Mapping[str, Any]
 Said = tuple[Literal["error", "warning", "note"], str, str]  # how grave, what, what to do
@@ -44,12 +45,14 @@ def contents_of(
     ]
     if without:
         listed = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
-        reason = f"{len(without)} of {len(counts)} classes have no object: {listed}"
+        has = f"{of_all(len(without), len(counts), 'class', 'has')}"
+        reason = f"{has} no object: {listed}"
         yield "warning", reason, "remove them from the categories, or add examples"
     empty = [image_name(images[i]) for i, entries in objects.items() if not entries]
     if empty:
         action = "that may be meant; --data.keep-empty false leaves them out of training"
-        yield "note", f"{len(empty)} images have no object, such as {empty[0]}", action
+        has = f"{counted(len(empty), 'image', 'has')}"
+        yield "note", f"{has} no object, such as {empty[0]}", action
 
 
 def _of_crowds(crowds: Counter[str], counts: Counter[str], crowd: str) -> Iterator[Said]:
@@ -58,5 +61,5 @@ def _of_crowds(crowds: Counter[str], counts: Counter[str], crowd: str) -> Iterat
             yield "error", crowd_message(name, number, counts[name]), CROWD_ACTION
     total, of = sum(crowds.values()), sum(counts.values())
     if total:
-        reason = f"{total:,} of {total + of:,} annotations are crowd regions (iscrowd 1)"
+        reason = f"{of_all(total, total + of, 'annotation', 'is a crowd region')} (iscrowd 1)"
         yield "note", reason, "nothing is learnt from them"

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from scnet.config import DataConfig
 from scnet.data.areas import ACTION as AREA_ACTION
 from scnet.data.areas import area_fault
+from scnet.data.categories import look_alikes
 from scnet.data.check_contents import contents_of
 from scnet.data.check_images import Chosen, Progress, choose, read_images, stuff_maps
 from scnet.data.check_pixels import Look
@@ -33,13 +34,16 @@ from scnet.data.faults import (
     structure_faults,
 )
 from scnet.data.geometry import Reading
+from scnet.data.holes import ACTION as HOLE_ACTION
+from scnet.data.holes import hole_fault
 from scnet.data.images import DataError
 from scnet.data.layout import WORDS, find_split, locate_images, split_of
 from scnet.data.mending import BOXES_ALONE, is_box_alone, mended
 from scnet.data.mistakes import judge_file
 from scnet.data.overlap import repeated, unknown_keys
-from scnet.data.reading import read_content
+from scnet.data.reading import is_image_list, read_content
 from scnet.data.report import Problem, Summary
+from scnet.data.wording import counted
 from scnet.ops.rle import Runs, extent, runs
 from scnet.types import Size
 
@@ -86,7 +90,12 @@ class FileCheck:
         for said in contents_of(self.summary, self.config.crowd, images, names, sound):
             self.add(said[0], "", *said[1:])
         self._nothing_to_learn()
-        for said in (*repeated(content["annotations"]), *unknown_keys(content["annotations"])):
+        kept = [entry for entries in sound.values() for entry in entries]
+        drawn = [entry for entry in kept if isinstance(entry["segmentation"], list)]
+        if fault := hole_fault([entry for entry in drawn if len(entry["segmentation"]) > 1]):
+            self.add("warning", "", fault, HOLE_ACTION)
+        twice = repeated(kept)
+        for said in (*twice, *unknown_keys(content["annotations"])):
             self.add(said[0], "", *said[1:])
         root = self._root(images)
         if root is not None:
@@ -123,9 +132,11 @@ class FileCheck:
             return None
         for note in notes:
             self.add("note", "", note, "nothing to do if that is right")
-        if self.summary.split == "test" and _is_image_list(content):
+        if self.summary.split == "test" and is_image_list(content):
             self.summary.images = len(content["images"])
-            reason = f"{self.summary.images:,} images without annotations, to predict on alone"
+            reason = (
+                f"{counted(self.summary.images, 'image')} without annotations, to predict on alone"
+            )
             action = "with scnet predict WEIGHTS --data FILE -o results.json"
             self.add("note", "", reason, action)
             return None
@@ -177,6 +188,8 @@ class FileCheck:
                 self.add("error", where, "another category has the same id", "give each its own")
             else:
                 names[entry["id"]] = entry["name"]
+        for reason in look_alikes(names.values()):
+            self.add("warning", "", reason, "give them one name if they are one class")
         for name, count in Counter(names.values()).items():
             if count > 1:
                 reason = f"{count} categories have the name {name}"
@@ -245,8 +258,9 @@ class FileCheck:
         if places and not masks:
             self.add("error", "", *BOXES_ALONE.split("; ", 1))
         elif places:
-            reason = f"{len(places):,} annotations have a box but no mask, such as {places[0]}"
-            self.add("warning", "", reason, "draw them; till then they are ignored as crowd is")
+            has = f"{counted(len(places), 'annotation', 'has')}"
+            reason = f"{has} a box but no mask, such as {places[0]}"
+            self.add("warning", "", reason, "draw it; till then its place is ignored as crowd is")
 
     def _is_blamed(self, entry: Entry, image: Entry | None, known: bool) -> bool:
         """Return whether an annotation is wrong because its image or category is, which is said."""
@@ -309,12 +323,6 @@ class FileCheck:
 def _is_sound(entry: Entry, sizes: Mapping[int, Size]) -> bool:
     """Return whether nothing is wrong with an annotation for itself."""
     return not annotation_fault(entry, by_id(sizes, entry.get("image_id")), known_category=True)
-
-
-def _is_image_list(content: Any) -> bool:
-    """Return whether a file is a list of images as of COCO's test sets, with nothing marked."""
-    images = content.get("images") if isinstance(content, dict) else None
-    return bool(isinstance(images, list) and images) and "annotations" not in content
 
 
 def _remembering(runs: ReadRuns) -> ReadRuns:

@@ -14,7 +14,9 @@ from scnet.data.check_pixels import Look, look_at, rows
 from scnet.data.faults import image_name, is_crowd, size_of
 from scnet.data.images import DataError
 from scnet.data.report import Summary
+from scnet.data.resizing import size_action
 from scnet.data.semantic import find_stuff_maps
+from scnet.data.wording import counted, of_all
 
 Entry = Mapping[str, Any]
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -53,7 +55,7 @@ def read_images(
         elif outcome != size_of(entry):
             said = f"the annotations say {entry['width']} x {entry['height']}"
             reason = f"file is {outcome[1]} x {outcome[0]}, {said}"
-            yield "error", image_name(entry), reason, "use the image the annotations were made on"
+            yield "error", image_name(entry), reason, size_action(outcome, size_of(entry))
 
 
 def choose(
@@ -83,6 +85,7 @@ def stuff_maps(images: Mapping[int, Entry], root: Path, summary: Summary) -> Ite
     if stuff:
         have = sum(stuff.path(entry["file_name"]) is not None for entry in images.values())
         summary.stuff = (
-            f"semantic maps of {stuff.num_classes} classes for {have} of {len(images)} images: "
+            f"semantic maps of {counted(stuff.num_classes, 'class')} for "
+            f"{of_all(have, len(images), 'image')}: "
             f"{stuff.folder}"
         )

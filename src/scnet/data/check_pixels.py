@@ -8,6 +8,8 @@ from typing import Literal, NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.images import DEFAULT, DataError, read_pixels, upright_size
+from scnet.data.pixels import all_faults
+from scnet.data.wording import of_all
 from scnet.types import Size
 
 
@@ -34,7 +36,7 @@ def look_at(path: Path, data: DataConfig = DEFAULT) -> Look:
     except DataError as error:
         reason = str(error).removeprefix(f"{path}: ").removesuffix("; replace or remove the file")
         return Look(upright_size(path), bands=reason) if "--data.bands" in reason else Look(reason)
-    return Look(pixels.shape[:2], pixels.fault)
+    return Look(pixels.shape[:2], all_faults(pixels, data))
 
 
 def rows(looks: Sequence[tuple[str, Look]]) -> Iterator[Row]:
@@ -54,4 +56,4 @@ def rows(looks: Sequence[tuple[str, Look]]) -> Iterator[Row]:
 
 def _some(found: Sequence[tuple[str, str]], images: int) -> str:
     name, reason = found[0]
-    return f"{len(found)} of {images} images, such as {name}: {reason}"
+    return f"{of_all(len(found), images, 'image')}, such as {name}: {reason}"

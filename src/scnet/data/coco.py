@@ -29,8 +29,8 @@ from scnet.data.copy_paste import paste_objects
 from scnet.data.faults import box_fault, is_crowd, is_finite
 from scnet.data.images import DataError, read_image, read_pixels, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, locate_images
-from scnet.data.numbers import counted
 from scnet.data.overlap import double_entries, repeated_notes
+from scnet.data.resizing import size_action
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.survey import contrast_warning, count_bands
 from scnet.data.transforms import (
@@ -47,12 +47,12 @@ from scnet.data.transforms import (
     view_map,
     view_mask,
 )
+from scnet.data.wording import counted
 from scnet.ops.rle import area, box, to_rle
 from scnet.types import ImageInfo, Pixels, Size, View
 
 __all__ = ["CocoDataset", "DataError", "Split", "find_split", "load_dataset", "read_image"]
 
-SAME_SHAPE = 0.01  # part by which width / height may differ in a scaled image
 TRIES = 100  # images in a row that may be unusable where such are skipped
 
 
@@ -222,13 +222,13 @@ class CocoDataset(Dataset[Sample]):
         path = self.image_root / record.file_name
         shrink = shrinking(record.size, target) if target else 1
         pixels = read_pixels(path, self.config, shrink)
-        found = (pixels.shape[:2] if shrink == 1 else upright_size(path))[::-1]
-        if found != record.size[::-1]:
+        found = pixels.shape[:2] if shrink == 1 else upright_size(path)
+        if found != record.size:
             raise DataError(_size_message(path, found, record.size, self.annotation_file))
         bands = pixels.shape[2]
         if bands != self.bands:
             raise DataError(
-                f"{path}: has {counted(bands)}, but the first image has {self.bands}; "
+                f"{path}: has {counted(bands, 'band')}, but the first image has {self.bands}; "
                 "choose those that all have, such as --data.bands '[1,2,3]'"
             )
         return pixels
@@ -323,19 +323,11 @@ def _complete(annotation: dict[str, Any], size: Size) -> None:
         annotation["bbox"] = [left, top, right - left, bottom - top]
 
 
-def _size_message(path: Path, found: tuple[int, int], expected: Size, file: Path) -> str:
-    text = f"{path}: is {found[0]} x {found[1]}, but {file} says {expected[1]} x {expected[0]}"
-    if found == expected:
-        return (
-            text
-            + "; width and height are exchanged; set --data.orientation upright if marks lie where "
-            "viewers show the objects, or stored if they lie on the image before EXIF turns it"
-        )
-    across, down = found[0] / expected[1], found[1] / expected[0]
-    scaled = (
-        f" (it was scaled by {across:.3g} since)" if abs(across / down - 1) < SAME_SHAPE else ""
-    )
-    return (
-        f"{text}{scaled}; annotations would lie in the wrong place: use the image they were made on"
-        + ", or scale them as the image" * bool(scaled)
-    )
+def _size_message(path: Path, found: Size, expected: Size, file: Path) -> str:
+    """Return what is wrong with an image of another size, and what to do."""
+    given = f"{file} says {expected[1]} x {expected[0]}"
+    wrong = "annotations would lie in the wrong place"
+    if found == expected[::-1]:
+        wrong = "width and height are exchanged"
+    action = size_action(found, expected)
+    return f"{path}: is {found[1]} x {found[0]}, but {given}; {wrong}; {action}"

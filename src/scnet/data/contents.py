@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from scnet.data.wording import counted, of_all
+
 COMMONEST = 3  # reasons that are named
 MANY = 0.1  # part of the annotations that is not learnt from, from which on that is worth a warning
 
@@ -23,19 +25,20 @@ class Contents(NamedTuple):
         """Return what looks as if it were not meant."""
         number, found = self.objects + self.crowd + len(self.faults), []
         if len(self.faults) >= MANY * max(1, number):
-            found.append(f"{len(self.faults):,} of {number:,} annotations are left out as broken")
+            broken = of_all(len(self.faults), number, "annotation", "is")
+            found.append(f"{broken} left out as broken")
         if self.crowd >= MANY * max(1, number):
+            crowds = of_all(self.crowd, number, "annotation", "is a crowd region")
             found.append(
-                f"{self.crowd:,} of {number:,} annotations are crowd regions (iscrowd 1), which "
-                "nothing is learnt from; some tools write that for every brushed mask: "
-                "--data.crowd objects takes them as objects"
+                f"{crowds} (iscrowd 1), which nothing is learnt from; some tools write that for "
+                "every brushed mask: --data.crowd objects takes them as objects"
             )
         return found
 
     def __str__(self) -> str:
-        parts = [_counted(self.objects, "object")]
+        parts = [counted(self.objects, "object")]
         if self.crowd:
-            parts.append(f"{_counted(self.crowd, 'crowd region')} (iscrowd 1), not learnt from")
+            parts.append(f"{counted(self.crowd, 'crowd region')} (iscrowd 1), not learnt from")
         if self.faults:
             parts.append(f"{len(self.faults):,} left out as broken ({commonest(self.faults)})")
         return "; ".join(parts)
@@ -45,14 +48,11 @@ def commonest(reasons: Iterable[str]) -> str:
     """Return the commonest reasons with their numbers; what differs in figures alone is one."""
     counts = Counter(map(alike, reasons))
     named = [f"{count:,} x {reason}" for reason, count in counts.most_common(COMMONEST)]
-    more = f" and {len(counts) - COMMONEST} more reasons" * (len(counts) > COMMONEST)
+    left = len(counts) - COMMONEST
+    more = f" and {counted(left, 'more reason')}" * (left > 0)
     return "; ".join(named) + more
 
 
 def alike(reason: str) -> str:
     """Return a reason without its figures, in which those of one kind differ."""
     return re.sub(r"-?\d[\d.,]*", "..", reason)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -19,6 +19,7 @@ Number = int | float
 ReadRuns = Callable[[Any, Size], Runs]
 Box = tuple[Number, Number, Number, Number]
 
+LISTS = {"images", "annotations", "categories"}
 TOO_DEEP = "holds lists within lists without end"
 DRAWN = 3  # a polygon of fewer pixels across is drawn to know whether it covers any
 STRAY = 2  # pixels that a box or mask may stick out of its image before that is worth a word
@@ -45,6 +46,10 @@ def structure_faults(content: Any) -> Iterator[str]:
     if not isinstance(content, dict):
         yield "not COCO annotations: expected an object with images, annotations and categories"
         return
+    if not LISTS & content.keys():
+        there = ", ".join(f"{key:.20}" for key in list(content)[:5]) or "nothing"
+        yield f"not COCO annotations: no images, annotations and categories, but {there}"
+        return
     for key in ("images", "annotations", "categories"):
         if key not in content:
             yield f"no list of {key}; expected COCO annotations"
@@ -60,8 +65,11 @@ def category_fault(category: Entry) -> str | None:
     """Return what is wrong with a category."""
     if not _is_whole(category.get("id")):
         return "id is missing or not a whole number"
-    if not isinstance(category.get("name"), str):
+    name = category.get("name")
+    if not isinstance(name, str):
         return "name is missing or not text"
+    if not name.strip():
+        return "name is blank"
     return None
 
 
@@ -159,8 +167,12 @@ def annotation_fault(
     `runs` reads run lengths.
     """
     if size is None:
+        if annotation.get("image_id") is None:
+            return "image_id is missing"
         return f"belongs to image {annotation.get('image_id')}, which is not in the file"
     if not known_category:
+        if annotation.get("category_id") is None:
+            return "category_id is missing"
         return f"has category {annotation.get('category_id')}, which is not in the file"
     # A crowd region is no target, so its box does not matter.
     return (

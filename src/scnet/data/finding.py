@@ -20,6 +20,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from scnet.data.faults import leaves_root
+from scnet.data.wording import of_all
 
 Parts = tuple[str, ...]
 
@@ -65,7 +66,7 @@ class Found(NamedTuple):
         if self.names:
             name, file = next(iter(self.names.items()))
             found.append(
-                f"{len(self.names):,} of {self.total:,} images found under another spelling, "
+                f"{of_all(len(self.names), self.total, 'image')} found under another spelling, "
                 f"such as {name} -> {file}"
             )
         if self.missing:
@@ -77,7 +78,8 @@ class Found(NamedTuple):
         """Return how many images have no file."""
         name, near = next(iter(self.missing.items()))
         meant = f"; did you mean {near}?" if near else ""
-        return f"{len(self.missing):,} of {self.total:,} images have no file, such as {name}{meant}"
+        has = of_all(len(self.missing), self.total, "image", "has")
+        return f"{has} no file, such as {name}{meant}"
 
 
 class Index:
@@ -89,6 +91,7 @@ class Index:
             if number == MOST:
                 break
             self.files[_key(parts[-1])].append(parts)
+            self.files["?" + os.path.splitext(_key(parts[-1]))[0]].append(parts)
             if _HASHED.match(parts[-1]):
                 self.files["*" + _key(_HASHED.sub("", parts[-1]))].append(parts)
 
@@ -113,7 +116,8 @@ class Index:
     def _fitting(self, parts: Parts, foreign: bool) -> list[Parts]:
         key = _key(parts[-1])
         bare = _key(_HASHED.sub("", parts[-1]))
-        for place in (key, "*" + key, bare if bare != key else ""):
+        without = "" if os.path.splitext(key)[1] in SUFFIXES else "?" + key
+        for place in (key, "*" + key, bare if bare != key else "", without):
             files = self.files.get(place, [])
             alike = [f for f in files if _agree(f, parts)] or (files if foreign else [])
             if alike:
@@ -245,7 +249,7 @@ def _parts(name: str) -> Parts:
     name = name.rpartition("?d=")[2]
     name = _SCHEME.sub("", name, count=1).replace("\\", "/")
     name = re.sub(r"^/?[A-Za-z]:", "", name.replace("\0", ""))
-    return tuple(part for part in name.split("/") if part not in ("", ".", ".."))
+    return tuple(part for part in name.strip().split("/") if part not in ("", ".", ".."))
 
 
 def _key(name: str) -> str:

@@ -14,6 +14,7 @@ from scnet.data.finding import Found
 from scnet.data.forms import ORIGINAL
 from scnet.data.layout import SplitName, find_list, locate_images
 from scnet.data.reading import read_images
+from scnet.data.wording import counted
 from scnet.types import Size
 
 Id = int | str  # as it is written in a file
@@ -164,16 +165,14 @@ def _differences(ids: dict[str, Id], names: Sequence[str]) -> Iterator[str]:
     if own:
         numbers = ", ".join(f"{name} = {ids[name]}" for name in own[:SHOWN])
         more = ", ..." * (len(own) > SHOWN)
-        yield f"{_counted(own)} of the model not in it, with ids of their own: {numbers}{more}"
+        number = counted(len(own), "class")
+        yield f"{number} of the model not in it, with ids of their own: {numbers}{more}"
     never = [name for name in dict.fromkeys(names) if name not in ids]
     if never:
         hints = [f"{hint} for {name}" for name in never if (hint := closest(name, own))]
         meant = f" (did you mean {_listed(hints)}?)" if hints else ""
-        yield f"{_counted(never)} in it that the model does not know: {_listed(never)}{meant}"
-
-
-def _counted(names: Sequence[str]) -> str:
-    return f"{len(names)} class{'es' * (len(names) != 1)}"
+        number = counted(len(never), "class")
+        yield f"{number} in it that the model does not know: {_listed(never)}{meant}"
 
 
 def _listed(names: Sequence[str]) -> str:

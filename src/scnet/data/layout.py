@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from scnet.data.finding import Found, find_images, nearest
 from scnet.data.foreign import Place, find_places, known_folder
@@ -168,13 +168,25 @@ def locate_images(split: Split, file_names: Sequence[str]) -> Found:
     )
 
 
-def pick_image_root(split: Split, file_names: Sequence[str]) -> Path:
-    """Return the first of the split's folders that holds the images.
+def image_files(
+    file: Path, names: Sequence[str], image_root: Path | None = None
+) -> dict[str, Path]:
+    """Return where the images of an annotation file are, by name, without those not found.
 
-    Raises:
-        DataError: none does.
+    Args:
+        names: of the images in the file.
+        image_root: folder of the images; None looks near the file.
     """
-    return locate_images(split, file_names).root
+    try:
+        split = find_split(file, cast(SplitName, split_of(file) or "train"))
+        if image_root:
+            split = replace(split, image_roots=(image_root,))
+        found = locate_images(split, names)
+    except DataError:
+        return {}
+    lost = found.faults.keys() | found.missing.keys()
+    there = (name for name in names if name not in lost)
+    return {name: found.root / found.names.get(name, name) for name in there}
 
 
 def _spoken_of(file: Path) -> str | None:

@@ -18,6 +18,7 @@ from scnet.data.faults import (
     crowd_fault,
     mask_fault,
 )
+from scnet.data.wording import counted
 from scnet.ops.rle import box, to_rle
 from scnet.types import Size
 
@@ -60,7 +61,7 @@ class Settled:
         """Return what was mended."""
         if not self._mended:
             return ()
-        number = f"{len(self._mended):,} annotation{'s' * (len(self._mended) > 1)}"
+        number = counted(len(self._mended), "annotation")
         return (f"{number} mended, such as {self._example}: {commonest(self._mended)}",)
 
 

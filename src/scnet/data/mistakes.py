@@ -202,7 +202,8 @@ def _agrees(
     marks: Marks, reading: Reading, boxes: Corners, masks: Corners
 ) -> Bool[np.ndarray, "n"]:
     """Return which annotations agree in a reading; none where the file as a whole speaks for no."""
-    spread = SPREAD if reading.coordinates == "normalised" else WIDE_SPREAD
+    shown = reading.coordinates == "normalised" or reading.of_boxes not in PARTS
+    spread = SPREAD if shown else WIDE_SPREAD
     drawn = np.where(np.isfinite(marks.extents[:, 2:]), masks[:, 2:], np.nan)
     if _far_off(drawn, marks, reading.coordinates, spread) or (
         reading.boxes != "masks" and _far_off(boxes[:, 2:], marks, reading.of_boxes, SPREAD)

@@ -34,6 +34,7 @@ _KINDS = (
     _Kind(0, [b"\x70\0\0\0"], "a LIF file of Leica", f"{_TIFF} in Fiji"),
     _Kind(0, [b"v/1\x01"], "OpenEXR", f"{_TIFF} of floating point"),
     _Kind(0, [b"\xff\x0a", b"\0\0\0\x0cJXL "], "JPEG XL", "save it as PNG"),
+    _Kind(0, [b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "], "JPEG 2000 of a kind not read here", _TIFF),
     _Kind(0, [b"%PDF"], "PDF", "save its pages as PNG"),
     _Kind(0, [b"8BPS\0\x02"], "a large document of Photoshop", "save it as PNG or TIFF"),
     _Kind(0, [b"PK\x03\x04"], "a ZIP archive", "unpack it"),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scnet.data.errors import DataError
+from scnet.data.wording import counted
 
 Limits = tuple[float, float]
 Rule = Literal["full", "minmax", "percentile"] | Limits
@@ -109,6 +110,23 @@ def contrast_fault(numbers: Numbers, rule: Rule) -> str:
     return f"{lost}; {ADVICE}" if lost else ""
 
 
+def dim_fault(least: float, most: float, rule: Rule) -> str:
+    """Return the same of an image of 8 bits, given its lowest and highest value.
+
+    One of a single value, such as an empty field, has no contrast to lose.
+    """
+    dim = rule == "full" and 0 < most - least < NARROW * 255
+    return f"{_little(least, most, 0.0, 255.0)}; {ADVICE}" if dim else ""
+
+
+def _little(least: float, most: float, low: float, high: float) -> str:
+    share = (min(most, high) - max(least, low)) / (high - low)
+    return (
+        f"its values, {least:g}..{most:g}, use {share:.1%} of the range {low:g}..{high:g}, which "
+        "leaves little contrast"
+    )
+
+
 def _lost(numbers: Numbers, rule: Rule) -> str:
     values = numbers.values
     if rule in ("minmax", "percentile") or values.dtype == np.bool_:
@@ -130,17 +148,7 @@ def _lost(numbers: Numbers, rule: Rule) -> str:
         own = rule == "full" and numbers.white is None and most > NEAR_ONE
         scaled = "white is the largest value of each image, whatever it is in the next"
         return f"its values, {least:g}..{most:g}, have no range of their own: {scaled}" * own
-    little = f"use {share:.1%} of the range {low:g}..{high:g}, which leaves little contrast"
-    return f"its values, {least:g}..{most:g}, {little}"
-
-
-def counted(count: int, kind: str = "band") -> str:
-    """Return a number of bands in words.
-
-    >>> counted(1), counted(5)
-    ('1 band', '5 bands')
-    """
-    return f"{count} {kind}{'s' * (count != 1)}"
+    return _little(least, most, low, high)
 
 
 def _finite(values: NDArray[Any]) -> NDArray[Any]:

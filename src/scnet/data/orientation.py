@@ -8,7 +8,6 @@ other, but marks lie inside their image: where they fit in one space alone, that
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,13 +16,13 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 
 from scnet.data.errors import DataError
-from scnet.data.faults import STRAY, by_id, leaves_root, size_of, sound_images
-from scnet.data.forms.notes import counted
+from scnet.data.faults import STRAY, by_id, size_of, sound_images
 from scnet.data.geometry import SLACK, Reading
 from scnet.data.images import tagged_size
-from scnet.data.layout import WORDS, SplitName, find_split, split_of
+from scnet.data.layout import WORDS, image_files, split_of
 from scnet.data.parse import parse_json
 from scnet.data.turning import ON_ITS_SIDE, Turns
+from scnet.data.wording import counted
 from scnet.types import Size
 
 Entry = dict[str, Any]
@@ -79,18 +78,16 @@ def orient(
         DataError: nothing shows in which space the marks lie, and the setting leaves it open.
     """
     glance = images[:: -(-len(images) // GLANCE) or 1]
-    if (folder := _folder(sound_images(glance), file, root)) is None:
-        return Turns({})
     some = sound_images(glance if asked == "auto" else images)
-    if not any(_matters(*found) for found in _heads(some, folder)):
+    if not any(_matters(*found) for found in _heads(some, file, root)):
         return Turns({})
-    heads = _heads(sound_images(images), folder)
+    heads = _heads(sound_images(images), file, root)
     seen = _seen([found for found in heads if _matters(*found)], annotations, reading)
     turned = [one for one in seen if one.head.tag > 1]
     space, notes = _space(turned, asked, file, reading)
     notes += _set_sizes(turned, space)
     notes += _exchange([one for one in seen if one.head.tag <= 1], len(heads), asked, file)
-    if space == "upright":
+    if space == "upright" or not turned:
         return Turns({}, tuple(notes))
     notes.append(f"{counted(len(turned), 'image')} turned upright with all marks, as EXIF says")
     return Turns({one.entry["id"]: one.head.tag for one in turned}, tuple(notes))
@@ -118,10 +115,10 @@ def _space(
     first = (open_ or _sided(turned))[0].entry
     upright, stored = _votes(turned)
     raise DataError(
-        f"{file}: {len(_sided(turned)):,} images are turned by EXIF, such as {first['file_name']}, "
-        f"which is {first['width']} x {first['height']} in the file; marks lie inside the image "
-        f"upright alone in {upright:,}, as stored alone in {stored:,}, and nothing shows it in the "
-        f"others; {WHICH}"
+        f"{file}: {counted(len(_sided(turned)), 'image', 'is')} turned by EXIF, such as "
+        f"{first['file_name']}, which is {first['width']} x {first['height']} in the file; marks "
+        f"lie inside the image upright alone in {upright:,}, as stored alone in {stored:,}, and "
+        f"nothing shows it in the others; {WHICH}"
     )
 
 
@@ -162,8 +159,7 @@ def _of_sibling(file: Path, reading: Reading) -> list[Seen]:
     try:
         content = parse_json(file.read_bytes())
         images = sound_images(content["images"])
-        folder = _folder(images, file, None)
-        heads = _heads(images, folder) if folder else []
+        heads = _heads(images, file, None)
         seen = _seen([p for p in heads if p[1].tag > 1], content["annotations"], reading)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []
@@ -223,24 +219,13 @@ def _exchanged_message(seen: Sequence[Seen], wrong: bool, file: Path) -> str:
     )
 
 
-def _folder(images: Sequence[Entry], file: Path, root: Path | None) -> Path | None:
-    """Return the folder that has most of the images, under the names that they have in the file."""
-    try:
-        split = find_split(file, cast(SplitName, split_of(file) or "train"))
-    except DataError:
-        return None
-    roots = (root,) if root else split.image_roots
-    probes = [image["file_name"] for image in images[:: max(1, len(images) // 10)]]
-    probes = [name for name in probes if not leaves_root(name)]
-    hits = [sum(os.path.isfile(one / name) for name in probes) for one in roots]
-    return roots[hits.index(max(hits))] if any(hits) else None
-
-
-def _heads(images: Sequence[Entry], folder: Path) -> list[tuple[Entry, Head]]:
-    inside = [image for image in images if not leaves_root(image["file_name"])]
+def _heads(images: Sequence[Entry], file: Path, root: Path | None) -> list[tuple[Entry, Head]]:
+    """Return the images whose files are found, with what their heads say."""
+    files = image_files(file, [image["file_name"] for image in images], root)
+    there = [image for image in images if image["file_name"] in files]
     with ThreadPoolExecutor(8) as pool:
-        heads = list(pool.map(_head, (folder / image["file_name"] for image in inside)))
-    return [(image, head) for image, head in zip(inside, heads, strict=True) if head]
+        heads = list(pool.map(_head, (files[image["file_name"]] for image in there)))
+    return [(image, head) for image, head in zip(there, heads, strict=True) if head]
 
 
 def _head(path: Path) -> Head | None:

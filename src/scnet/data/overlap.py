@@ -13,6 +13,7 @@ import numpy as np
 
 from scnet.data.columns import Columns
 from scnet.data.finding import SUFFIXES
+from scnet.data.wording import counted, of_all
 
 Entry = Mapping[str, Any]
 Severity = Literal["error", "warning", "note"]
@@ -26,6 +27,7 @@ TELLING = frozenset(
     {"ignore", "ignored", "ignore_flag", "difficult", "isbbox", "is_bbox", "occluded", "truncated"}
     | {"is_crowd", "isCrowd", "crowd", "is_group_of", "IsGroupOf", "dontcare", "exclude"}
 )
+TWO_CLASSES = "keep the class that is meant: an object has one"
 END = 4096  # bytes at the end of a file, which mostly tell it from others of its size
 
 
@@ -42,8 +44,8 @@ def key_notes(entries: Iterable[Entry]) -> list[str]:
     """Return how often annotations are marked by keys that look as if they had an effect."""
     marked = Counter(key for entry in entries for key in _marks(entry))
     return [
-        f"{count:,} annotations are marked with {key}, which has no effect: they are learnt from "
-        "and scored as they are (iscrowd 1 leaves a region out)"
+        f"{counted(count, 'annotation', 'is')} marked with {key}, which has no effect: such are "
+        "learnt from and scored as all others (iscrowd 1 leaves a region out)"
         for key, count in marked.most_common()
     ]
 
@@ -60,38 +62,45 @@ def unknown_keys(entries: Sequence[Entry]) -> Iterator[Said]:
 
 
 def repeated(entries: Iterable[Entry]) -> Iterator[Said]:
-    """Yield how many annotations have the image, class, box and mask of an earlier one."""
+    """Yield how many annotations have the image, box and mask of an earlier one.
+
+    With the same class they are there twice, with another an object has two classes.
+    """
     alike: dict[str, list[Entry]] = defaultdict(list)
-    number, example = 0, ""
+    double, other = list[str](), list[str]()
     for entry in entries:
-        earlier = alike[str([entry.get(k) for k in ("image_id", "category_id", "bbox")])]
+        earlier = alike[str([entry.get("image_id"), entry.get("bbox")])]
         same = [e for e in earlier if e.get("segmentation") == entry.get("segmentation")]
-        if same:
-            number += 1
-            example = example or f"{entry.get('id')} and {same[0].get('id')}"
-        else:
+        twin = [e for e in same if e.get("category_id") == entry.get("category_id")]
+        for found, numbers in ((twin, double), ([] if twin else same, other)):
+            numbers += [f"{entry.get('id')} and {e.get('id')}" for e in found[:1]]
+        if not twin:
             earlier.append(entry)
-    if number:
-        reason = f"{number:,} annotations are there twice, such as {example}"
+    if double:
+        reason = f"{_twice(len(double))}, such as {double[0]}"
         yield "warning", f"{reason} (same image, class, box and mask)", "remove the doubles"
+    if other:
+        yield "warning", f"{_classes(len(other))}, such as {other[0]}", TWO_CLASSES
 
 
 def repeated_notes(columns: Columns, bounds: Sequence[tuple[int, int]]) -> list[str]:
-    """Return how many objects have the image, class, box and mask of an earlier one.
+    """Return how many objects have the image, box and mask of an earlier one, of any class.
 
     `bounds` says where the annotations of each image begin and end.
     """
     owner = np.zeros(len(columns.labels), np.int64)
     for image, (first, end) in enumerate(bounds):
         owner[first:end] = image
-    rows = np.column_stack([owner, columns.labels, columns.boxes.astype(np.float64)])
+    rows = np.column_stack([owner, columns.boxes.astype(np.float64)])
     _, place, count = np.unique(rows, axis=0, return_inverse=True, return_counts=True)
     place = place.reshape(-1)
     alike = np.flatnonzero((count[place] > 1) & ~columns.crowd)
-    masks = {(place[i], _mask(columns.annotation(int(i), (0, 0)).segmentation)) for i in alike}
-    number = len(alike) - len(masks)
-    reason = f"{number:,} annotations are there twice (same image, class, box and mask)"
-    return [f"{reason}; remove the doubles"] if number else []
+    masks = [(place[i], _mask(columns.annotation(int(i), (0, 0)).segmentation)) for i in alike]
+    single = set(zip(masks, columns.labels[alike].tolist(), strict=True))
+    double, other = len(masks) - len(single), len(single) - len(set(masks))
+    reason = f"{_twice(double)} (same image, class, box and mask)"
+    notes = [f"{reason}; remove the doubles"] if double else []
+    return notes + ([f"{_classes(other)}; {TWO_CLASSES}"] if other else [])
 
 
 def double_entries(names: Sequence[str]) -> list[str]:
@@ -103,7 +112,7 @@ def double_entries(names: Sequence[str]) -> list[str]:
     if not number:
         return []
     example = Counter(names).most_common(1)[0][0]
-    reason = f"{number:,} entries of images have the file of another, such as {example}"
+    reason = f"{counted(number, 'image entry', 'has')} the file of another, such as {example}"
     return [f"{reason}: objects of one are background of the other; join such entries"]
 
 
@@ -124,7 +133,8 @@ def _shared(
         return []
     path, twin = min(twins.items())
     return [
-        f"{len(twins):,} of {len(theirs):,} {name} images are training images too, such as {path} "
+        f"{of_all(len(twins), len(theirs), f'{name} image', 'is a training image')} too, such as "
+        f"{path} "
         f"({'the same file' if path == twin else f'as {twin}'}), which makes AP too high; "
         "remove them from one of the two"
     ]
@@ -156,6 +166,14 @@ def same_content(paths: Iterable[Path]) -> list[list[Path]]:
     return groups
 
 
+def _twice(number: int) -> str:
+    return f"{counted(number, 'annotation', 'is')} there twice"
+
+
+def _classes(number: int) -> str:
+    return f"{counted(number, 'annotation', 'has')} the image, box and mask of one of another class"
+
+
 def _marks(entry: Entry) -> Iterator[str]:
     for key in TELLING & entry.keys():
         if _is_set(entry[key]):
@@ -184,8 +202,9 @@ def _doubles(part: Part, groups: Sequence[Sequence[Path]]) -> Iterator[Said]:
     inside = [group for group in inside if len(group) > 1]
     if inside:
         number = sum(len(group) - 1 for group in inside)
-        reason = f"{number:,} image files have the content of another, such as {inside[0][1]} and "
-        yield "warning", f"{reason}{inside[0][0].name}", "join their entries, or remove one"
+        has = f"{counted(number, 'image file', 'has')}"
+        reason = f"{has} the content of another, such as {inside[0][1]} and {inside[0][0].name}"
+        yield "warning", reason, "join their entries, or remove one"
 
 
 def _unlisted(parts: Sequence[Part]) -> Iterator[tuple[Part, Said]]:
@@ -198,7 +217,8 @@ def _unlisted(parts: Sequence[Part]) -> Iterator[tuple[Part, Said]]:
         more = [path for path in more if path not in listed]
         seen.update(folders)
         if more:
-            reason = f"{len(more):,} image files have no entry, such as {more[0]}"
+            has = f"{counted(len(more), 'image file', 'has')}"
+            reason = f"{has} no entry, such as {more[0]}"
             yield part, ("note", reason, "add entries, or leave them out if that is meant")
 
 
@@ -211,7 +231,8 @@ def _image_files(folder: Path) -> list[Path]:
         names = sorted(os.listdir(folder))
     except OSError:
         return []
-    return [folder / n for n in names if os.path.splitext(n)[1].lower() in SUFFIXES]
+    shown = (name for name in names if not name.startswith("."))  # macOS puts such beside each file
+    return [folder / n for n in shown if os.path.splitext(n)[1].lower() in SUFFIXES]
 
 
 def _size(path: Path) -> int | None:

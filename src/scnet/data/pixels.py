@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from scnet.config import DataConfig
-from scnet.data import tiff
-from scnet.data.numbers import WHITE, Numbers, choose, contrast_fault, to_bytes
+from scnet.data import jpeg2000, tiff
+from scnet.data.numbers import WHITE, Numbers, choose, contrast_fault, dim_fault, to_bytes
 from scnet.types import Pixels
 
 # 16-bit colours of a PNG as Pillow names them, and how it can be made to give their bytes: it keeps
@@ -30,18 +30,29 @@ def of_image(image: Image.Image, data: DataConfig) -> Pixels:
         DataError: bands would be cut, or are not there.
     """
     numbers = _deep_png(image) or _stack(image)
-    cut = cut_fault(image)
+    cut, keep = cut_fault(image), _holds_bands(image)
     if numbers is None:
         image.load()
         image = ImageOps.exif_transpose(image)
-        as_it_is = data.range == "full" and data.bands is None
+        as_it_is = data.range == "full" and data.bands is None and not keep
         if as_it_is and not _has_numbers(image.mode):
             return Pixels(upright_rgb(image), cut)
-        numbers = _numbers(image)
+        numbers = Numbers(np.asarray(image), 255.0) if keep else _numbers(image)
     else:
         numbers = _turned(numbers, image.getexif().get(0x0112, 1))
     pixels = of_numbers(numbers, data)
     return replace(pixels, fault=pixels.fault or cut)
+
+
+def all_faults(pixels: Pixels, data: DataConfig) -> str:
+    """Return what was lost of an image, and whether one of 8 bits has little contrast.
+
+    To look for the latter takes time, which reading for a training does without.
+    """
+    if pixels.fault or not isinstance(pixels.values, Image.Image):
+        return pixels.fault
+    lowest, highest = zip(*cast(Any, pixels.values.getextrema()), strict=True)
+    return dim_fault(float(min(lowest)), float(max(highest)), data.range)
 
 
 def of_tiff(source: tiff.File, data: DataConfig, most: int) -> Pixels:
@@ -72,11 +83,23 @@ def cut_fault(image: Image.Image) -> str:
     """Return what Pillow leaves out of an image that is not decoded yet; empty if nothing."""
     tiles: list[Any] = cast(Any, image).tile if image.format == "PPM" else []
     if tiles and image.mode == "RGB" and tiles[0].args[-1] > 255:
-        return "has more than 8 bits, of which 8 are read; save it as PNG or TIFF"
+        return _DEEP
+    head = jpeg2000.head(image)
+    if head and head.bits > 8 and not _has_numbers(image.mode):
+        return _DEEP
     frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
     if frames == 1:
         return ""
     return f"holds {frames} frames, of which the first is read; save each frame as a file"
+
+
+_DEEP = "has more than 8 bits, of which 8 are read; save it as PNG or TIFF"
+
+
+def _holds_bands(image: Image.Image) -> bool:
+    """Return whether what Pillow takes for transparency is a band like the others."""
+    head = jpeg2000.head(image)
+    return bool(head and image.mode in ("LA", "RGBA") and not head.alpha)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

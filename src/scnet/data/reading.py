@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from scnet.config import DataConfig
-from scnet.data.faults import image_fault, is_crowd, size_of
+from scnet.data.faults import image_fault, is_crowd, size_of, sound_images
 from scnet.data.foreign import known_content, read_folder
 from scnet.data.forms import RefusedError, normalise, normalise_images
 from scnet.data.geometry import Reading
 from scnet.data.images import DataError
+from scnet.data.layout import image_files
 from scnet.data.mistakes import judge_file, stop_at
 from scnet.data.not_json import explain, stop_at_doubles, unpacked
 from scnet.data.orientation import orient
 from scnet.data.parse import parse_json
+from scnet.data.resizing import scale_marks, scale_to_files
 from scnet.data.restating import restate
+from scnet.data.wording import counted
 from scnet.runtime.collector import without_collector
 
 
@@ -73,6 +76,12 @@ def read_json(file: Path) -> Any:
         raise DataError(f"{file}: not JSON: {explain(data, error)}") from None
 
 
+def is_image_list(content: Any) -> bool:
+    """Return whether a file is a list of images as of COCO's test sets, with nothing marked."""
+    images = content.get("images") if isinstance(content, dict) else None
+    return bool(isinstance(images, list) and images) and "annotations" not in content
+
+
 def entries(content: Any, key: str) -> list[dict[str, Any]]:
     """Return what is an object in a list of the file; none where there is no such list."""
     found = content.get(key) if isinstance(content, dict) else None
@@ -97,8 +106,11 @@ def _restated(content: Any, file: Path, config: DataConfig, image_root: Path | N
     """
     reading, images = Reading.of(config), entries(content, "images")
     annotations = entries(content, "annotations")
+    notes = []
+    if isinstance(config.scale_marks, tuple):
+        notes += scale_marks(images, annotations, config.scale_marks)
     turns = orient(images, annotations, file, config.orientation, reading, image_root)
-    notes = list(turns.notes)
+    notes += turns.notes
     if reading != Reading():  # else judged by whoever looks at all annotations anyway
         sound = {image["id"]: image for image in images if not image_fault(image)}
         verdict = judge_file(annotations, sound, config)
@@ -107,6 +119,9 @@ def _restated(content: Any, file: Path, config: DataConfig, image_root: Path | N
         sizes = {number: size_of(image) for number, image in sound.items()}
         notes += restate(annotations, sizes, reading)
     turns.turn(images, annotations)
+    if config.scale_marks == "files":
+        names = [image["file_name"] for image in sound_images(images)]
+        notes += scale_to_files(images, annotations, image_files(file, names, image_root))
     return notes
 
 
@@ -115,4 +130,4 @@ def _objects_of_crowds(content: Any) -> list[str]:
     crowds = [entry for entry in entries(content, "annotations") if is_crowd(entry)]
     for entry in crowds:
         entry["iscrowd"] = 0
-    return [f"{len(crowds):,} annotations with iscrowd 1 are taken as objects (data.crowd)"]
+    return [f"{counted(len(crowds), 'annotation')} with iscrowd 1 taken as objects (data.crowd)"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from scnet.config import DataConfig
 from scnet.data.annotations import AnnotationFile, checked_content, numbered, read_annotations
@@ -14,8 +16,17 @@ from scnet.data.contents import commonest
 from scnet.data.faults import by_id, image_fault, is_crowd, size_of
 from scnet.data.geometry import Reading
 from scnet.data.images import DataError
-from scnet.data.layout import annotation_files
+from scnet.data.layout import (
+    Split,
+    SplitName,
+    annotation_files,
+    find_split,
+    locate_images,
+    split_of,
+)
 from scnet.data.mistakes import judge_file
+from scnet.data.reading import is_image_list, read_content
+from scnet.data.wording import counted
 
 
 class Repaired(NamedTuple):
@@ -25,27 +36,62 @@ class Repaired(NamedTuple):
     done: tuple[str, ...]
 
 
-def repair(path: Path, folder: Path, config: DataConfig) -> list[Repaired]:
-    """Write every annotation file of a data set into a folder, under the same relative name.
+def repair(path: Path, folder: Path, config: DataConfig) -> tuple[list[Repaired], Path]:
+    """Write every annotation file of a data set into a folder; return them, and where they belong.
 
-    What is left out as broken becomes a crowd region where it is known to lie, else it goes.
+    Names are those of the originals; labels of other formats become annotations/instances_*.json.
+    What is left out as broken becomes a crowd region where it is known to lie, else it goes. Images
+    get the names under which they were found. Lists of images without annotations are passed over.
 
     Raises:
         DataError: there is no annotation file, or one in which more is broken than annotations.
     """
-    files = annotation_files(path)
-    if not files:
-        raise DataError(f"{path}: no annotation files; give a folder with COCO annotations")
-    root = path if path.is_dir() else path.parent
     found = []
+    files = annotation_files(path)
+    root = _root(path, files[0])
     for file in files:
+        if is_image_list(read_content(file, config).json):
+            continue
         meant, said = _as_meant(file, config)
         content, done = _mended(file, replace(meant, drop_invalid=True))
-        copy = folder / file.relative_to(root)
+        done += _rename(content["images"], file)
+        copy = folder / _name(file, root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(json.dumps(content), encoding="utf-8")
         found.append(Repaired(copy, (*said, *done)))
-    return found
+    return found, root
+
+
+def _root(path: Path, file: Path) -> Path:
+    """Return the folder into which copies are put, so that their images are found from there."""
+    if file.is_dir() and file == path:  # labels of another format, which may lie beside the images
+        return Path(os.path.commonpath([file.resolve(), _split(file).image_roots[0].resolve()]))
+    return path if path.is_dir() else path.parent
+
+
+def _name(file: Path, root: Path) -> Path:
+    """Return the name of a copy within the folder where it belongs."""
+    if file.is_dir():
+        return Path("annotations", f"instances_{_split(file).name}.json")
+    name = file.relative_to(root)
+    return name.with_suffix("") if name.suffix == ".gz" else name
+
+
+def _split(file: Path) -> Split:
+    return find_split(file, cast(SplitName, split_of(file) or "train"))
+
+
+def _rename(images: Sequence[dict[str, Any]], file: Path) -> tuple[str, ...]:
+    """Give images the names under which they were found; return what was done."""
+    try:
+        found = locate_images(_split(file), [image["file_name"] for image in images])
+    except DataError as error:
+        reason = str(error).removeprefix(f"{file}: ").partition("; ")[0]
+        return (f"file names are left as they are: {reason}",)
+    for image in images:
+        image["file_name"] = found.names.get(image["file_name"], image["file_name"])
+    unclear = f"{counted(len(found.faults), 'file name')} left as written"
+    return (*found.notes, *([unclear] if found.faults else []))
 
 
 def _as_meant(file: Path, config: DataConfig) -> tuple[DataConfig, list[str]]:
@@ -68,7 +114,7 @@ def _mended(file: Path, config: DataConfig) -> tuple[dict[str, Any], tuple[str, 
     annotations = [entry for entry in kept if entry is not None]
     done = list(found.notes)
     if found.dropped:
-        broken = f"{len(found.dropped):,} annotations are broken"
+        broken = f"{counted(len(found.dropped), 'annotation', 'is')} broken"
         gone = f"{len(kept) - len(annotations):,} removed, the others are crowd regions now"
         done.append(f"{broken} ({commonest(found.dropped.values())}): {gone}")
     if found.area_fault:

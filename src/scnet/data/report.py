@@ -13,6 +13,7 @@ from PIL import Image
 
 from scnet.data.contents import alike
 from scnet.data.images import read_picture
+from scnet.data.wording import counted
 from scnet.ops.rle import RLE, to_rle
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Summary:
         """Yield the summary as text."""
         objects = len(self.areas)
         yield f"{self.split}: {self.file}"
-        yield f"  {self.images} images, {objects} objects, {self.crowds} crowd regions"
+        held = ((self.images, "image"), (objects, "object"), (self.crowds, "crowd region"))
+        yield f"  {', '.join(counted(number, noun) for number, noun in held)}"
         if self.per_image:
             counts = self.per_image.values()
             empty = sum(count == 0 for count in counts)
@@ -83,10 +85,11 @@ class Summary:
         yield f"  size of objects: {', '.join(parts)}"
         shown = [f"{name} {count}" for name, count in self.per_class.most_common(SHOWN_CLASSES)]
         more = len(self.per_class) - len(shown)
-        rest = f" and {more} more classes" if more > 0 else ""
+        rest = f" and {counted(more, 'more class')}" if more > 0 else ""
         yield f"  objects by class: {', '.join(shown)}{rest}"
         if self.read:
-            yield f"  read {self.read} images at {self.read / max(self.seconds, 1e-9):.0f} a second"
+            rate = self.read / max(self.seconds, 1e-9)
+            yield f"  read {counted(self.read, 'image')} at {rate:.0f} a second"
         if self.stuff:
             yield f"  {self.stuff}"
 
@@ -152,7 +155,7 @@ class Report:
     def counts(self) -> str:
         """Return how many errors, warnings and notes there are."""
         counts = Counter(p.severity for p in self.problems)
-        number = (f"{counts[s]} {s}{'s' * (counts[s] != 1)}" for s in reversed(SEVERITIES))
+        number = (counted(counts[s], s) for s in reversed(SEVERITIES))
         return f"{self.path}: {', '.join(number)}"
 
     def render(self, limit: int = 100) -> str:
@@ -162,7 +165,7 @@ class Report:
             found = [str(p) for p in self.problems if p.severity == severity]
             lines += found[:limit]
             if len(found) > limit:
-                lines.append(f"... and {len(found) - limit} more {severity}s")
+                lines.append(f"... and {counted(len(found) - limit, f'more {severity}')}")
         return "\n".join([*lines, self.counts])
 
 

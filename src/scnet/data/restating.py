@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from scnet.data.faults import by_id
-from scnet.data.forms.notes import counted
 from scnet.data.geometry import (
     DECIMALS,
     PARTS,
@@ -18,6 +17,7 @@ from scnet.data.geometry import (
     relabelled,
 )
 from scnet.data.verdict import described
+from scnet.data.wording import counted
 from scnet.ops.rle import box, decode, encode, to_rle
 from scnet.types import Size
 

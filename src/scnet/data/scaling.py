@@ -55,7 +55,8 @@ def reach(masks: Corners, size: Sizes) -> str:
         return ""
     return (
         f"marks reach to {far[0]:.2f} times the width and {far[1]:.2f} times the height of images; "
-        "if these were made smaller since, scale the marks too"
+        "if these were made smaller since, scale marks too, as "
+        "--data.scale-marks '[0.5,0.5]' does for half the size"
     )
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from scnet.config import DataConfig
 from scnet.data.images import DataError, read_pixels
+from scnet.data.pixels import all_faults
+from scnet.data.wording import of_all
 
 LOOKED_AT = 8  # images, evenly from all
 
@@ -25,9 +27,8 @@ def contrast_warning(paths: Sequence[Path], data: DataConfig) -> str:
     if 2 * len(faults) < max(1, len(chosen)):
         return ""
     path, fault = faults[0]
-    return (
-        f"{len(faults)} of {len(chosen)} images looked at lose something, such as {path}: {fault}"
-    )
+    lost = of_all(len(faults), len(chosen), "image")
+    return f"{lost} looked at lost something in reading, such as {path}: {fault}"
 
 
 def count_bands(paths: Sequence[Path], data: DataConfig) -> int:
@@ -54,7 +55,7 @@ def _bands(path: Path, data: DataConfig) -> int | DataError:
 
 def _fault(path: Path, data: DataConfig) -> str:
     try:
-        return read_pixels(path, data).fault
+        return all_faults(read_pixels(path, data), data)
     except DataError as error:
         if "--data.bands" in str(error) and data.unreadable == "stop":
             raise

@@ -8,6 +8,7 @@ from typing import Any
 
 from scnet.data.faults import Entry, annotation_name
 from scnet.data.geometry import Reading
+from scnet.data.wording import of_all
 
 FEW = 0.02  # share that disagrees in sound files too, as boxes may be loose or drawn by hand
 MANY = 0.1  # share that disagrees from which on the file as a whole is in doubt
@@ -81,8 +82,8 @@ class Verdict:
         entry = entries[self.places[0]]
         example = annotation_name(entry, images.get(entry["image_id"]))
         said = (
-            f"box, mask and image contradict each other in {self.wrong:,} of {self.number:,} "
-            f"annotations, such as {example}"
+            "box, mask and image contradict each other in "
+            f"{of_all(self.wrong, self.number, 'annotation')}, such as {example}"
         )
         if not self.meant:
             hint = f"; {self.hint}" if self.hint else ""

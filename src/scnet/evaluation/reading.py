@@ -13,7 +13,7 @@ from scnet.data.geometry import Reading
 from scnet.settings import ConfigError
 
 # What its numbers mean is a matter of a file, of which that of the training says nothing.
-OF_A_FILE = (*Reading._fields, "orientation", "contradictions")
+OF_A_FILE = (*Reading._fields, "orientation", "scale_marks", "contradictions")
 MAY_DIFFER = (*OF_A_FILE, "crowd", "drop_invalid", "unreadable")  # the rest is the model's
 
 

@@ -18,7 +18,7 @@ from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
-from scnet.data.numbers import counted
+from scnet.data.wording import counted
 from scnet.evaluation.asking import about, asking, say_notes
 from scnet.evaluation.reading import reading_of
 from scnet.evaluation.scoring import score as score_results
@@ -166,7 +166,7 @@ def _require_bands(finder: Finder, dataset: CocoDataset) -> None:
     bands = finder.config.model.backbone.bands
     if dataset.bands != bands:
         raise DataError(
-            f"{dataset.annotation_file}: its images have {counted(dataset.bands)}, but the "
+            f"{dataset.annotation_file}: its images have {counted(dataset.bands, 'band')}, but the "
             f"model was trained on {bands}; use data with as many"
         )
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from scnet.config import Config, DataConfig
 from scnet.data.images import DataError, read_pixels
-from scnet.data.numbers import Numbers, counted
+from scnet.data.numbers import Numbers
 from scnet.data.pixels import of_numbers
+from scnet.data.wording import counted
 from scnet.types import Pixels
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor | Pixels
@@ -48,8 +49,8 @@ def to_pixels(source: Source, config: Config) -> Pixels:
     bands = pixels.shape[2]
     if bands != config.model.backbone.bands:
         raise DataError(
-            f"{_name(source)}: has {counted(bands)}, but the model was trained on images of "
-            f"{config.model.backbone.bands}; give those"
+            f"{_name(source)}: has {counted(bands, 'band')}, but the model was trained on images "
+            f"of {config.model.backbone.bands}; give those"
         )
     return pixels
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from scnet.data.forms.masks import in_form
-from scnet.data.forms.notes import Notes, RefusedError, counted
+from scnet.data.forms.notes import Notes, RefusedError
 from scnet.data.forms.survey import Survey
 from scnet.data.forms.values import NUMBERS, Entry, column, number, types, whole
+from scnet.data.wording import counted
 
 Taken = (
     tuple[Any, str] | None

@@ -7,10 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
-from scnet.data.forms.notes import Notes, RefusedError, counted
+from scnet.data.forms.notes import Notes, RefusedError
 from scnet.data.forms.values import Entry
 from scnet.data.images import DataError, upright_size
-from scnet.data.layout import Split, SplitName, find_split, pick_image_root, split_of
+from scnet.data.layout import Split, SplitName, find_split, locate_images, split_of
+from scnet.data.wording import counted
 
 _OTHER_NAMES = ("filename", "fileName", "name", "path")
 
@@ -44,8 +45,8 @@ def measure(images: Sequence[Entry], file: Path, notes: Notes) -> None:
         return
     missing = f"{counted(len(unknown), 'image')}: width and height are missing"
     try:
-        root = pick_image_root(_near(file), names)
-        sizes = [upright_size(root / name) for name in names]
+        found = locate_images(_near(file), names)
+        sizes = [upright_size(found.root / found.names.get(name, name)) for name in names]
     except (DataError, OSError, ValueError) as error:
         reason = str(error).removeprefix(f"{file}: ").partition(";")[0]
         raise RefusedError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from scnet.data.wording import counted
+
 
 class RefusedError(ValueError):
     """A form that is not read: says which, and what to do."""
@@ -23,15 +25,3 @@ class Notes:
     def sentences(self) -> list[str]:
         """Return the sentences, in the order in which they were first true."""
         return [f"{counted(n, noun)}: {text}" for (noun, text), n in self._counts.items()]
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun.
-
-    >>> counted(1200, "category")
-    '1,200 categories'
-    """
-    if number == 1:
-        return f"1 {noun}"
-    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {plural}"

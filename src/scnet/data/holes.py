@@ -1,0 +1,52 @@
+"""Polygons that lie within another of their annotation.
+
+COCO draws all polygons of an annotation filled, so that what was meant as a hole is none.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float64
+
+from scnet.data.faults import Entry
+from scnet.data.wording import of_all
+
+LOOKED_AT = 500  # annotations, evenly chosen
+MOST = 6  # polygons of an annotation that are compared
+ACTION = "write such masks as run lengths, which have holes"
+
+Outline = Float64[np.ndarray, "_n 2"]  # x and y in pixels
+
+
+def hole_fault(entries: Sequence[Entry]) -> str:
+    """Return how many annotations have a polygon within another; empty if none has.
+
+    `entries` are sound, and have several polygons each.
+    """
+    chosen = entries[:: -(-len(entries) // LOOKED_AT) or 1]
+    number = sum(_is_nested(entry) for entry in chosen)
+    if not number:
+        return ""
+    has = of_all(number, len(chosen), "annotation", "has")
+    return f"of those with several polygons {has} one within another, filled where a hole may be"
+
+
+def _is_nested(entry: Entry) -> bool:
+    outlines = [np.array(p, np.float64).reshape(-1, 2) for p in entry["segmentation"][:MOST]]
+    return any(_is_within(a, b) for a, b in itertools.permutations(outlines, 2))
+
+
+def _is_within(inner: Outline, outer: Outline) -> bool:
+    """Return whether all corners of an outline lie inside another."""
+    (low, high), (least, most) = ((o.min(0), o.max(0)) for o in (inner, outer))
+    if not ((low > least) & (high < most)).all():
+        return False
+    x, y = inner.T
+    (x1, y1), (x2, y2) = outer.T[..., None], np.roll(outer, -1, axis=0).T[..., None]
+    spans = (y1 > y) != (y2 > y)  # edges that a level through a corner meets
+    with np.errstate(divide="ignore", invalid="ignore"):
+        right = spans & (x < x1 + (x2 - x1) * (y - y1) / (y2 - y1))
+    return bool((right.sum(0) % 2 == 1).all())
