@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import warnings
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import scnet
 from scnet.data.images import DataError
 from scnet.runtime import memory
 from scnet.settings import merge
 from scnet.training.log import Log
+from scnet.training.loop import Trainer
 from scnet.training.run import train
 
 
@@ -51,6 +54,22 @@ def test_a_run_folder_holds_what_it_should(
     best = max(r["segm"]["AP"] for r in records(folder, "eval"))
     assert result["segm"]["AP"] == pytest.approx(best)
     assert last["step"] == 6
+
+
+def test_no_reading_process_outlives_its_epoch(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = []  # iterators with processes, when an epoch is over
+
+    def look(trainer: Trainer) -> None:
+        # A process that starts while one is left inherits it, and complains when it is collected.
+        found = (x for x in gc.get_objects() if type(x) is _MultiProcessingDataLoaderIter)
+        reading.append(sum(1 for _ in found))
+
+    monkeypatch.setattr(Trainer, "_draw_curves", look)
+    settings = {"data": {"workers": 1}, "eval": {"every": 0}}
+    train("scnet_lite", shapes, output=tmp_path, settings=merge(quick, settings), quiet=True)
+    assert reading == [0, 0]
 
 
 def test_two_runs_of_one_seed_are_equal_and_of_two_seeds_are_not(

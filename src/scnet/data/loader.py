@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -199,7 +199,7 @@ def _collate_usable(samples: Sequence[Sample | str]) -> EvalBatch:
 class Loader(DataLoader[Any]):
     """A data loader whose processes report what went wrong as if they were none."""
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Generator[Any]:  # type: ignore[override]
         try:
             yield from super().__iter__()
         except DataError as error:  # PyTorch puts the trace of the process before the text

@@ -6,7 +6,7 @@ import math
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -114,16 +114,9 @@ class Trainer:
         self.dataset.set_epoch(progress.epoch)
         self.sampler.start = progress.step % self.sampler.steps
         self.model.train()
-        steps = zip(*[iter(self.loader)] * self.share.pieces, strict=False)  # the pieces of each
-        for pieces, waited in _timed(steps):
-            self._advance(pieces, waited, signals.wanted)
-            if progress.part >= 1 or progress.step % self.sampler.steps == 0:
-                break
-            every = run.checkpoint_steps
-            if progress.stopping or progress.due or (every and progress.step % every == 0):
-                self.save("last")
-            if progress.stopping:
-                raise self._interrupted()
+        # Closed, so that no process of this epoch is left when those of the next one start.
+        with closing(iter(self.loader)) as batches:
+            self._run_steps(zip(*[batches] * self.share.pieces, strict=False), signals)
         progress.settle()
         if run.keep_epochs and progress.epoch % run.keep_epochs == 0:
             self.save(f"epoch{progress.epoch:03d}")
@@ -134,6 +127,18 @@ class Trainer:
             self._draw_curves()
         if progress.stopping and progress.part < 1:
             raise self._interrupted()
+
+    def _run_steps(self, steps: Iterator[Sequence[Batch]], signals: StopSignals) -> None:
+        """Take steps, each of its pieces, to the end of the epoch or until asked to stop."""
+        progress, every = self.progress, self.config.run.checkpoint_steps
+        for pieces, waited in _timed(steps):
+            self._advance(pieces, waited, signals.wanted)
+            if progress.part >= 1 or progress.step % self.sampler.steps == 0:
+                return
+            if progress.stopping or progress.due or (every and progress.step % every == 0):
+                self.save("last")
+            if progress.stopping:
+                raise self._interrupted()
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(
