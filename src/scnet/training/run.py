@@ -27,7 +27,13 @@ from scnet.settings import ConfigError
 from scnet.training.asked import ask, evaluates, require_classes_of_data
 from scnet.training.log import Log, duration
 from scnet.training.loop import Trainer
-from scnet.training.resuming import CONFIG, changed, require_same_data, stored_config
+from scnet.training.resuming import (
+    CONFIG,
+    changed,
+    require_run,
+    require_same_data,
+    stored_config,
+)
 from scnet.training.start import find_start
 from scnet.weights import checkpoint
 from scnet.weights.checkpoint import CheckpointError
@@ -118,9 +124,10 @@ def resume(
         ConfigError: a setting that a training cannot change.
     """
     folder = Path(folder)
+    require_run(folder)
     if rank() == 0:
         recover(folder / "last")
-    if folder.is_dir() and not (folder / "last").is_dir():
+    if not (folder / "last").is_dir():
         raise CheckpointError(
             f"{folder}: no checkpoint yet; the first comes after an epoch, or after "
             "run.checkpoint_minutes. Start a new training"
