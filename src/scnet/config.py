@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from scnet.config_data import DataConfig, require_colours
 from scnet.config_model import (
-    LEVELS,
     BackboneConfig,
     BoxConfig,
     BoxStageConfig,
@@ -40,7 +39,6 @@ from scnet.settings import (
 )
 
 __all__ = [
-    "LEVELS",
     "BackboneConfig",
     "BoxConfig",
     "BoxStageConfig",
