@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from scnet.config import (
     BackboneConfig,
@@ -283,41 +284,34 @@ _ABLATIONS: dict[str, Recipe] = {
 }
 
 
-def _with_backbone_of(recipe: Recipe, name: str) -> Config:
-    return with_backbone(recipe(), name)
+def _changed(recipe: Recipe, change: Callable[..., Config], *values: Any) -> Config:
+    return change(recipe(), *values)
 
 
-def _with_schedule_of(recipe: Recipe, optim: OptimConfig) -> Config:
-    return replace(recipe(), optim=optim)
-
-
-def _lite_of(recipe: Recipe) -> Config:
-    return lite(recipe())
-
-
-def _modern_of(recipe: Recipe) -> Config:
-    return modern(recipe())
+def _variant(recipe: Recipe, change: Callable[..., Config], *values: Any) -> Recipe:
+    """Return the recipe of a changed config; `describe` finds the one that it changes."""
+    return functools.partial(_changed, recipe, change, *values)
 
 
 RECIPES: dict[str, Recipe] = {
     **_ARCHITECTURES,
     **{
-        f"{name}_{short}": functools.partial(_with_backbone_of, recipe, full)
+        f"{name}_{short}": _variant(recipe, with_backbone, full)
         for name, recipe in _ARCHITECTURES.items()
         for short, full in (("r101", "resnet101.tv_in1k"), ("x101", "resnext101_64x4d.tv_in1k"))
     },
-    "mask_rcnn_20e": functools.partial(_with_schedule_of, mask_rcnn, schedule_20e()),
+    "mask_rcnn_20e": _variant(mask_rcnn, replace_at, "optim", schedule_20e()),
     **{
-        f"{name}_1x": functools.partial(_with_schedule_of, _ARCHITECTURES[name], schedule_1x())
+        f"{name}_1x": _variant(_ARCHITECTURES[name], replace_at, "optim", schedule_1x())
         for name in ("cascade_mask_rcnn", "htc", "scnet")
     },
     **_ABLATIONS,
     **{
-        f"{name}_lite": functools.partial(_lite_of, recipe)
+        f"{name}_lite": _variant(recipe, lite)
         for name, recipe in {**_ARCHITECTURES, **_ABLATIONS}.items()
     },
     **{
-        f"{name}_modern": functools.partial(_modern_of, _ARCHITECTURES[name])
+        f"{name}_modern": _variant(_ARCHITECTURES[name], modern)
         for name in ("mask_rcnn", "cascade_mask_rcnn", "scnet")
     },
 }

@@ -122,8 +122,109 @@ def test_the_command_line_runs_from_python_too(capsys: pytest.CaptureFixture[str
 def test_resuming_before_the_first_checkpoint_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
     assert main(["train", "--resume", str(tmp_path)]) == 1
     assert "no checkpoint yet" in capsys.readouterr().err
+
+
+def test_resuming_what_is_no_run_folder_says_so_and_names_the_one_above(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "last").mkdir()
+    assert main(["train", "--resume", str(tmp_path / "last")]) == 1
+    assert "is no run folder" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text("{}")
+    assert main(["train", "--resume", str(tmp_path / "last")]) == 1
+    assert f"the run folder is {tmp_path}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("predict w x.jpg --scor 0.3", "unknown argument --scor; did you mean --score?"),
+        ("predict w x.jpg --score abc", "argument --score: 'abc'; must be between 0 and 1"),
+        ("predict w x.jpg --batch 0", "argument --batch: '0'; must be a whole number, at least 1"),
+        ("eval w --data d --iou x", "argument --iou: 'x'; must be above 0 and up to 1"),
+        ("eval w --data d --score good", "'good'; must be between 0 and 1, or 'best'"),
+        ("eval w --data d --pictures -1", "'-1'; must be a whole number, 0 or more"),
+        ("bench w --size 0x0", "'0x0'; must be height x width, such as 800x1333"),
+        ("predict w EMPTY", "argument SOURCE: is empty"),
+        ("predict w x.jpg -o EMPTY", "argument -o: is empty"),
+        ("train --resume EMPTY", "argument --resume: is empty"),
+    ],
+)
+def test_a_wrong_command_line_is_answered_with_one_line(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = line.split()
+    with pytest.raises(SystemExit) as stop:
+        main(["" if word == "EMPTY" else word for word in words])
+    assert stop.value.code == 2
+    text = capsys.readouterr().err
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1
+    assert said in text
+    assert text.endswith(f"; see scnet {words[0]} --help\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "eval w --data d --json mine.txt",
+        "eval w --data d --report folder",
+        "bench w --json mine.txt",
+        "bench w --plot mine.png",
+        "check-data d --list mine.txt",
+        "check-data d --picture mine.png",
+        "check-data d --fix folder",
+        "eval w --data d --json folder",
+        "eval w --data d --json mine.txt/below.json",
+        "predict w x.jpg -o mine.txt",
+        "predict w x.jpg -o mine.txt/below",
+        "predict w x.jpg -o folder",
+    ],
+)
+def test_nothing_is_written_over_and_that_is_said_first(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = [tmp_path / name for name in ("mine.txt", "mine.png", "folder/mine")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("precious")
+    assert main(line.split()) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert any(text in said.err for text in ("exists", "is a file", "is a folder"))
+    assert all(file.read_text() == "precious" for file in files)
+
+
+@pytest.mark.parametrize("line", ["check-data d --picture a.foo", "bench w --plot a"])
+def test_a_picture_of_no_known_kind_is_refused_before_the_work(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 2
+    assert "the name must end in .png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89PNG", "s.yaml: no text; --config takes a YAML file"),
+        (b"a: 1\nb: c: d", "s.yaml: line 2: not valid YAML"),
+        (None, "s.yaml: no such file; --config takes a YAML file"),
+    ],
+)
+def test_a_file_of_settings_that_is_none_is_named(
+    content: bytes | None, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "s.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    assert main(["train", "scnet", "--data", "x", "--config", str(file)]) == 1
+    text = capsys.readouterr().err
+    assert said in text
+    assert text.count("\n") == 1
 
 
 def test_train_eval_and_predict_work_from_the_command_line(
@@ -166,6 +267,7 @@ def test_train_eval_and_predict_work_from_the_command_line(
     assert json.loads(Path("again.json").read_text())["segm"] == figures["segm"]
     assert main(["train", "scnet_lite", "--data", str(other), *settings]) == 1
     assert "set --data.boxes corners" in capsys.readouterr().err
+    Path("again.json").unlink()
     assert main([*again, "--data.size", "[64,64]"]) == 2
     assert main(["check-data", str(data)]) == 0
     assert Path("check-data.png").is_file()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from tests.model_cases import make_detector
@@ -393,3 +396,35 @@ def test_options_that_would_do_nothing_are_refused(
     assert predict(weights, *arguments) == 2
     assert said in capsys.readouterr().err
     assert [p.name for p in photo.parent.iterdir()] == ["photo.png"]
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(
+    weights: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for device in ("cuda:77", "toaster"):
+        assert predict(weights, photo, "-o", tmp_path / "out", "--device", device) == 1
+        text = capsys.readouterr().err
+        assert text.startswith(f"error: device {device}: cannot be used; take auto or cpu")
+        assert text.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_warning_is_a_line_like_all_others_on_the_command_line(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def show(*warning: Any) -> None:
+        sys.stderr.write(warnings.formatwarning(*warning[:4]))
+
+    low = tmp_path / "low.png"
+    values = np.random.default_rng(0).integers(1000, 1100, (60, 90), dtype=np.uint16)
+    Image.fromarray(values).save(low)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # here they are errors, and pytest keeps them
+        warnings.showwarning = show
+        assert predict(weights, low, "-o", tmp_path / "out") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "contrast" in line]
+    assert len(said) == 1
+    assert said[0].startswith("warning: an image loses something")
+    model = Model(make_detector("scnet_lite"))
+    with pytest.warns(UserWarning, match="contrast"):
+        model.predict(str(low))

@@ -191,20 +191,20 @@ def test_the_command_scores_results_and_says_the_figures(
     assert "precision" not in capsys.readouterr().out.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--iou", "0.5"], "--iou has no effect without --score or --report"),
-        (["--pictures", "3", "--score", "0.5"], "--pictures has no effect without --report"),
-        (["--device", "cpu"], "--device has no effect on results in a file"),
-        (["--batch", "2"], "--batch has no effect on results in a file"),
-    ],
-)
-def test_options_without_effect_are_refused(
-    options: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_images_without_a_result_are_counted_unless_that_is_not_wanted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["eval", "results.json", "--data", "x", *options]) == 2
+    truth, made = made_up(5)
+    lost = {truth["images"][0]["id"], truth["images"][1]["id"]}
+    left = [one for one in made if one["image_id"] not in lost]
+    without = len(truth["images"]) - len({one["image_id"] for one in left})
+    results, data = stored(tmp_path, truth, left)
+    command = ["eval", str(results), "--data", str(data)]
+    assert main(command) == 0
+    said = f"no result for {without} of {len(truth['images'])} images"
     assert said in capsys.readouterr().err
+    assert main([*command, "--quiet"]) == 0
+    assert "no result" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scnet.cli import check_data, commands, evaluate, predict
+from scnet.cli import check_data, commands, evaluate, predict, values
 from scnet.cli.parser import Parser, Switch
 
 TRAIN_HELP = """Any setting can be given as --group.field VALUE, or in a YAML file (--config):
@@ -61,7 +61,7 @@ def _command(
     )
     parser.add_argument("--quiet", action="store_true", help="no progress, results only")
     parser.add_argument("--debug", action="store_true", help="show the full traceback of an error")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     parser.takes_settings = name in TAKE_SETTINGS
     return parser
 
@@ -116,7 +116,7 @@ def _add_predict(subparsers: Any) -> None:
     predict.add_options(parser)
     parser.add_argument(
         "--score",
-        type=_fraction,
+        type=values.share,
         help="lowest score that counts, 0..1 (default: 0.5; in one file of results all that the "
         "model keeps, as evaluators want it)",
     )
@@ -182,7 +182,7 @@ def _add_demo(subparsers: Any) -> None:
     text = "folder for everything it makes (default: demo, numbered where that is taken)"
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=text)
     parser.add_argument(
-        "--steps", type=_positive, default=100, help="training steps (default: 100)"
+        "--steps", type=values.positive, default=100, help="training steps (default: 100)"
     )
 
 
@@ -201,9 +201,9 @@ def _add_bench(subparsers: Any) -> None:
         "--images", metavar="IMAGE", nargs="+", help="images, cut to the shape of --size"
     )
     text = "of the networks' input (default: 800x1333; where all are weights, that of the first)"
-    parser.add_argument("--size", type=_size, metavar="HxW", help=text)
-    parser.add_argument("--threads", type=_positive, default=0, help="of the processor")
-    parser.add_argument("--rounds", type=_positive, default=7, help="(default: 7)")
+    parser.add_argument("--size", type=values.size, metavar="HxW", help=text)
+    parser.add_argument("--threads", type=values.positive, default=0, help="of the processor")
+    parser.add_argument("--rounds", type=values.positive, default=7, help="(default: 7)")
     text = "measure memory, each model in a process of its own (default: yes)"
     parser.add_argument("--memory", action=Switch, default=True, help=text)
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
@@ -222,7 +222,7 @@ def _add_experiment(subparsers: Any) -> None:
     text = "small: narrow models, minutes each on a CPU; paper: the paper's, on 8 GPUs"
     parser.add_argument("--size", choices=("small", "paper"), default="small", help=text)
     text = "trainings of each model, with seeds 0, 1, ... (default: 3)"
-    parser.add_argument("--seeds", type=_positive, default=3, metavar="N", help=text)
+    parser.add_argument("--seeds", type=values.positive, default=3, metavar="N", help=text)
     text = "data sets, each with results of its own (default: one in $SCNET_DATA)"
     parser.add_argument("--data", metavar="PATH", nargs="+", default=[], help=text)
     text = "folder of runs and results of all experiments (default: experiments)"
@@ -230,7 +230,7 @@ def _add_experiment(subparsers: Any) -> None:
     text = "measure images a second of the trained models, too (default: yes)"
     parser.add_argument("--speed", action=Switch, default=True, help=text)
     text = "of the network's input, for speed (default: 400x667, paper 800x1333)"
-    parser.add_argument("--image-size", type=_size, metavar="HxW", help=text)
+    parser.add_argument("--image-size", type=values.size, metavar="HxW", help=text)
     text = "print the trainings and what they need, check the data, train nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
 
@@ -258,7 +258,7 @@ def _add_weights(parser: argparse.ArgumentParser, or_else: str = "") -> None:
 def _add_inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-detections",
-        type=_positive,
+        type=values.positive,
         metavar="N",
         help="most objects per image (default: the model's, usually 100)",
     )
@@ -266,34 +266,12 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)"
     )
     parser.add_argument(
-        "--batch", type=_positive, default=1, metavar="N", help="images at once (default: 1)"
+        "--batch", type=values.positive, default=1, metavar="N", help="images at once (default: 1)"
     )
     text = "bf16 and fp16 are faster on GPUs and change results slightly (default: fp32)"
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help=text)
     parser.add_argument(
-        "--proposals", type=_positive, metavar="N", help="fewer are faster and find less"
+        "--proposals", type=values.positive, metavar="N", help="fewer are faster and find less"
     )
     text = "compile for a few image sizes first, a minute or two each; faster on GPUs"
     parser.add_argument("--compile", action="store_true", help=text)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, _, width = text.partition("x")
-    try:
-        return _positive(height), _positive(width)
-    except ValueError:
-        raise argparse.ArgumentTypeError("must be height x width, such as 800x1333") from None
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError("must be between 0 and 1")
-    return value

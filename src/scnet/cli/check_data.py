@@ -24,6 +24,7 @@ def check_data(options: argparse.Namespace) -> int:
         from scnet.pictures.overlay import samples_picture
 
         file = Path(options.picture or "check-data.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
         samples_picture(samples).save(file)
         print(f"wrote {file}: samples with their masks; look at it")
     elif options.picture:
@@ -38,6 +39,8 @@ def check_data(options: argparse.Namespace) -> int:
 def _show(report: Report, listed: str | None) -> None:
     from rich.console import Console
 
+    from scnet.runtime.files import whole_file
+
     for summary in report.summaries:
         print("\n".join(summary.lines()), end="\n\n")
     if report.problems:
@@ -47,8 +50,10 @@ def _show(report: Report, listed: str | None) -> None:
     print(report.counts)
     if listed:
         lines = [str(problem) for problem in report.problems]
-        Path(listed).write_text("\n".join(lines) + "\n" * bool(lines), encoding="utf-8")
-        print(f"wrote {listed}: all {len(lines)} of them, one a line")
+        with whole_file(Path(listed)) as new:
+            new.write_text("\n".join(lines) + "\n" * bool(lines), encoding="utf-8")
+        said = f"all {len(lines)} of them, one a line" if lines else "empty, as there are none"
+        print(f"wrote {listed}: {said}")
 
 
 def _data_config(settings: dict[str, Any]) -> DataConfig:

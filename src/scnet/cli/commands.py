@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scnet.cli.errors import UsageError
+from scnet.cli.outputs import write_json
 
 if TYPE_CHECKING:
     from scnet.inference.model import Model
@@ -44,14 +45,8 @@ def load_model(options: argparse.Namespace) -> Model:
     """Load the model that a command line names, as it wants it to run."""
     from scnet.inference.model import load
 
-    return load(
-        options.weights,
-        device=options.device,
-        precision=options.precision,
-        compile=options.compile,
-        proposals=options.proposals,
-        quiet=options.quiet,
-    )
+    names = ("device", "precision", "compile", "proposals", "quiet")
+    return load(options.weights, **{name: getattr(options, name) for name in names})
 
 
 def convert(options: argparse.Namespace) -> None:
@@ -108,8 +103,6 @@ def zoo(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     """Measure models beside each other."""
-    import json
-
     from rich.console import Console
 
     from scnet import bench
@@ -135,9 +128,9 @@ def bench(options: argparse.Namespace) -> None:
     record = bench.bench(setting, lambda text: say(options, text))
     report.show(record, Console(width=120))
     if options.json:
-        Path(options.json).write_text(json.dumps(record, indent=1) + "\n")
-        print(f"wrote {options.json}")
+        write_json(options.json, record)
     if options.plot:
+        Path(options.plot).parent.mkdir(parents=True, exist_ok=True)
         report.plot(record, Path(options.plot))
         print(f"wrote {options.plot}")
 
@@ -178,9 +171,14 @@ def _read_yaml(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = yaml.safe_load(Path(path).read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not valid YAML: {error}") from error
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        place = f": line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{place}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no text; --config takes a YAML file of settings") from error
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file; --config takes a YAML file of settings") from error
     if not isinstance(content, dict | None):
         raise ValueError(f"{path}: expected groups of settings, got {type(content).__name__}")
     return content or {}

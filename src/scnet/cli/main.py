@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 from scnet.cli.arguments import TAKE_SETTINGS, make_parser
 from scnet.cli.errors import UsageError
+from scnet.cli.outputs import refuse_outputs
 from scnet.cli.parser import read_settings
 from scnet.cli.unused import refuse_unused
 
@@ -25,15 +28,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = make_parser()
+    if not arguments:
+        parser.exit(2, parser.format_help())
     options, rest = parser.parse_known_args(arguments)
     if options.command == "predict":
         rest = _more_sources(options, rest)
     if rest and options.command not in TAKE_SETTINGS:
-        parser.error(f"unknown argument {rest[0]}; see scnet {options.command} --help")
+        options.parser.refuse(rest[0])
     try:
         options.settings = read_settings(rest) if rest else {}
         refuse_unused(options)
-        status = int(options.run(options) or 0)
+        refuse_outputs(options)
+        with _plain_warnings(options):
+            status = int(options.run(options) or 0)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
@@ -46,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug or not _caused_by_user(error):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_said(error)}", file=sys.stderr)
         return 2 if _is_usage(error) else 1
 
 
@@ -54,6 +61,31 @@ def _more_sources(options: argparse.Namespace, rest: list[str]) -> list[str]:
     """Take images that stand behind options, which argparse leaves; return what is left then."""
     options.source += [word for word in rest if not word.startswith("-")]
     return [word for word in rest if word.startswith("-")]
+
+
+@contextmanager
+def _plain_warnings(options: argparse.Namespace) -> Iterator[None]:
+    """Let warnings be lines like all others; `--debug` shows where they come from."""
+    usual = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+        if category is not UserWarning:
+            return usual(message, category, *place, **line)
+        return f"warning: {message}\n"
+
+    try:
+        if not options.debug:
+            warnings.formatwarning = plain
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
+def _said(error: Exception) -> str:
+    """Return what to say of an error; what the system says of a file begins with its name."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
+    return str(error)
 
 
 def _caused_by_user(error: Exception) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from scnet.cli.errors import UsageError
 from scnet.settings import leaves, merge, nested
@@ -33,6 +34,16 @@ class Parser(argparse.ArgumentParser):
         action = super().add_argument(*args, **kwargs)
         self._known |= set(action.option_strings)
         return action
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2 and one line, as every other mistake does."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+    def refuse(self, word: str) -> NoReturn:
+        """End as there is no such option; name near ones."""
+        near = difflib.get_close_matches(word.partition("=")[0], self._known, n=2, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        self.error(f"unknown argument {word}{hint}")
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -149,6 +160,9 @@ def _note(
     typed: str | None,
 ) -> None:
     """Set an option's value, and keep that it was given."""
+    if value == "" or (isinstance(value, list) and "" in value):
+        # What an unset variable of the shell leaves; as a path it would be the working folder.
+        parser.error(f"argument {typed or action.metavar}: is empty")
     if typed is not None:
         noted: dict[str, str] = given(namespace)
         before = getattr(namespace, action.dest)
@@ -158,17 +172,25 @@ def _note(
     setattr(namespace, action.dest, value)
 
 
-class _Value(argparse.Action):
-    """An option with a value, or an argument."""
+def _noting(value_of: Callable[[Any, Any, str | None], Any]) -> Any:
+    """Return what an action does: it sets the value of its option, and keeps that it was given."""
 
-    def __call__(
-        self,
+    def call(
+        action: argparse.Action,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        _note(parser, namespace, self, values, option_string)
+        _note(parser, namespace, action, value_of(action, values, option_string), option_string)
+
+    return call
+
+
+class _Value(argparse.Action):
+    """An option with a value, or an argument."""
+
+    __call__ = _noting(lambda action, values, typed: values)
 
 
 class _Flag(argparse.Action):
@@ -180,25 +202,10 @@ class _Flag(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, default=not value, help=help)
         self.value = value
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        _note(parser, namespace, self, self.value, option_string)
+    __call__ = _noting(lambda action, values, typed: action.value)
 
 
 class Switch(argparse.BooleanOptionalAction):
     """An option with an opposite: `--memory`, `--no-memory`."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        on = not (option_string or "").startswith("--no-")
-        _note(parser, namespace, self, on, option_string)
+    __call__ = _noting(lambda action, values, typed: not (typed or "").startswith("--no-"))

@@ -49,10 +49,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict on images; 1 where some of them cannot be used."""
+    from scnet.runtime.files import refuse_taken
+
     _check(options)
     file = _one_file(options)
     if file:
         _require_new(file, options)
+    elif options.output:
+        refuse_taken(Path(options.output))
     images, task = _images(options)
     for note in task.notes:
         say(options, f"note: {note}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scnet.cli.errors import UsageError
+from scnet.cli.evaluate import are_results
 from scnet.cli.parser import given
 from scnet.experiments import SEEDED, SIZED, WITH_SPEED
 
@@ -107,6 +108,24 @@ TABLE = (
         _is_unsplit_file,
         "--data is one annotation file that is named for no split",
         "leave it out, or give the folder of the data set",
+    ),
+    Unused(
+        "eval",
+        "iou",
+        lambda options: options.score is None and not options.report,
+        "AP is over COCO's IoUs",
+        "leave it out, or count with --score or --report",
+    ),
+    Unused(
+        "eval",
+        "pictures",
+        lambda options: not options.report,
+        "only a report has them",
+        "leave it out, or give --report DIR",
+    ),
+    *(
+        Unused("eval", name, are_results, "no model runs on results in a file", "leave it out")
+        for name in ("device", "batch", "precision", "proposals", "compile")
     ),
     Unused(
         "experiment",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scnet.config import Config, DataConfig, override
-from scnet.data.coco import load_dataset
+from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.layout import SplitName
 from scnet.data.parse import parse_json
 from scnet.evaluation.asking import about, asking, say_notes
@@ -38,7 +39,8 @@ def evaluate_results(
 
     Boxes and masks are scored where the results have them. `max_detections` caps the results of an
     image and class, 100 if not given. `settings` say how the annotations are read, such as
-    `{"data": {"crowd": "objects"}}`. `quiet` keeps to itself what was made of the annotations.
+    `{"data": {"crowd": "objects"}}`. `quiet` keeps to itself what was made of the annotations,
+    and of how many images there is no result.
 
     Raises:
         ConfigError: a setting is none of the data.
@@ -52,6 +54,7 @@ def evaluate_results(
     dataset = load_dataset(Path(data), split, config, train=False)
     if not quiet:
         say_notes(dataset)
+        _say_missing(Path(file), results, dataset)
     kinds = [k for k in KINDS if any(FIELDS[k] in entry for entry in results)] or KINDS
     cap = max_detections or MAX_DETECTIONS
     result = score_results(dataset.ground_truth, results, max_detections=cap, kinds=kinds)
@@ -60,6 +63,21 @@ def evaluate_results(
         return result
     said = about(dataset, str(data), split, results=str(file))
     return asked.answer(result, dataset, dataset.ground_truth, results, cap, said)
+
+
+def _say_missing(file: Path, results: list[dict[str, Any]], dataset: CocoDataset) -> None:
+    """Say of how many images there is no result: none found, or never looked at."""
+    seen = {
+        entry.get("image_id") for entry in results if isinstance(entry.get("image_id"), int | str)
+    }
+    missing = sum(image.id not in seen for image in dataset.images)
+    if missing:
+        number = len(dataset.images)
+        print(
+            f"note: {file}: no result for {missing:,} of {number:,} image{'s' * (number != 1)}, "
+            "which count as looked at without finding anything",
+            file=sys.stderr,
+        )
 
 
 def _data_config(settings: Mapping[str, Any]) -> DataConfig:

@@ -75,8 +75,7 @@ def require_new(file: Path) -> Path:
     Raises:
         FileExistsError: there is such a file, whole or in part.
     """
-    if file.exists():
-        raise FileExistsError(f"{file}: exists; give another file or remove it")
+    refuse_existing(file)
     if partial(file).exists():
         raise FileExistsError(
             f"{partial(file)}: was left by a run that was stopped; move it away or remove it"
@@ -160,12 +159,34 @@ def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "ru
             number += 1
 
 
+def refuse_existing(file: Path) -> None:
+    """Let no file be overwritten.
+
+    Raises:
+        FileExistsError: there is such a file or folder.
+        NotADirectoryError: it would lie below a file.
+    """
+    if file.is_dir():
+        raise FileExistsError(f"{file}: is a folder; give the name of a file")
+    if file.exists():
+        raise FileExistsError(f"{file}: exists; give another file or remove it")
+    _refuse_below_file(file)
+
+
+def _refuse_below_file(path: Path) -> None:
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise NotADirectoryError(f"{path}: cannot be made, as {parent} is a file")
+
+
 def refuse_taken(folder: Path) -> None:
     """Let nothing be overwritten.
 
     Raises:
         FileExistsError: `folder` exists and holds something, or is a file.
+        NotADirectoryError: it would lie below a file.
     """
+    _refuse_below_file(folder)
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder}: is a file; give another folder")
     if folder.exists() and any(folder.iterdir()):

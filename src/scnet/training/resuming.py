@@ -31,6 +31,20 @@ MAY_CHANGE = (
 )
 
 
+def require_run(folder: Path) -> None:
+    """Refuse what is no run folder.
+
+    Raises:
+        CheckpointError: there is no such folder, or it holds no config.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder; give the run folder of a training")
+    if not (folder / CONFIG).is_file():
+        inside = (folder.parent / CONFIG).is_file()
+        hint = f"; the run folder is {folder.parent}" if inside else "; give that of a training"
+        raise CheckpointError(f"{folder}: is no run folder, which holds {CONFIG}{hint}")
+
+
 def stored_config(folder: Path) -> Config:
     """Return the config of a run folder."""
     return from_dict(yaml.safe_load((folder / CONFIG).read_text()))
@@ -111,7 +125,7 @@ def _bands(number: int) -> str:
 
 
 def _images(number: int) -> str:
-    return f"{number} training images"
+    return f"{number} training image{'s' * (number != 1)}"
 
 
 def _semantic(number: int) -> str:

@@ -27,8 +27,14 @@ from scnet.settings import ConfigError
 from scnet.training.asked import ask, evaluates, require_classes_of_data
 from scnet.training.log import Log, duration
 from scnet.training.loop import Trainer
-from scnet.training.resuming import CONFIG, changed, require_same_data, stored_config
-from scnet.training.start import find_start
+from scnet.training.resuming import (
+    CONFIG,
+    changed,
+    require_run,
+    require_same_data,
+    stored_config,
+)
+from scnet.training.start import Start, find_start
 from scnet.weights import checkpoint
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.pretrained import load_backbone_weights
@@ -81,13 +87,7 @@ def train(
     detector = Detector(config)
     facts = Facts(config, evaluates(config), detector.backbone.has_batch_norm)
     asked.refuse_idle(facts)
-    if beginning is None:
-        with accelerator.main_process_first():  # the others find a download in the cache
-            source = load_backbone_weights(detector.backbone, config.model.backbone)
-        began = [f"backbone {config.model.backbone.name}, weights: {source}"]
-    else:
-        beginning.require_same_bands(config)
-        began = beginning.fill(detector)
+    began = _fill(detector, beginning, accelerator)
     with _new_folder(output, config) as folder:
         log = Log(folder / "log.jsonl", quiet, main=accelerator.is_main_process)
         chosen = (f"chosen: {advice}" for advice in asked.chosen)
@@ -118,9 +118,10 @@ def resume(
         ConfigError: a setting that a training cannot change.
     """
     folder = Path(folder)
+    require_run(folder)
     if rank() == 0:
         recover(folder / "last")
-    if folder.is_dir() and not (folder / "last").is_dir():
+    if not (folder / "last").is_dir():
         raise CheckpointError(
             f"{folder}: no checkpoint yet; the first comes after an epoch, or after "
             "run.checkpoint_minutes. Start a new training"
@@ -195,6 +196,17 @@ def fit_to_data(config: Config, dataset: CocoDataset) -> Config:
         semantic = replace(model.semantic, num_classes=dataset.semantic_classes)
         model = replace(model, semantic=semantic)
     return replace(config, model=model, classes=dataset.classes, category_ids=dataset.category_ids)
+
+
+def _fill(detector: Detector, beginning: Start | None, accelerator: Accelerator) -> list[str]:
+    """Give a detector the weights that its training begins with; return what to say of them."""
+    if beginning is not None:
+        beginning.require_same_bands(detector.config)
+        return beginning.fill(detector)
+    backbone = detector.config.model.backbone
+    with accelerator.main_process_first():  # the others find a download in the cache
+        source = load_backbone_weights(detector.backbone, backbone)
+    return [f"backbone {backbone.name}, weights: {source}"]
 
 
 def _warn(log: Log, text: str) -> None:
