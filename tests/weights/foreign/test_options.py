@@ -49,7 +49,7 @@ def test_given_names_win_where_their_number_fits(
         ("a,b,c,a,e,f", "a stands there twice"),
         ("a,b,,d,e,f", "a name is missing"),
         ("names.txt", "no such file"),
-        ("", "a name is missing"),
+        (",", "a name is missing"),
     ],
 )
 def test_names_that_are_none_are_an_error(

@@ -80,10 +80,10 @@ def test_several_anchors_a_level_come_in_the_same_order(model: MaskRCNN) -> None
         # Where theirs has the anchor that is ours at this place.
         at = [int((cells == anchor).all(1).nonzero()) for anchor in own]
         assert sorted(at) == [0, 1, 2, 3, 4, 5] != at
-        mine, moves = detector.rpn._head(level)
-        torch.testing.assert_close(mine, logits[0][:, at])
+        hidden = detector.rpn.conv(level).relu()
+        torch.testing.assert_close(detector.rpn.cls(hidden), logits[0][:, at])
         by_anchor = deltas[0].view(1, 6, 4, 3, 4)[:, at].flatten(1, 2)
-        torch.testing.assert_close(moves, by_anchor)
+        torch.testing.assert_close(detector.rpn.reg(hidden), by_anchor)
 
 
 def test_the_model_stays_as_it_is_and_apart(model: MaskRCNN) -> None:

@@ -210,7 +210,7 @@ def test_masks_are_placed_alike_but_for_a_pixel_at_the_border(times: float) -> N
     disc = torch.sigmoid(0.8 * (13.5 - torch.hypot(side[:, None], side)))
     discs = disc.expand(number, 1, 28, 28).contiguous()
     batch = Batch.of(
-        torch.zeros(1, 3, 320, 416), [ImageInfo(0, "", View.whole(size, (height, width)))]
+        [torch.zeros(3, height, width)], [ImageInfo(0, "", View.whole(size, (height, width)))]
     )
     labels, image = torch.zeros(2, number, dtype=torch.long)
     found = Found(boxes, torch.rand(number, generator=random), labels, image, discs[:, 0])
