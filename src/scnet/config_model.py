@@ -269,8 +269,7 @@ class ModelConfig:
     # context, where the part has none of its own
     norm: Norm = "none"
     # how features of a box are pooled: half-pixel exact with about one sample per cell, or as in
-    # torchvision's models and the first detectron2: half a cell off, 2 x 2 samples in each bin, and
-    # boxes at least one cell wide
+    # torchvision's models: half a cell off, 2 x 2 samples in each bin, boxes at least one cell wide
     roi_align: Literal["aligned", "legacy"] = "aligned"
     rpn: RPNConfig = RPNConfig()
     semantic: SemanticConfig | None = None

@@ -34,8 +34,8 @@ AUTOCAST = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 class Model:
     """A detector on a device, with the settings it was trained with.
 
-    It predicts with a copy that shares all weights but the backbone's, in which batch norm is
-    folded into the convolutions: the same results, faster. On the CPU it keeps memory that an image
+    It predicts with a copy in which batch norm is folded into the convolutions before it, and which
+    shares all other weights: the same results, faster. On the CPU it keeps memory that an image
     no longer needs for the next one, until `release_memory` or its own end
     (`scnet.runtime.memory.KeptMemory` says what that means for the process).
     """

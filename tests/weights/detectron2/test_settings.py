@@ -133,8 +133,8 @@ def test_several_sizes_on_all_levels(weights: State, tmp_path: Path) -> None:
 # A line of a config, and words of the answer.
 REFUSED = {
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE True": "no softmax",
-    "MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign": "scnet has 'ROIAlignV2'",
-    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO 2": "scnet has 0",
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign": "read from torchvision alone",
+    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO 2": "read from torchvision alone",
     "MODEL.ANCHOR_GENERATOR.OFFSET 0.5": "scnet has 0",
     "MODEL.ANCHOR_GENERATOR.NAME RotatedAnchorGenerator": "DefaultAnchorGenerator",
     "MODEL.PROPOSAL_GENERATOR.NAME RRPN": "rotated boxes",

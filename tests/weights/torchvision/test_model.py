@@ -184,6 +184,14 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
         set_at("rpn.anchor_generator", AnchorGenerator(((32,),) * 5, ((1.0,),) * 4 + ((2.0,),))),
         "rpn.anchor_generator has sizes",
     ),
+    "another share of positive anchors": (
+        set_at("rpn.fg_bg_sampler.positive_fraction", 0.25),
+        "rpn.fg_bg_sampler.positive_fraction is 0.25",
+    ),
+    "boxes that are left out": (
+        set_at("roi_heads.proposal_matcher.low_threshold", 0.4),
+        r"roi_heads.proposal_matcher leaves out boxes between 0.4 and 0.5",
+    ),
     "another stride": (dilate, r"backbone.body.layer4.0.conv2 has stride \(1, 1\); scnet's has"),
     "dilated masks": (
         set_at("roi_heads.mask_head", MaskRCNNHeads(256, (256,) * 4, 2)),
@@ -211,3 +219,11 @@ def test_another_model_is_refused_by_its_name() -> None:
     other = fasterrcnn_mobilenet_v3_large_fpn(weights=None, weights_backbone=None)
     with pytest.raises(CheckpointError, match=r"a FasterRCNN is given; .*detection\.MaskRCNN"):
         scnet.from_torchvision(other)
+
+
+def test_a_class_derived_from_it_is_refused(model: MaskRCNN) -> None:
+    def derive(m: Any) -> None:
+        m.__class__ = type("Own", (MaskRCNN,), {"forward": lambda self, images: []})
+
+    with pytest.raises(CheckpointError, match=r"a Own is given; .*derived from it"):
+        scnet.from_torchvision(changed(model, derive))

@@ -88,7 +88,9 @@ def _heads(model: ModelConfig) -> str:
         parts.append(f"RPN of {model.rpn.convs} convolutions")
     if (box.convs, box.layers) != (0, 2):
         parts.append(f"boxes by {box.convs} convolutions and {box.layers} fully connected")
-    if norms := {name: norm for name, norm in model.norms._asdict().items() if norm != "none"}:
+    convs = {"pyramid": 1, "box": box.convs, "mask": model.mask.convs}
+    norms = {k: v for k, v in model.norms._asdict().items() if v != "none" and convs[k]}
+    if norms:
         parts.append("norms: " + ", ".join(f"{name} {norm}" for name, norm in norms.items()))
     return "; ".join(parts)
 

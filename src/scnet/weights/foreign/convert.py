@@ -108,18 +108,6 @@ def read_known(file: Path, known: Known) -> Conversion:
         raise CheckpointError(f"{file}: {error}") from error
 
 
-def _known(
-    path: str | os.PathLike[str],
-    classes: Sequence[str],
-    config: str | os.PathLike[str] | None,
-    prefix: str | None,
-    leave: Sequence[str],
-    norm_eps: float | None,
-) -> Known:
-    folder = Path(path).parent
-    return Known(tuple(classes), config, prefix, tuple(leave), folder, norm_eps=norm_eps)
-
-
 def _build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known) -> Conversion:
     """Return the model of the library that its names tell; MMDetection's says what it is no model.
 

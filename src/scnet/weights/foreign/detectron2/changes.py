@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from scnet.weights.foreign.strangers import OTHER, OURS, TRAIN, Stranger, first
+from scnet.weights.foreign.strangers import OTHER, TRAIN, Stranger, first
 
 _LIKE = "of detectron2's zoo scnet reads the FPN baselines with masks (`scnet zoo` lists them)"
 _FPN = f"scnet has a pyramid; {_LIKE}"
@@ -28,7 +28,7 @@ _CHANGES = (
     Stranger(
         "deformable convolutions (DCN)",
         (r"\.conv2_offset\.",),
-        f"{OURS}; {_LIKE}",
+        f"they are read from MMDetection alone; {_LIKE}",
     ),
     Stranger("C4: RoI heads on res4, without a pyramid", (r"^roi_heads\.res5\.",), _FPN),
     Stranger(
@@ -42,7 +42,7 @@ _CHANGES = (
     Stranger(
         "a ResNet-18 or -34 as backbone",
         (r"^backbone\.bottom_up\.res2\.0\.conv2\.",),
-        f"of ResNets scnet reads those of depth 50, 101 and 152; {TRAIN}",
+        f"of detectron2's ResNets scnet reads those of depth 50, 101 and 152; {TRAIN}",
         r"^backbone\.bottom_up\.res2\.0\.conv3\.",
     ),
     Stranger(

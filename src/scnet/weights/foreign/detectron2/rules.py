@@ -109,4 +109,10 @@ WHY = {
     "MODEL.PROPOSAL_GENERATOR.NAME": "; rotated boxes (RRPN) are not there",
     "TEST.AUG.ENABLED": "; images are not looked at in several sizes",
     "MODEL.FPN.FUSE_TYPE": "; another sum in its pyramid",
+    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": "; scnet reads such of MMDetection alone",
+    **{
+        f"MODEL.ROI_{head}_HEAD.{setting}": ", a pooling that is read from torchvision alone"
+        for head in ("BOX", "MASK")
+        for setting in ("POOLER_TYPE", "POOLER_SAMPLING_RATIO")
+    },
 }

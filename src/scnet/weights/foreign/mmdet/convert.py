@@ -89,7 +89,7 @@ def _model(
             strangers.name(texts)
             or (
                 "there is no model of MMDetection in it, such as rpn_head... and roi_head..., "
-                f"nor of detectron2; it holds {holds}"
+                f"nor of detectron2 or torchvision; it holds {holds}"
                 if entries
                 else f"there are no weights in it; it holds {holds}"
             )

@@ -44,6 +44,7 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "backbone.out_indices": ([0, 1, 2, 3],),
     "backbone.num_stages": (4,),
     "backbone.deep_stem": (False,),
+    "neck.no_norm_on_lateral": (False,),
     "backbone.avg_down": (False,),
     "backbone.dcn": (None,),
     "backbone.dcn.type": ("DCN", "DCNv2"),
@@ -189,7 +190,7 @@ HARMLESS = (
     ),
     *("backbone.stem_channels", "backbone.frozen_stages", "backbone.norm_eval"),
     *("backbone.with_cp", "backbone.zero_init_residual", "backbone.stage_with_dcn"),
-    *("neck.no_norm_on_lateral", "neck.relu_before_extra_convs", "neck.extra_convs_on_inputs"),
+    *("neck.relu_before_extra_convs", "neck.extra_convs_on_inputs"),
     *("roi_head.num_stages", "roi_head.interleaved", "*.use_torchvision", "*.use_box_type"),
     *("roi_head.mask_head.roi_feat_size", "roi_head.bbox_head.with_cls"),
     *(

@@ -16,7 +16,7 @@ _CHANGES = (
     Stranger(
         "a ResNet-18 or -34 as backbone",
         (r"^backbone\.body\.layer1\.0\.conv2\.",),
-        f"of ResNets scnet reads those of depth 50, 101 and 152; {TRAIN}",
+        f"of torchvision's ResNets scnet reads those of depth 50, 101 and 152; {TRAIN}",
         r"^backbone\.body\.layer1\.0\.conv3\.",
     ),
     Stranger(

@@ -63,6 +63,7 @@ _MUST_BE: dict[str, Any] = {
     "transform.size_divisible": DIVISOR,
     "rpn.score_thresh": 0.0,
     "rpn.min_size": 1e-3,
+    "rpn.fg_bg_sampler.positive_fraction": 0.5,
     "rpn.box_coder.weights": (1.0, 1.0, 1.0, 1.0),
     "rpn.box_coder.bbox_xform_clip": MAX_LOG_RATIO,
     "roi_heads.box_coder.bbox_xform_clip": MAX_LOG_RATIO,
@@ -114,6 +115,12 @@ def read(model: nn.Module, classes: tuple[str, ...] = ()) -> Conversion:
         value = _at(model, path)
         if value != wanted:
             raise CheckpointError(f"{path} is {value!r}; scnet has {wanted!r} alone")
+    matcher = _at(model, "roi_heads.proposal_matcher")
+    if matcher.low_threshold != matcher.high_threshold:
+        raise CheckpointError(
+            f"roi_heads.proposal_matcher leaves out boxes between {matcher.low_threshold} and "
+            f"{matcher.high_threshold} (box_bg_iou_thresh, box_fg_iou_thresh); scnet has one limit"
+        )
     anchors = _anchors(_at(model, "rpn.anchor_generator"))
     given = convert.Given(
         settings=USUAL | _settings(model) | _anchor_settings(anchors),
@@ -135,10 +142,10 @@ def _at(model: nn.Module, path: str) -> Any:
 
 
 def _require_kinds(model: nn.Module) -> None:
-    if not isinstance(model, MaskRCNN):
+    if type(model) is not MaskRCNN:
         raise CheckpointError(
             f"a {type(model).__name__} is given; from_torchvision takes a "
-            "torchvision.models.detection.MaskRCNN"
+            "torchvision.models.detection.MaskRCNN, as one derived from it may compute anything"
         )
     for path, kinds in _KINDS.items():
         _require_kind(path, _at(model, path), kinds)
