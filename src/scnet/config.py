@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 from scnet.config_data import DataConfig, require_colours
 from scnet.config_model import (
+    Align,
+    AnchorGrid,
     BackboneConfig,
     BoxConfig,
     BoxStageConfig,
@@ -42,6 +44,8 @@ from scnet.settings import (
 )
 
 __all__ = [
+    "Align",
+    "AnchorGrid",
     "BackboneConfig",
     "BoxConfig",
     "BoxStageConfig",

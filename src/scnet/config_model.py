@@ -23,6 +23,13 @@ AnchorSides = Annotated[tuple[Positive, ...], NotEmpty()]
 # maps of each process ("batch") or of all ("sync"), or by the statistics that are stored ("frozen",
 # whose scale and shift still learn: for fine-tuning on few images). The last three are one in use.
 Norm = Literal["none", "group", "batch", "sync", "frozen"]
+# How features of a box are pooled: half-pixel exact with about one sample for each cell; or as in
+# torchvision's models, half a cell off, 2 x 2 samples in each bin, boxes at least one cell wide.
+Align = Literal["aligned", "legacy"]
+# Where anchors lie: on exact strides; or as in torchvision's models, sides rounded to whole pixels,
+# and the stride of each level that of its map in the padded batch, rounded down: on P6 less than 64
+# where a side is no multiple of 64.
+AnchorGrid = Literal["exact", "torchvision"]
 LEVELS = 5  # of the feature pyramid, P2 to P6
 
 
@@ -106,9 +113,7 @@ class RPNConfig:
     anchor_multiples: Annotated[tuple[Positive, ...], NotEmpty()] = (1.0,)
     # or all sizes in pixels, as many on each level from P2 to P6
     anchor_sizes: Annotated[tuple[AnchorSides, ...], NotEmpty()] | None = None
-    # "torchvision": sides are rounded to whole pixels, and the stride of each level is that of its
-    # map in the padded batch, rounded down: on P6 less than 64 where a side is no multiple of 64
-    anchor_grid: Literal["exact", "torchvision"] = "exact"
+    anchor_grid: AnchorGrid = "exact"
     # height / width
     anchor_ratios: Annotated[tuple[Positive, ...], NotEmpty()] = (0.5, 1.0, 2.0)
     convs: Count = 1  # 3x3 convolutions, each with ReLU, before the two last layers
@@ -268,9 +273,7 @@ class ModelConfig:
     # behind the convolutions of the pyramid and the 3x3 ones of boxes, masks, semantic branch and
     # context, where the part has none of its own
     norm: Norm = "none"
-    # how features of a box are pooled: half-pixel exact with about one sample per cell, or as in
-    # torchvision's models: half a cell off, 2 x 2 samples in each bin, boxes at least one cell wide
-    roi_align: Literal["aligned", "legacy"] = "aligned"
+    roi_align: Align = "aligned"
     rpn: RPNConfig = RPNConfig()
     semantic: SemanticConfig | None = None
     context: ContextConfig | None = None

@@ -8,14 +8,14 @@ RoIAlign, in training and inference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scnet.config import ContextConfig, ModelConfig, SemanticConfig
+from scnet.config import Align, ContextConfig, ModelConfig, SemanticConfig
 from scnet.model.backbone import STRIDES
 from scnet.model.layers import ConvReLU, init_classifier, stack
 from scnet.ops.pooling import make_pooler
@@ -131,9 +131,7 @@ class ContextBranch(nn.Module):
 class RoIFeatures:
     """Pools the features of RoIs from one scene."""
 
-    def __init__(
-        self, scene: Scene, semantic_side: int, align: Literal["aligned", "legacy"] = "aligned"
-    ) -> None:
+    def __init__(self, scene: Scene, semantic_side: int, align: Align = "aligned") -> None:
         self.context, self.dtype = scene.context, scene.pyramid[0].dtype
         self.pyramid = make_pooler(scene.pyramid, STRIDES, align)
         self.semantic = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from scnet.config import RPNConfig
+from scnet.config import AnchorGrid, RPNConfig
 from scnet.model import sparse_head
 from scnet.model.layers import ConvReLU
 from scnet.model.sampling import Choose, choose_both, match, overlaps
@@ -170,7 +170,7 @@ def _exact_shapes(config: RPNConfig) -> Float[Tensor, "levels n 2"]:
 def make_anchors(
     maps: Sequence[Size],
     shapes: Float[Tensor, "levels n 2"],
-    grid: Literal["exact", "torchvision"] = "exact",
+    grid: AnchorGrid = "exact",
 ) -> Float[Tensor, "A 4"]:
     """Return the anchors of every level, centred on the corner of their cell as in the release."""
     anchors = []
@@ -182,7 +182,7 @@ def make_anchors(
     return torch.cat(anchors)
 
 
-def _steps(maps: Sequence[Size], grid: Literal["exact", "torchvision"]) -> list[Size]:
+def _steps(maps: Sequence[Size], grid: AnchorGrid) -> list[Size]:
     """Return the pixels from one cell to the next, down and to the right, on each level."""
     if grid == "exact":
         return [(stride, stride) for stride in STRIDES]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,17 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from scnet.config import Align
 from scnet.ops.roi_align import Levels, pool
 from scnet.types import RoIs, Size
 
 # A RoI of this side in pixels and more leaves P2 for P3, of twice that for P4, and so on.
 FINEST_SIDE = 56
 
-# "legacy" is RoIAlign as it was first released and as torchvision's detectors have it: RoIs lie
-# half a cell off, each bin is the mean of 2 x 2 samples, and a RoI is at least one cell wide and
-# high.
-Align = Literal["aligned", "legacy"]
-LEGACY_SAMPLES = 2  # along a side of a bin
+LEGACY_SAMPLES = 2  # along a side of a bin, where pooling is "legacy"
 
 
 def make_pooler(

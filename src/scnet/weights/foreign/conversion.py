@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from scnet.config import Config, FPNConfig, ModelConfig
+from scnet.config import Config, FPNConfig, ModelConfig, from_dict, to_dict
 from scnet.data.classes import coco_category_ids
 from scnet.model.detector import Detector
-from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.checkpoint import CheckpointError, assemble
 from scnet.weights.foreign.faults import some
 
 
@@ -157,3 +157,19 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
 
 def _named(config: Config, classes: tuple[str, ...]) -> Config:
     return replace(config, classes=classes, category_ids=coco_category_ids(classes))
+
+
+def assembled(config: Config, ours: Mapping[str, Tensor], original: Mapping[str, str]) -> Detector:
+    """Return the detector of a config with parameters from elsewhere.
+
+    Args:
+        original: what a file calls each of them.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    try:
+        return assemble(from_dict(to_dict(config)), ours, original)
+    except CheckpointError as error:
+        text = str(error).replace("weights do not fit their config", "weights do not fit the model")
+        raise CheckpointError(text) from error

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from scnet.model.rpn import STRIDES
 from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign.anchors import Anchors
 
 SIZES, RATIOS = "MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"
 STORED = "proposal_generator.anchor_generator.cell_anchors."
-
-
-class Anchors(NamedTuple):
-    """Anchors of all levels."""
-
-    sizes: tuple[tuple[float, ...], ...]  # in pixels, of each level from P2 to P6
-    ratios: tuple[float, ...]  # height / width
-
-    def changes(self) -> dict[str, Any]:
-        """Return our settings by their paths."""
-        scales = {
-            s / stride for sides, stride in zip(self.sizes, STRIDES, strict=True) for s in sides
-        }
-        ratios = {"model.rpn.anchor_ratios": self.ratios}
-        if len(scales) == 1 and all(len(sides) == 1 for sides in self.sizes):
-            return {"model.rpn.anchor_scale": scales.pop(), **ratios}
-        return {"model.rpn.anchor_sizes": self.sizes, **ratios}
 
 
 USUAL = Anchors(tuple((8.0 * stride,) for stride in STRIDES), (0.5, 1.0, 2.0))

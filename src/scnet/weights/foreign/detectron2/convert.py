@@ -8,12 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from scnet.config import Config, from_dict, to_dict
 from scnet.data.classes import coco_classes
-from scnet.model.detector import Detector
-from scnet.weights.checkpoint import CheckpointError, assemble
+from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import unwrap
-from scnet.weights.foreign.conversion import Conversion, Known, require_finite, with_classes
+from scnet.weights.foreign.conversion import (
+    Conversion,
+    Known,
+    assembled,
+    require_finite,
+    with_classes,
+)
 from scnet.weights.foreign.detectron2 import anchors, config_file, settings
 from scnet.weights.foreign.detectron2.changes import change
 from scnet.weights.foreign.detectron2.config_file import Given
@@ -66,7 +70,8 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         ours = to_rgb(ours)
     stored = _class_names(content, given, applied.config.model.num_classes)
     config, names = with_classes(applied.config, stored, known.classes, _told_names(content))
-    detector = _assemble(config, ours, theirs)
+    original = in_place({name: key for key in theirs if (name := our_name(key))})
+    detector = assembled(config, ours, original)
     return Conversion(
         detector=detector,
         source=_source(content, given),
@@ -111,15 +116,6 @@ def _recognisable(ours: dict[str, Tensor]) -> tuple[Shapes, list[str]]:
         ours[name] = ours[name].expand(classes, *ours[name].shape[1:])
     told = "one mask for all classes, which every class has here (CLS_AGNOSTIC_MASK)"
     return Shapes({name: tuple(x.shape) for name, x in ours.items()}), [told]
-
-
-def _assemble(config: Config, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Detector:
-    original = in_place({name: key for key in theirs if (name := our_name(key))})
-    try:
-        return assemble(from_dict(to_dict(config)), ours, original)
-    except CheckpointError as error:
-        text = str(error).replace("weights do not fit their config", "weights do not fit the model")
-        raise CheckpointError(text) from error
 
 
 def _config(known: Known) -> Given:

@@ -8,10 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from scnet.config import from_dict, to_dict
-from scnet.weights.checkpoint import CheckpointError, assemble
+from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import strangers, unwrap
-from scnet.weights.foreign.conversion import Conversion, Known, require_finite, with_classes
+from scnet.weights.foreign.conversion import (
+    Conversion,
+    Known,
+    assembled,
+    require_finite,
+    with_classes,
+)
 from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.mmdet import config_text, settings
 from scnet.weights.foreign.mmdet.names import our_names
@@ -52,11 +57,9 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         if applied.bgr:
             ours = to_rgb(ours)
         original = in_place({name: k for k, name in our_names(found.tensors).items() if name})
-        detector = assemble(from_dict(to_dict(config)), ours, original)
+        detector = assembled(config, ours, original)
     except CheckpointError as error:
-        told = strangers.change(found.tensors)
-        text = str(error).replace("weights do not fit their config", "weights do not fit the model")
-        raise CheckpointError(told or text) from error
+        raise CheckpointError(strangers.change(found.tensors) or str(error)) from error
     return Conversion(
         detector=detector,
         source=_source(content),

@@ -8,12 +8,17 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from scnet.config import Config, from_dict, to_dict
-from scnet.model.detector import Detector
-from scnet.weights.checkpoint import CheckpointError, assemble
+from scnet.config import Config, to_dict
+from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import unwrap
 from scnet.weights.foreign.applying import lay, require_allowed
-from scnet.weights.foreign.conversion import Conversion, Known, require_finite, with_classes
+from scnet.weights.foreign.conversion import (
+    Conversion,
+    Known,
+    assembled,
+    require_finite,
+    with_classes,
+)
 from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.recognise import Shapes, recognise
 from scnet.weights.foreign.torchvision import class_rows, norms, settings
@@ -91,7 +96,7 @@ def build_from(theirs: Mapping[str, Tensor], given: Given, classes: tuple[str, .
     config, names = with_classes(config, stored, classes, "COCO's, by their category ids")
     config = replace(config, assumed=assumed)
     return Conversion(
-        detector=_assemble(config, ours, theirs),
+        detector=assembled(config, ours, {name: key for key, name in our_names(theirs).items()}),
         source=given.source,
         used=len(theirs),
         left={},
@@ -160,12 +165,3 @@ def _by_size(ours: Mapping[str, Tensor], sizes: int) -> dict[str, Tensor]:
             by_shape = ours[name].reshape(-1, sizes, numbers, *ours[name].shape[1:])
             changed[name] = by_shape.transpose(0, 1).flatten(0, 2)
     return changed
-
-
-def _assemble(config: Config, ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Detector:
-    original = {name: key for key, name in our_names(theirs).items()}
-    try:
-        return assemble(from_dict(to_dict(config)), ours, original)
-    except CheckpointError as error:
-        text = str(error).replace("weights do not fit their config", "weights do not fit the model")
-        raise CheckpointError(text) from error

@@ -6,7 +6,7 @@ refused by its name in the model.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import nn
@@ -31,6 +31,7 @@ from scnet.model.rpn import STRIDES
 from scnet.ops.boxes import MAX_LOG_RATIO
 from scnet.types import DIVISOR
 from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign.anchors import Anchors
 from scnet.weights.foreign.conversion import Conversion
 from scnet.weights.foreign.torchvision import convert
 from scnet.weights.foreign.torchvision.names import BODY, our_names
@@ -93,13 +94,6 @@ _SAME = {
 }
 
 
-class Anchors(NamedTuple):
-    """Anchors of all levels."""
-
-    sizes: tuple[tuple[float, ...], ...]  # in pixels, of each level from P2 to P6
-    ratios: tuple[float, ...]  # height / width
-
-
 def read(model: nn.Module, classes: tuple[str, ...] = ()) -> Conversion:
     """Return the detector that does what a model does; the model stays as it is.
 
@@ -123,7 +117,7 @@ def read(model: nn.Module, classes: tuple[str, ...] = ()) -> Conversion:
         )
     anchors = _anchors(_at(model, "rpn.anchor_generator"))
     given = convert.Given(
-        settings=USUAL | _settings(model) | _anchor_settings(anchors),
+        settings=USUAL | _settings(model) | anchors.changes(),
         eps=_eps(model),
         sizes=len(anchors.sizes[0]),
         source="torchvision, a model in memory",
@@ -229,19 +223,6 @@ def _anchors(generator: AnchorGenerator) -> Anchors:
             f"{generator.aspect_ratios}; scnet has {len(STRIDES)} levels with the same ratios"
         )
     return Anchors(sizes, ratios.pop())
-
-
-def _anchor_settings(anchors: Anchors) -> dict[str, Any]:
-    """Return our settings by their paths."""
-    ratios = {"model.rpn.anchor_ratios": anchors.ratios}
-    scales = {
-        size / stride
-        for level, stride in zip(anchors.sizes, STRIDES, strict=True)
-        for size in level
-    }
-    if len(scales) == 1 and all(len(level) == 1 for level in anchors.sizes):
-        return ratios | {"model.rpn.anchor_scale": scales.pop()}
-    return ratios | {"model.rpn.anchor_sizes": anchors.sizes}
 
 
 def _require_same_convolutions(model: nn.Module, ours: Detector) -> None:
