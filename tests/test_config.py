@@ -87,7 +87,9 @@ def test_a_part_has_the_norm_of_the_model_unless_it_has_its_own(part: str) -> No
 def test_statistics_are_not_taken_twice_of_different_boxes() -> None:
     given = {"model": {"norm": "batch", "box": {"convs": 4}}}
     assert override(recipes.scnet(), given).model.norms.box == "batch"
-    with pytest.raises(ConfigError, match=r"model\.box\.norm: batch would take .* take group"):
+    with pytest.raises(
+        ConfigError, match=r"model\.box\.norm: batch would take .* take frozen, .* or group"
+    ):
         override(recipes.find("scnet_leaving"), given)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from scnet.config import to_dict
-from scnet.settings import ConfigError, lay_over, nested
+from scnet.settings import ConfigError, lay_over, merge, nested
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,25 @@ def test_another_kind_starts_from_its_own_defaults(value: Any) -> None:
 
 def test_the_same_kind_keeps_what_is_set() -> None:
     assert over(Whole(part=Plain(width=7)), "part", "plain").part == Plain(width=7)
+
+
+@pytest.mark.parametrize(
+    ("over", "merged"),
+    [
+        ("b", {"kind": "b", "x": 1}),
+        ({"kind": "b"}, {"kind": "b", "x": 1}),
+        (True, {"kind": "b", "x": 1}),
+        ({"x": 2}, {"kind": "b", "x": 2}),
+        ("c", {"kind": "c"}),
+        ({"kind": "c", "y": 1}, {"kind": "c", "y": 1}),
+        (None, None),
+        (False, False),
+    ],
+)
+def test_settings_are_merged_in_the_sense_in_which_they_are_laid_over(
+    over: Any, merged: Any
+) -> None:
+    assert merge({"part": {"kind": "b", "x": 1}}, {"part": over}) == {"part": merged}
 
 
 @pytest.mark.parametrize("off", [None, False])

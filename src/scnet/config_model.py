@@ -293,7 +293,7 @@ class ModelConfig:
             raise ConfigError(
                 f"model.box.norm: {self.norms.box} would take its statistics twice, over all boxes "
                 "and over those of objects alone, with model.mask.relay and model.mask.trained_on "
-                "leaving; take group"
+                "leaving; take frozen, which keeps the weights of a trained detector, or group"
             )
         sides = (stage.side for stage in self.box.stages)
         if self.semantic and any(self.mask.size // 2 % side for side in sides):

@@ -63,7 +63,7 @@ def nested(path: str, value: Any) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested dicts laid one over the other.
+    """Return nested dicts laid one over the other, of the sense that `lay_over` gives them.
 
     >>> merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
     {'a': {'b': 1, 'c': 3}}
@@ -71,9 +71,20 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in over.items():
         below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = merge(cast(Any, below), value) if both else value
+        result[key] = _merged(below, value) if isinstance(below, Mapping) else value
     return result
+
+
+def _merged(below: Mapping[str, Any], over: Any) -> Any:
+    """Lay a value over a group of settings: True leaves it on, and a text names its kind."""
+    if over is True:
+        return below
+    if isinstance(over, str) and "kind" in below:
+        over = {"kind": over}
+    if not isinstance(over, Mapping):
+        return over
+    kinds = {part["kind"] for part in (below, over) if "kind" in part}
+    return over if len(kinds) > 1 else merge(below, over)  # another kind has other settings
 
 
 def leaves(settings: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,10 +14,20 @@ from tests.weights.mmdet.checkpoints import save, tiny
 
 from scnet import recipes
 from scnet.cli.main import main
-from scnet.config import DeformableConfig, from_dict, override, replace_at, to_dict
+from scnet.config import (
+    Config,
+    DeformableConfig,
+    FPNConfig,
+    PAFPNConfig,
+    from_dict,
+    override,
+    replace_at,
+    to_dict,
+)
 from scnet.data.synthetic.scene import generate
 from scnet.model.detector import Detector
 from scnet.settings import ConfigError, merge
+from scnet.training.asked import Asked, ask
 from scnet.training.loop import Trainer
 from scnet.training.resuming import stored_config
 from scnet.training.run import resume, train
@@ -70,6 +80,20 @@ def begin(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
 
     monkeypatch.setattr("scnet.training.run.Trainer.run", run)
     return seen
+
+
+def of_weights(**changes: Any) -> Start:
+    """Weights to go on from of a Mask R-CNN with other settings (`__` stands for a dot)."""
+    config = recipes.find("mask_rcnn")
+    for path, value in changes.items():
+        config = replace_at(config, path.replace("__", "."), value)
+    with torch.device("meta"):
+        return Start("w", Detector(config))
+
+
+def asked(recipe: str | Config, start: Start, model: Settings) -> Asked:
+    """What a training with these settings of the model would be."""
+    return ask(recipe, "data", settings={"model": model}, start=start)
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -191,7 +215,8 @@ def test_norms_and_deeper_heads_come_along_with_their_weights(
     model, text = stored_config(run).model, said(capsys)
     assert model.norms == ("frozen", "frozen", "group")
     assert (model.rpn.convs, model.box.convs, model.box.layers) == (2, 2, 1)
-    assert "warning: model.norm frozen, but the weights were trained with batch" in text
+    assert "warning: " not in text
+    assert "model.norm frozen, which takes the weights of batch as they are" in text
     assert "model.box.convs 2, as the weights have it (the recipe: 0)" in text
     given = checkpoint.load(weights).state_dict()
     parts = ("fpn.", "rpn.", "roi_heads.stages.0.convs.", "roi_heads.masks.heads.0.convs.")
@@ -242,6 +267,73 @@ def test_deformable_convolutions_come_along_and_are_said() -> None:
     assert line.startswith("model.backbone.deformable {'stages': [3, 4], 'modulated': False")
     (line,) = start.remarks(usual, usual)
     assert line.startswith("warning: model.backbone.deformable null, but")
+
+
+@pytest.mark.parametrize("given", [{}, {"pyramid": "pafpn"}, {"pyramid": {"kind": "pafpn"}}])
+def test_a_pyramid_comes_along_with_its_norm_and_relu(given: Settings) -> None:
+    own = PAFPNConfig(norm="group", relu=True)
+    start = of_weights(model__pyramid=own)
+    config = asked("mask_rcnn", start, given).config
+    assert config.model.pyramid == own
+    (line,) = asked("mask_rcnn", start, given).came
+    assert line.startswith("model.pyramid {'kind': 'pafpn', 'norm': 'group', 'relu': True}, as")
+
+
+def test_a_pyramid_of_another_kind_wins_where_it_is_given() -> None:
+    start = of_weights(model__pyramid=PAFPNConfig(relu=True))
+    said = asked("mask_rcnn", start, {"pyramid": "fpn"})
+    assert said.config.model.pyramid == FPNConfig()
+    (line,) = said.came
+    assert line.startswith("warning: model.pyramid {'kind': 'fpn', 'norm': None}, but the weights")
+    said = asked("mask_rcnn", start, {"pyramid": {"relu": False}})
+    assert said.config.model.pyramid == PAFPNConfig()
+
+
+@pytest.mark.parametrize("norm", ["frozen", "sync"])
+def test_a_recipe_keeps_its_own_kind_of_batch_norm(norm: Any) -> None:
+    start = of_weights(model__norm="batch")
+    for path in ("model.norm", "model.box.norm", "model.pyramid.norm"):
+        recipe = replace_at(
+            replace_at(recipes.find("mask_rcnn"), "model.norm", "batch"), path, norm
+        )
+        said = asked(recipe, start, {})
+        assert said.config.model == replace_at(recipe, "start", "w").model
+        assert list(said.came) == []
+
+
+def test_a_norm_of_the_weights_comes_along_beside_that_of_the_recipe() -> None:
+    """A part without a norm of its own would follow the other one that comes along."""
+    start = of_weights(model__box__norm="batch")
+    recipe = replace_at(recipes.find("mask_rcnn"), "model.norm", "batch")
+    assert asked(recipe, start, {}).config.model.norms == ("none", "batch", "none")
+
+
+def test_batch_norm_of_box_heads_goes_on_frozen_where_masks_train_on_leaving_boxes() -> None:
+    start = of_weights(model__norm="batch", model__box__convs=4)
+    with pytest.raises(ConfigError, match=r"model\.box\.norm: batch .* take frozen"):
+        asked("scnet_leaving", start, {})
+    for given in ({"norm": "frozen"}, {"box": {"norm": "frozen"}}):
+        said = asked("scnet_leaving", start, given)
+        assert said.config.model.norms.box == "frozen"
+        assert not any(line.startswith("warning") for line in said.came)
+
+
+def test_deformable_convolutions_that_are_new_are_said(
+    data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin(monkeypatch)
+    weights = save_detector(tmp_path / "w", model__backbone__name="resnet50")
+    own = merge(settings, {"model": {"backbone": {"name": "resnet50", "deformable": True}}})
+    train("mask_rcnn", data, start=weights, output=tmp_path / "r", settings=own)
+    text = said(capsys)
+    assert "warning: model.backbone.deformable {'stages'" in text
+    assert (
+        "starts anew: backbone: conv_offset (not in the weights: begins with offsets of 0" in text
+    )
 
 
 def test_settings_that_come_along_are_settings() -> None:

@@ -12,7 +12,7 @@ import torch
 from tests.model_cases import small
 from torch import Tensor
 
-from scnet.config import BoxStageConfig, override
+from scnet.config import BoxStageConfig, override, to_dict
 from scnet.model.detector import Detector
 from scnet.settings import nested
 from scnet.weights.checkpoint import CheckpointError
@@ -244,6 +244,36 @@ def test_what_does_not_fit_is_said_with_the_reason(
 ) -> None:
     source, target = detector("mask_rcnn"), detector("mask_rcnn", **settings)
     assert reasons(taken(target, source))[layer] == why
+
+
+def test_a_pyramid_with_relu_is_none_without() -> None:
+    source = detector("mask_rcnn", model__pyramid={"kind": "pafpn", "relu": True})
+    assert not reasons(
+        taken(detector("mask_rcnn", model__pyramid=to_dict(source.config.model.pyramid)), source)
+    )
+    target = detector("mask_rcnn", model__pyramid="pafpn")
+    anew = reasons(taken(target, source))
+    assert anew["fpn.lateral.0"] == "relu behind its convolutions in one of them alone"
+    assert anew["rpn.conv"] == ANEW
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+def test_only_the_offsets_of_new_deformable_convolutions_start_anew(modulated: bool) -> None:
+    net = {"model__backbone__name": "resnet50"}
+    source = detector("mask_rcnn", **net)
+    target = detector("mask_rcnn", **net, model__backbone__deformable={"modulated": modulated})
+    done = taken(target, source)
+    anew, given = reasons(done), source.state_dict()
+    assert anew
+    assert all(layer.endswith(".conv_offset") for layer in anew)
+    for name, value in done.state.items():
+        if ".conv_offset." not in name:
+            assert torch.equal(value, given[name]), name
+    taken_line, anew_line, left, _ = lines(done, target, source)
+    assert "backbone (conv1, " in taken_line
+    assert anew_line.startswith("starts anew: backbone: conv_offset (not in the weights: begins")
+    assert ("half of each plain convolution" in anew_line) is modulated
+    assert left == "left of the weights: nothing"
 
 
 def test_a_relay_needs_the_box_stage_that_it_reads() -> None:

@@ -87,7 +87,8 @@ def ask(
     if named != own.recipe:
         raise ConfigError(f"recipe: {named}, but {own.recipe} is trained; say one of them")
     named_beside = {"data": {"path": str(data)}, "start": start.name if start else ""}
-    config = override(override(override(own, below), wanted), named_beside)
+    # Laid together: settings that come with weights may need one that is given beside them.
+    config = override(override(own, merge(below, wanted)), named_beside)
     asked = Asked(with_absolute_places(config), own, base, given, chosen)
     asked.refuse_idle(Facts(asked.config))
     if start is not None:

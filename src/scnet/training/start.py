@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
 
-from scnet.config import BackboneConfig, Config, to_dict
+from scnet.config import BackboneConfig, Config, Norm, to_dict
 from scnet.model.backbone import for_each_band
 from scnet.model.detector import Detector
 from scnet.settings import ConfigError, merge, nested
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.load import read
-from scnet.weights.parts import ANCHORS
+from scnet.weights.parts import ANCHORS, as_weights
 from scnet.weights.transfer import transfer
 from scnet.weights.transfer_report import report
 
@@ -29,7 +29,7 @@ _NETWORK = ("name", "widths")  # of a backbone, without which no weight fits
 _NORMALISATION = ("mean", "std")
 # Without which a pyramid or head starts anew, and what reads it too.
 _DEPTHS = ("model.rpn.convs", "model.box.convs", "model.box.layers")
-_NORMS = ("model.norm", "model.pyramid.norm", "model.box.norm", "model.mask.norm")
+_NORMS = ("model.norm", "model.box.norm", "model.mask.norm")
 # Settings that come with weights, by dotted path.
 THEIRS = (
     *(
@@ -40,6 +40,7 @@ THEIRS = (
     *(f"model.rpn.{name}" for name in ANCHORS),
     *_DEPTHS,
     *_NORMS,
+    "model.pyramid",  # whole: its kinds have other settings
     "model.roi_align",
     "data.range",
     "data.bands",
@@ -61,8 +62,8 @@ class Start(NamedTuple):
         """Return, nested, the settings of the weights that a config has otherwise."""
         found: dict[str, Any] = {}
         for path in THEIRS:
-            theirs = _meant(self.config, path)
-            if theirs != _meant(own, path):
+            if self._differs(own, path):
+                theirs = _meant(self.config, path)
                 plain = to_dict(theirs) if is_dataclass(theirs) else theirs
                 found = merge(found, nested(path, plain))
         return found
@@ -106,17 +107,25 @@ class Start(NamedTuple):
         lines = []
         for path in THEIRS:
             before, now, theirs = (_meant(c, path) for c in (recipe, config, self.config))
-            if now != theirs:
+            if self._differs(config, path):
                 lines.append(
                     f"warning: {path} {_plain(now)}, but the weights were trained with "
                     f"{_plain(theirs)}; left out, it is theirs"
                 )
-            elif before != theirs:
-                lines.append(
-                    f"{path} {_plain(theirs)}, as the weights have it (the recipe: "
-                    f"{_plain(before)})"
+            elif self._differs(recipe, path):
+                as_they = (
+                    "as the weights have it"
+                    if now == theirs
+                    else f"which takes the weights of {_plain(theirs)} as they are"
                 )
+                lines.append(f"{path} {_plain(now)}, {as_they} (the recipe: {_plain(before)})")
         return lines
+
+    def _differs(self, config: Config, path: str) -> bool:
+        """Return whether a setting is another than the weights': their norm, where none is set."""
+        usual = self.config.model.norm
+        own, theirs = (_as_weights(_meant(c, path), path, usual) for c in (config, self.config))
+        return bool(own != theirs)
 
     def fill(self, detector: Detector) -> list[str]:
         """Give a new detector all that fits of the weights; return the lines that say what.
@@ -171,6 +180,15 @@ def _meant(config: Config, path: str) -> Any:
     given = value or (usual and getattr(usual, name))
     # A value for each band, where they are not those of RGB repeated.
     return given and for_each_band(given, max(3, len(given)))
+
+
+def _as_weights(value: Any, path: str, usual: Norm) -> Any:
+    """Return one value for all that have the same weights, as the kinds of batch norm have."""
+    if path in _NORMS:
+        return as_weights(value or usual)
+    if path == "model.pyramid":
+        return replace(value, norm=as_weights(value.norm or usual))
+    return value
 
 
 def _architecture(name: str) -> str:

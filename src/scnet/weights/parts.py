@@ -3,7 +3,8 @@
 A layer is taken where it does there what it did here: reads the same maps, in the same shape, and
 means the same by what it says. The rules:
 
-    backbone, pyramid, RPN      by name. An RPN's last layers speak of its anchors
+    backbone, pyramid, RPN      by name. An RPN's last layers speak of its anchors. Offsets of
+                                deformable convolutions may be missing: they begin with 0
     semantic branch, context    by name, where both have them
     box stages                  one by one where both have as many; else each from that of its
                                 place or, behind those, from the last: all of them read the same
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 from scnet.config import ModelConfig, Norm, RPNConfig
@@ -43,8 +44,8 @@ _NUMBERED_NAMES = {
     "masks.heads": "mask branch",
     "masks.relays": "feature relay",
 }
-# What no other layer of its part reads.
-_ENDS = re.compile(r"(cls|reg|classifier|flow\.conv|embedding\.conv)$")
+# What no other layer of its part reads, or reads as if it were not there before it has learnt.
+_ENDS = re.compile(r"(cls|reg|classifier|flow\.conv|embedding\.conv|conv_offset)$")
 ANCHORS = tuple(f.name for f in fields(RPNConfig) if f.name.startswith("anchor_"))
 
 
@@ -114,9 +115,20 @@ def _numbers(pair: Pair) -> tuple[int, int]:
 
 
 def _pyramid(pair: Pair) -> Why:
-    if type(pair.to.pyramid) is not type(pair.of.pyramid):
-        return f"{pair.to.pyramid.kind} instead of {pair.of.pyramid.kind}"
+    own, other = pair.to.pyramid, pair.of.pyramid
+    if own.kind != other.kind:
+        return f"{own.kind} instead of {other.kind}"
+    if replace(own, norm=None) != replace(other, norm=None):
+        return "relu behind its convolutions in one of them alone"
     return _other_norm(pair.to.norms.pyramid, pair.of.norms.pyramid)
+
+
+def _offsets(pair: Pair) -> Why:
+    own = pair.to.backbone.deformable
+    if own is None or pair.of.backbone.deformable is not None:
+        return None
+    half = ", and its modulation with half of each plain convolution" if own.modulated else ""
+    return f"not in the weights: begins with offsets of 0{half}"
 
 
 def _norm_of_scene(pair: Pair) -> Why:
@@ -127,9 +139,13 @@ def _norm_of_masks(pair: Pair) -> Why:
     return _other_norm(pair.to.norms.mask, pair.of.norms.mask)
 
 
+def as_weights(norm: Norm) -> Norm:
+    """Return one name for all norms of the same weights, as the kinds of batch norm have."""
+    return "batch" if norm in ("batch", "sync", "frozen") else norm
+
+
 def _other_norm(own: Norm, other: Norm) -> Why:
-    """Return what speaks against another norm; the kinds of batch norm have the same weights."""
-    alike = own == other or {own, other} <= {"batch", "sync", "frozen"}
+    alike = as_weights(own) == as_weights(other)
     return None if alike else f"norm {own} instead of {other}"
 
 
@@ -188,6 +204,7 @@ def _semantic_blocks(pair: Pair) -> Why:
 
 
 _OBJECTIONS: tuple[tuple[str, Callable[[Pair], Why]], ...] = (
+    (r"backbone\..*\.conv_offset", _offsets),
     (r"fpn\..*", _pyramid),
     (r"branches\.\w+\.convs\..*", _norm_of_scene),
     (r"roi_heads\.masks\.heads\.\d+\.convs\..*", _norm_of_masks),

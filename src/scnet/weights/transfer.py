@@ -116,7 +116,8 @@ def _outcome(pair: Pair, own: Layer, matched: Rows | None, why: str | None) -> O
 
 
 def _require_backbone(outcomes: list[Outcome]) -> None:
-    bad = [o for o in outcomes if o.why and part_of(o.layer)[0] == "backbone"]
+    in_backbone = (o for o in outcomes if part_of(o.layer)[0] == "backbone")
+    bad = [o for o in in_backbone if o.why and is_read_on(o.layer)]
     if bad:
         raise CheckpointError(
             f"its backbone is another network: {len(bad)} layers do not fit, first {bad[0].layer} "

@@ -113,9 +113,16 @@ def _by_part(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
 
 
 def _short(outcomes: Iterable[Outcome]) -> str:
-    """Return the layers of a part by the first word of their names, each once."""
-    names = (part_of(o.layer)[1].partition(".")[0] for o in outcomes)
-    return ", ".join(dict.fromkeys(names))
+    """Return the layers of a part by the first word of their names, each once.
+
+    Offsets of deformable convolutions by the last: they are in many layers, and missing in all.
+    """
+    names = (part_of(o.layer)[1].removeprefix("net.") for o in outcomes)
+    shown = (
+        name.rpartition(".")[2] if name.endswith(".conv_offset") else name.partition(".")[0]
+        for name in names
+    )
+    return ", ".join(dict.fromkeys(shown))
 
 
 def _listed(names: list[str]) -> str:
