@@ -148,7 +148,7 @@ def make_accelerator(config: Config) -> Accelerator:
     """Return what places a training on devices, processes and kinds of numbers.
 
     Raises:
-        ConfigError: a precision that the device lacks, or a tracker that is not installed.
+        ConfigError: a precision or norm that the device lacks, or a tracker that is not installed.
     """
     AcceleratorState._reset_state()  # of an earlier training in this process
     trackers = list(config.run.trackers)
@@ -163,7 +163,7 @@ def make_accelerator(config: Config) -> Accelerator:
     if on_cpu and precision == "fp16":
         raise ConfigError("optim.precision: fp16 needs a GPU; on a CPU take bf16 or fp32")
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=on_cpu,  # said, or torchrun's processes would not find each other
             mixed_precision="no" if precision == "fp32" else precision,
             log_with=trackers or None,
@@ -171,6 +171,23 @@ def make_accelerator(config: Config) -> Accelerator:
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"optim.precision {precision}: {error}") from error
+    if accelerator.device.type == "cpu" and accelerator.num_processes > 1:
+        _refuse_sync(config)
+    return accelerator
+
+
+def _refuse_sync(config: Config) -> None:
+    """Refuse norms over the images of several processes, which PyTorch computes on GPUs alone."""
+    model = config.model
+    if model.backbone.sync_norm:
+        raise ConfigError(
+            "model.backbone.sync_norm: over several processes it needs GPUs; on CPUs set it off"
+        )
+    if "sync" in (model.norm, *model.norms):
+        raise ConfigError(
+            "model.norm, or that of a part: sync over several processes needs GPUs; on CPUs take "
+            "group or batch"
+        )
 
 
 def load_train_set(config: Config) -> CocoDataset:
