@@ -19,6 +19,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from tests.model_cases import make_detector
 
@@ -204,7 +205,7 @@ def test_norms_over_several_processes_without_gpus_are_explained(
         pytest.skip("there is a GPU")
     config = override(recipes.find("scnet"), {"model": change})
     make_accelerator(config)  # a single process computes them on a CPU
-    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.MULTI_CPU)
     with pytest.raises(ConfigError, match=reason) if reason else nullcontext():
         make_accelerator(config)
 

@@ -14,7 +14,7 @@ import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import DistributedType, ProjectConfiguration
 
 from scnet.config import Config, require_colours, to_dict
 from scnet.data.coco import CocoDataset, load_dataset
@@ -171,22 +171,23 @@ def make_accelerator(config: Config) -> Accelerator:
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"optim.precision {precision}: {error}") from error
-    if accelerator.device.type == "cpu" and accelerator.num_processes > 1:
+    launched = accelerator.distributed_type != DistributedType.NO
+    if launched and accelerator.device.type == "cpu":
         _refuse_sync(config)
     return accelerator
 
 
 def _refuse_sync(config: Config) -> None:
-    """Refuse norms over the images of several processes, which PyTorch computes on GPUs alone."""
+    """Refuse norms over the images of all processes; where they may meet, PyTorch needs GPUs."""
     model = config.model
     if model.backbone.sync_norm:
         raise ConfigError(
-            "model.backbone.sync_norm: over several processes it needs GPUs; on CPUs set it off"
+            "model.backbone.sync_norm: under torchrun it needs GPUs; on CPUs set it off"
         )
     if "sync" in (model.norm, *model.norms):
         raise ConfigError(
-            "model.norm, or that of a part: sync over several processes needs GPUs; on CPUs take "
-            "group or batch"
+            "model.norm, or that of a part: under torchrun sync needs GPUs; on CPUs take group or "
+            "batch"
         )
 
 
