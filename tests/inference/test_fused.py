@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.model_cases import make_batch, make_detector
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from scnet.config import BackboneConfig
 from scnet.inference.fused import for_inference, fused, with_proposals
@@ -16,12 +17,15 @@ from scnet.model import layers
 from scnet.model.backbone import Backbone
 
 
-def backbone(name: str, stride_in: Literal["3x3", "1x1"] = "3x3") -> Backbone:
+def backbone(
+    name: str, stride_in: Literal["3x3", "1x1"] = "3x3", sync_norm: bool = False
+) -> Backbone:
     """Return a network whose batch norm does something."""
     torch.manual_seed(0)
-    net = Backbone(BackboneConfig(name=name, weights="none", stride_in=stride_in))
+    norms: dict[str, bool] = {"sync_norm": True, "frozen_norm": False} if sync_norm else {}
+    net = Backbone(BackboneConfig(name=name, weights="none", stride_in=stride_in, **norms))
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, _BatchNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
             nn.init.normal_(module.running_mean, std=0.2)  # type: ignore[arg-type]
@@ -33,15 +37,21 @@ PLAIN = ("resnet18", "resnet50", "tf_efficientnet_lite0", "regnetx_002")
 
 
 @pytest.mark.parametrize(
-    ("name", "stride_in"), [*((name, "3x3") for name in PLAIN), ("resnet50", "1x1")]
+    ("name", "stride_in", "sync_norm"),
+    [
+        *((name, "3x3", False) for name in PLAIN),
+        ("resnet50", "1x1", False),
+        ("resnet18", "3x3", True),
+        ("tf_efficientnet_lite0", "3x3", True),  # whose norms carry activations
+    ],
 )
 def test_folding_leaves_no_batch_norm_and_the_same_maps(
-    name: str, stride_in: Literal["3x3", "1x1"]
+    name: str, stride_in: Literal["3x3", "1x1"], sync_norm: bool
 ) -> None:
-    net = backbone(name, stride_in)
+    net = backbone(name, stride_in, sync_norm)
     state = {key: value.clone() for key, value in net.state_dict().items()}
     fast = fused(net)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    assert not fast.has_batch_norm
     image = torch.randn(2, 3, 96, 128)
     net.eval()
     with torch.no_grad():

@@ -10,17 +10,22 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from accelerate.tracking import TensorBoardTracker
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 from tests.model_cases import make_detector
 
 import scnet
+from scnet import recipes
+from scnet.config import override
 from scnet.data.synthetic.scene import generate
 from scnet.model.detector import Detector
 from scnet.runtime.files import recover
@@ -30,7 +35,7 @@ from scnet.training.average import Average
 from scnet.training.guards import TrainingError
 from scnet.training.log import Log
 from scnet.training.loop import Trainer
-from scnet.training.run import resume, train
+from scnet.training.run import make_accelerator, resume, train
 from scnet.weights import checkpoint
 from scnet.weights.checkpoint import CheckpointError
 
@@ -184,6 +189,27 @@ def test_fp16_without_a_gpu_is_explained(
         train("scnet", shapes, output=tmp_path / "run", settings=settings, quiet=True)
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"norm": "sync"}, "take group or batch"),
+        ({"pyramid": {"norm": "sync"}}, "take group or batch"),
+        ({"backbone": {"sync_norm": True, "frozen_norm": False}}, "sync_norm.*set it off"),
+        ({"norm": "group"}, None),
+    ],
+)
+def test_norms_over_several_processes_without_gpus_are_explained(
+    change: dict[str, Any], reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if torch.accelerator.is_available():
+        pytest.skip("there is a GPU")
+    config = override(recipes.find("scnet"), {"model": change})
+    make_accelerator(config)  # a single process computes them on a CPU
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.MULTI_CPU)
+    with pytest.raises(ConfigError, match=reason) if reason else nullcontext():
+        make_accelerator(config)
+
+
 def break_loss(monkeypatch: pytest.MonkeyPatch, *images: int) -> None:
     """Let the loss of some images be NaN."""
     loss = Detector.loss
@@ -215,6 +241,38 @@ def test_steps_that_are_not_finite_can_be_left_out_and_are_counted(
     settings = merge(merge(quick, FEW), {"optim": {"nonfinite": "skip", "epochs": 2}})
     folder = train("scnet", shapes, output=tmp_path / "run", settings=settings, quiet=True)
     assert checkpoint.load_state(folder / "last")["skipped"] == 2  # once an epoch
+    assert all(value.isfinite().all() for value in weights(folder).values())
+
+
+def test_a_step_that_is_not_finite_leaves_statistics_of_batch_norm_as_they_were(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    normalise, step = Detector.normalise, Trainer.train_step
+    passes, changed = [], []
+
+    def broken(self: Detector, *args: Any) -> torch.Tensor:
+        passes.append(args)
+        return normalise(self, *args) * (math.nan if len(passes) == 4 else 1)
+
+    def watched(self: Trainer, pieces: Any) -> Any:
+        assert self.average is not None
+        models = (self.detector, self.average.module)
+        before = [[b.clone() for b in model.buffers()] for model in models]
+        result = step(self, pieces)
+        pairs = [zip(old, m.buffers(), strict=True) for old, m in zip(before, models, strict=True)]
+        changed.append([not all(torch.equal(*pair) for pair in of_model) for of_model in pairs])
+        return result
+
+    monkeypatch.setattr(Detector, "normalise", broken)
+    monkeypatch.setattr(Trainer, "train_step", watched)
+    change = {
+        "model": {"norm": "batch", "backbone": {"frozen_norm": False}},
+        "optim": {"nonfinite": "skip", "ema": 0.9, "accumulate": 2, "max_steps": 3},
+    }
+    settings = merge(merge(quick, FEW), change)
+    folder = train("scnet", shapes, output=tmp_path / "run", settings=settings, quiet=True)
+    assert changed == [[True, True], [False, False], [True, True]]
+    assert checkpoint.load_state(folder / "last")["skipped"] == 1
     assert all(value.isfinite().all() for value in weights(folder).values())
 
 

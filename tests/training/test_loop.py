@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 import scnet
 from scnet.data.images import DataError
+from scnet.model.detector import Detector
 from scnet.runtime import memory
 from scnet.settings import merge
+from scnet.training import loop, statistics
 from scnet.training.log import Log
 from scnet.training.loop import Trainer
 from scnet.training.run import train
@@ -251,3 +254,57 @@ def test_a_training_leaves_warnings_and_memory_of_the_process_as_they_were(
     train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
     assert warnings.filters == filters
     assert not memory._whole_process
+
+
+class ReachedError(Exception):
+    """The evaluation begins."""
+
+
+@pytest.fixture
+def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[Detector]:
+    """What the evaluations of a training were given, each of which ends it."""
+    given = []
+
+    def evaluate(finder: Detector, *args: Any, **options: Any) -> None:
+        given.append(finder)
+        raise ReachedError
+
+    monkeypatch.setattr(loop, "evaluate_dataset", evaluate)
+    return given
+
+
+def test_a_training_in_mixed_precision_evaluates_without_norms_in_the_backbone(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, evaluated: list[Detector]
+) -> None:
+    settings = merge(quick, {"optim": {"max_steps": 1, "precision": "bf16"}})
+    with pytest.raises(ReachedError):
+        train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
+    assert not evaluated[0].backbone.has_batch_norm
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_processes_evaluate_with_the_statistics_of_the_main_one(
+    averaged: bool,
+    shapes: Path,
+    quick: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    evaluated: list[Detector],
+) -> None:
+    def of_main_process(buffer: Tensor, src: int) -> None:
+        assert src == 0
+        buffer.fill_(7)
+
+    monkeypatch.setattr(statistics, "world_size", lambda: 2)
+    monkeypatch.setattr(statistics.dist, "broadcast", of_main_process)
+    monkeypatch.setattr(loop, "for_inference", lambda detector: detector)
+    change = {
+        "model": {"norm": "batch"},
+        "optim": {"max_steps": 1} | ({"ema": 0.9} if averaged else {}),
+    }
+    settings = merge(quick, change)
+    with pytest.raises(ReachedError):
+        train("mask_rcnn", shapes, output=tmp_path / "run", settings=settings, quiet=True)
+    kept = [b for name, b in evaluated[0].fpn.named_buffers() if "norm" in name]
+    assert kept
+    assert all((buffer == 7).all() for buffer in kept)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from scnet.model.backbone import Backbone
@@ -89,7 +90,7 @@ def fused(backbone: Backbone) -> Backbone:
     Which norm follows which convolution is seen in a pass of a small image. A network in which
     leaving norms out would change the result comes back as it is.
     """
-    if not any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules()):
+    if not any(isinstance(module, _BatchNorm) for module in backbone.modules()):
         return backbone
     was_training = backbone.training
     backbone.eval()
@@ -129,7 +130,7 @@ def _pairs(net: nn.Module, probe: Tensor) -> list[tuple[str, str]]:
             hooks.append(
                 module.register_forward_hook(lambda m, x, out, name=name: conv_done(name, out))
             )
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, _BatchNorm):
             hooks.append(
                 module.register_forward_pre_hook(lambda m, x, name=name: norm_begins(name, x[0]))
             )

@@ -31,6 +31,7 @@ from scnet.training.log import Log, introduction
 from scnet.training.optim import base_rate, clip, make_optimizer, rate_factor, set_rate, update
 from scnet.training.optim import restore as restore_optimizer
 from scnet.training.progress import Progress, StepResult
+from scnet.training.statistics import Statistics, share_statistics
 from scnet.training.validation import draw_samples, load_val_set
 from scnet.types import Batch, Losses
 from scnet.weights import checkpoint
@@ -149,12 +150,13 @@ class Trainer:
     def train_step(self, pieces: Sequence[Batch]) -> StepResult:
         """Forward, backward, clipping, update and averaging: the whole of it.
 
-        Where a loss or the gradient is not finite, neither weights nor optimiser nor average
-        change; the host does not wait to know.
+        Where a loss or the gradient is not finite, neither weights nor statistics of batch norm
+        nor optimiser nor average change; the host does not wait to know.
         """
         optim, progress = self.config.optim, self.progress
         set_rate(self.optimizer, self.rate * rate_factor(optim, progress.step, progress.part))
         self.optimizer.zero_grad()
+        statistics = Statistics(self.detector)
         parts: list[Losses] = []
         for number, batch in enumerate(pieces):
             last = number == len(pieces) - 1
@@ -168,6 +170,7 @@ class Trainer:
         self.accelerator.unscale_gradients(self.optimizer)  # of fp16
         finite = clip(self.detector.parameters(), optim.clip_norm).isfinite() & good
         update(self.optimizer, finite)
+        statistics.put_back(finite)  # before the average copies them
         if self.average is not None:
             self.average.update(self.detector, finite)
         # fp16 tries scales: there a gradient that is too large is no fault.
@@ -247,11 +250,12 @@ class Trainer:
         if self.val_set is None:
             return
         self.evaluated = self.progress.step
+        share_statistics(self.result)
+        # Outside of autocast, whose rounding would hide whether folding changes the result.
+        fast = for_inference(self.result.eval())
         with self.accelerator.autocast():
             result, found = evaluate_dataset(
-                for_inference(self.result.eval()),
-                self.val_set,
-                batch_size=self.config.eval.batch_size,
+                fast, self.val_set, batch_size=self.config.eval.batch_size
             )
         if result["segm"]["AP"] > self.best:
             self.best = result["segm"]["AP"]

@@ -14,7 +14,7 @@ import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration
+from accelerate.utils import DistributedType, ProjectConfiguration
 
 from scnet.config import Config, require_colours, to_dict
 from scnet.data.coco import CocoDataset, load_dataset
@@ -148,7 +148,7 @@ def make_accelerator(config: Config) -> Accelerator:
     """Return what places a training on devices, processes and kinds of numbers.
 
     Raises:
-        ConfigError: a precision that the device lacks, or a tracker that is not installed.
+        ConfigError: a precision or norm that the device lacks, or a tracker that is not installed.
     """
     AcceleratorState._reset_state()  # of an earlier training in this process
     trackers = list(config.run.trackers)
@@ -163,7 +163,7 @@ def make_accelerator(config: Config) -> Accelerator:
     if on_cpu and precision == "fp16":
         raise ConfigError("optim.precision: fp16 needs a GPU; on a CPU take bf16 or fp32")
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=on_cpu,  # said, or torchrun's processes would not find each other
             mixed_precision="no" if precision == "fp32" else precision,
             log_with=trackers or None,
@@ -171,6 +171,24 @@ def make_accelerator(config: Config) -> Accelerator:
         )
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"optim.precision {precision}: {error}") from error
+    launched = accelerator.distributed_type != DistributedType.NO
+    if launched and accelerator.device.type == "cpu":
+        _refuse_sync(config)
+    return accelerator
+
+
+def _refuse_sync(config: Config) -> None:
+    """Refuse norms over the images of all processes; where they may meet, PyTorch needs GPUs."""
+    model = config.model
+    if model.backbone.sync_norm:
+        raise ConfigError(
+            "model.backbone.sync_norm: under torchrun it needs GPUs; on CPUs set it off"
+        )
+    if "sync" in (model.norm, *model.norms):
+        raise ConfigError(
+            "model.norm, or that of a part: under torchrun sync needs GPUs; on CPUs take group or "
+            "batch"
+        )
 
 
 def load_train_set(config: Config) -> CocoDataset:
