@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from scnet.data.classes import seen_name
 from scnet.data.screening import Sheet
 from scnet.data.wording import counted, of_all
 
@@ -53,7 +54,10 @@ def keep_classes(
     Raises:
         ClassError: the file has none of the classes of the model, or lacks one that is chosen.
     """
+    if wanted is not None:
+        respell(content["categories"], wanted)
     notes = _join(content)
+    chosen = [seen_name(name) for name in chosen]
     names = [category["name"] for category in content["categories"]]
     if wanted is None:
         missing = [name for name in chosen if name not in names]
@@ -74,6 +78,14 @@ def keep_classes(
             f"{near(wanted, names)}; use data with the same classes, or train a model on these"
         )
     return notes + _select(content, wanted, why)
+
+
+def respell(categories: Iterable[Json], wanted: Sequence[str]) -> None:
+    """Give categories a model's own spelling of names that look the same."""
+    own = {seen_name(name): name for name in wanted}
+    for category in categories:
+        name = category["name"]
+        category["name"] = name if name in wanted else own.get(seen_name(name), name)
 
 
 def differences(
