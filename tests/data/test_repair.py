@@ -66,6 +66,26 @@ def test_what_is_sound_is_copied_as_it_is(
     assert copy == json.loads((coco_folder / name).read_text())
 
 
+def test_marks_that_were_changed_have_the_area_of_their_mask(
+    coco_folder: Path,
+    tmp_path: Path,
+    content: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for image in content["images"]:
+        image["width"], image["height"] = 80, 60
+    content["annotations"][3].pop("area")
+    file = coco_folder / "annotations/instances_train.json"
+    file.write_text(json.dumps(content))
+    settings = ["--data.scale-marks", "[2,2]", "--data.drop-invalid", "true"]
+    main(["check-data", str(file), "--quiet", "--fix", "fixed", *settings])
+    mended = json.loads((tmp_path / "fixed/instances_train.json").read_text())["annotations"]
+    assert [entry["area"] for entry in mended][:4] == [800, 192, 4800, 576]
+    assert f"{len(mended)} annotations have the area of the mask now" in capsys.readouterr().out
+
+
 def fixed(folder: Path, tmp_path: Path) -> Path:
     """Write mended copies and lay them over the data set, as the last line says."""
     main(["check-data", str(folder), "--quiet", "--fix", str(tmp_path / "fixed")])

@@ -13,7 +13,7 @@ from scnet.config import DataConfig
 from scnet.data.annotations import AnnotationFile, checked_content, numbered, read_annotations
 from scnet.data.areas import mask_area
 from scnet.data.contents import commonest
-from scnet.data.faults import by_id, image_fault, is_crowd, size_of
+from scnet.data.faults import by_id, image_fault, is_crowd, is_finite, size_of
 from scnet.data.geometry import Reading
 from scnet.data.images import DataError
 from scnet.data.layout import (
@@ -117,11 +117,14 @@ def _mended(file: Path, config: DataConfig) -> tuple[dict[str, Any], tuple[str, 
         broken = f"{counted(len(found.dropped), 'annotation', 'is')} broken"
         gone = f"{len(kept) - len(annotations):,} removed, the others are crowd regions now"
         done.append(f"{broken} ({commonest(found.dropped.values())}): {gone}")
+    sizes = {image["id"]: size_of(image) for image in content["images"]}
+    without = [entry for entry in annotations if not is_finite(entry.get("area"))]
+    for entry in annotations if found.area_fault else without:
+        entry["area"] = mask_area(entry, sizes[entry["image_id"]])
     if found.area_fault:
-        sizes = {image["id"]: size_of(image) for image in content["images"]}
-        for entry in annotations:
-            entry["area"] = mask_area(entry, sizes[entry["image_id"]])
         done.append(f"{found.area_fault}; it is now")
+    elif without:
+        done.append(f"{counted(len(without), 'annotation', 'has')} the area of the mask now")
     if numbered(annotations):
         done.append("annotations are numbered anew, as ids were missing, zero or double")
     return {**content, "annotations": annotations}, tuple(done)
