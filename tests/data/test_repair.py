@@ -166,6 +166,34 @@ def test_a_list_of_test_images_is_passed_over(
     assert copies == ["instances_train.json", "instances_val.json"]
 
 
+def test_copies_are_whole_or_not_there(coco_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = coco_folder / "annotations/instances_val.json"
+    sound = file.read_text()
+    file.write_text(sound[:-9])
+    command = ["check-data", str(coco_folder), "--quiet", "--fix", "fixed"]
+    assert main(command) != 0
+    assert not [*tmp_path.glob("*fixed*")]
+    file.write_text(sound)
+    assert main(command) == 0
+    assert len([*(tmp_path / "fixed/annotations").iterdir()]) == 2
+
+
+def test_lists_of_images_alone_make_no_folder(
+    coco_folder: Path,
+    tmp_path: Path,
+    content: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = coco_folder / "annotations/instances_test.json"
+    file.write_text(json.dumps({k: content[k] for k in ("images", "categories")}))
+    main(["check-data", str(file), "--quiet", "--fix", "fixed"])
+    assert "nothing to mend" in capsys.readouterr().out
+    assert not (tmp_path / "fixed").exists()
+
+
 def test_a_report_ends_with_a_command_that_suits_the_data(
     coco_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
