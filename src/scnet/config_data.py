@@ -93,6 +93,11 @@ class DataConfig:
                 f"data.scale_marks: multiplies marks in pixels, but they are {read_anew.pop()} "
                 "(data.coordinates); set only one"
             )
+        if isinstance(self.scale_marks, tuple) and self.run_lengths != "columns":
+            raise ConfigError(
+                "data.scale_marks: scales run lengths down the columns, but they are "
+                f"{self.run_lengths} (data.run_lengths); set only one"
+            )
         if isinstance(self.bands, tuple):
             require_colours(self, len(self.bands))
 

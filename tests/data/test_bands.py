@@ -330,6 +330,14 @@ def test_images_with_other_bands_than_the_first_are_refused(tmp_path: Path) -> N
         data[3]
 
 
+def test_a_training_is_warned_of_dim_images(tmp_path: Path) -> None:
+    def dim(path: Path, _: int) -> None:
+        Image.fromarray(np.arange(1200, dtype=np.uint8).reshape(30, 40) % 9).save(path)
+
+    said = train_set(dataset_of(tmp_path / "dim", dim)).contrast_warning
+    assert "4 of 4 images looked at show little or were cut" in said
+
+
 def test_a_training_is_warned_of_lost_contrast_and_stopped_by_lost_bands(tmp_path: Path) -> None:
     def grey(path: Path, _: int) -> None:
         tiff(path, GREY)

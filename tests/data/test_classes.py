@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from scnet.cli.convert import class_names
+from scnet.cli.errors import UsageError
 from scnet.config import DataConfig
 from scnet.data.check import check
 from scnet.data.coco import CocoDataset, DataError, load_dataset
@@ -54,6 +56,32 @@ def test_a_class_that_is_not_there_cannot_be_chosen(folder: Callable[[], Path]) 
     said = r"data.classes: there is no class Coin \(did you mean coin for Coin\?\); the file has"
     with pytest.raises(DataError, match=said):
         load(folder(), replace(PLAIN, classes=("Coin",)))
+
+
+def test_names_that_look_the_same_are_the_same(
+    content: Any, folder: Callable[[], Path], tmp_path: Path
+) -> None:
+    content["categories"][1]["name"] = "ring\u2060 "
+    chosen = load(folder(), replace(PLAIN, classes=("ring\u200b", " coin")))
+    assert chosen.classes == ("ring", "coin")
+    model = ("coin\ufeff", "ring")
+    evaluated = load(tmp_path, classes=model, train=False)
+    assert evaluated.classes == model
+    assert labels(evaluated) == [[1, 0], [0], [1], []]
+    assert class_names("coin\u200b, Zelle\u0301") == ["coin", "Zell\u00e9"]
+
+
+def test_joiners_are_spelling(content: Any, folder: Callable[[], Path]) -> None:
+    content["categories"][0]["name"] = "\u0645\u06cc\u200c\u062e\u0648"
+    assert content["categories"][0]["name"] in load(folder()).classes
+
+
+def test_a_name_that_is_not_seen_is_blank(content: Any, folder: Callable[[], Path]) -> None:
+    content["categories"][0]["name"] = " \u200b"
+    with pytest.raises(DataError, match="name is blank"):
+        load(folder())
+    with pytest.raises(UsageError, match="a name is blank"):
+        class_names("\u200b,coin")
 
 
 def test_a_supercategory_without_objects_is_left_out(

@@ -164,6 +164,7 @@ def test_ids_of_classes_are_matched_by_name(tmp_path: Path) -> None:
     found = read_image_list(write(tmp_path / "l.json", entries, categories=categories))
     ids, notes = found.category_ids(("dog", "cats", "cat"), (1, 2, 3))
     assert ids == (4, 10, 9)
+    assert found.category_ids(("dog\u200b", "cats", "cat "), (1, 2, 3)).ids == ids
     assert notes == ("1 class of the model not in it, with ids of their own: cats = 10",)
     with pytest.raises(DataError, match=r"\(cat, dog, cat\).*did you mean cat for Cat"):
         found.category_ids(("Cat", "cow"), (1, 2))

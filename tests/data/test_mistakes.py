@@ -20,6 +20,7 @@ from scnet.config import DataConfig
 from scnet.data.annotations import AnnotationFile, read_annotations
 from scnet.data.check import check
 from scnet.data.images import DataError
+from scnet.data.repair import repair
 from scnet.ops.rle import decode, encode
 
 Coco = dict[str, Any]
@@ -279,6 +280,40 @@ def test_marks_for_larger_images_are_spoken_of(tmp_path: Path) -> None:
         "of images; if these were made smaller since, scale marks too, as --data.scale-marks"
         in notes[0]
     )
+
+
+def shrunk(side: int) -> Coco:
+    """Return marks made on square images of a side that have 640 pixels now."""
+    content = right_file(packed=False, number=40)
+    sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
+    for entry in content["annotations"]:
+        scale = np.array([side, side]) / sizes[entry["image_id"]]
+        for numbers in (entry["bbox"], *entry["segmentation"]):
+            numbers[:] = (np.reshape(numbers, (-1, 2)) * scale).ravel().tolist()
+    for image in content["images"]:
+        image["width"] = image["height"] = 640
+    return content
+
+
+def test_thousandths_may_be_images_made_smaller(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="coordinates thousandths, or") as caught:
+        read(tmp_path, shrunk(960))
+    assert "if images were made smaller since, --data.scale-marks '[0.5,0.5]'" in str(caught.value)
+    (tmp_path / "data.json").write_text(json.dumps(shrunk(960)))
+    with pytest.raises(DataError, match="made smaller since"):  # none is chosen without a word
+        repair(tmp_path / "data.json", tmp_path / "fixed", DataConfig())
+
+
+def test_marks_beyond_a_thousand_are_no_thousandths(tmp_path: Path) -> None:
+    content = shrunk(1024)
+    for entry in content["annotations"][::10]:
+        entry["bbox"] = [924, 924, 100, 100]
+        entry["segmentation"] = [[924, 924, 1024, 924, 1024, 1024, 924, 1024]]
+    with pytest.raises(DataError, match=r"outside the image.*drop-invalid; .*scale marks too"):
+        read(tmp_path, content)
+    contradiction = read(tmp_path, content, drop_invalid=True).notes[0]
+    assert "scale marks too" in contradiction
+    assert "thousandths" not in contradiction
 
 
 def test_a_switch_that_makes_a_right_file_worse_stops(tmp_path: Path) -> None:

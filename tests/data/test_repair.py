@@ -66,6 +66,26 @@ def test_what_is_sound_is_copied_as_it_is(
     assert copy == json.loads((coco_folder / name).read_text())
 
 
+def test_marks_that_were_changed_have_the_area_of_their_mask(
+    coco_folder: Path,
+    tmp_path: Path,
+    content: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for image in content["images"]:
+        image["width"], image["height"] = 80, 60
+    content["annotations"][3].pop("area")
+    file = coco_folder / "annotations/instances_train.json"
+    file.write_text(json.dumps(content))
+    settings = ["--data.scale-marks", "[2,2]", "--data.drop-invalid", "true"]
+    main(["check-data", str(file), "--quiet", "--fix", "fixed", *settings])
+    mended = json.loads((tmp_path / "fixed/instances_train.json").read_text())["annotations"]
+    assert [entry["area"] for entry in mended][:4] == [800, 192, 4800, 576]
+    assert f"{len(mended)} annotations have the area of the mask now" in capsys.readouterr().out
+
+
 def fixed(folder: Path, tmp_path: Path) -> Path:
     """Write mended copies and lay them over the data set, as the last line says."""
     main(["check-data", str(folder), "--quiet", "--fix", str(tmp_path / "fixed")])
@@ -144,6 +164,34 @@ def test_a_list_of_test_images_is_passed_over(
     assert main(["check-data", str(coco_folder), "--quiet", "--fix", "fixed"]) == 0
     copies = sorted(file.name for file in (tmp_path / "fixed/annotations").iterdir())
     assert copies == ["instances_train.json", "instances_val.json"]
+
+
+def test_copies_are_whole_or_not_there(coco_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = coco_folder / "annotations/instances_val.json"
+    sound = file.read_text()
+    file.write_text(sound[:-9])
+    command = ["check-data", str(coco_folder), "--quiet", "--fix", "fixed"]
+    assert main(command) != 0
+    assert not [*tmp_path.glob("*fixed*")]
+    file.write_text(sound)
+    assert main(command) == 0
+    assert len([*(tmp_path / "fixed/annotations").iterdir()]) == 2
+
+
+def test_lists_of_images_alone_make_no_folder(
+    coco_folder: Path,
+    tmp_path: Path,
+    content: Any,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = coco_folder / "annotations/instances_test.json"
+    file.write_text(json.dumps({k: content[k] for k in ("images", "categories")}))
+    main(["check-data", str(file), "--quiet", "--fix", "fixed"])
+    assert "nothing to mend" in capsys.readouterr().out
+    assert not (tmp_path / "fixed").exists()
 
 
 def test_a_report_ends_with_a_command_that_suits_the_data(

@@ -152,6 +152,13 @@ def test_factors_are_of_pixels() -> None:
         DataConfig(scale_marks=(0.5, 0.5), coordinates="normalised")
 
 
+@pytest.mark.parametrize("way", ["rows", "swapped_size"])
+def test_factors_are_of_run_lengths_down_the_columns(way: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"data\.scale_marks.*they are {way}"):
+        DataConfig(scale_marks=(0.5, 0.5), run_lengths=way)
+    assert DataConfig(scale_marks="files", run_lengths=way).run_lengths == way
+
+
 def test_an_evaluation_may_scale_marks(coco_folder: Path) -> None:
     data, _ = reading_of(DataConfig(), coco_folder, {"data": {"scale_marks": "files"}})
     assert data.scale_marks == "files"

@@ -84,12 +84,16 @@ def _checked(options: argparse.Namespace, config: DataConfig) -> Report:
 
 def _fix(path: Path, output: str, config: DataConfig) -> None:
     from scnet.data.repair import repair
-    from scnet.runtime.files import new_folder
+    from scnet.runtime.files import refuse_taken
 
-    folder = new_folder(output, "fixed")
+    folder = Path(output)
+    refuse_taken(folder)
     copies, place = repair(path, folder, config)
     for copy, done in copies:
         print(f"wrote {copy}: {'; '.join(done) or 'nothing to mend'}")
+    if not copies:
+        print(f"nothing to mend: {path} has no annotations")
+        return
     print(f"copy what is in {folder} into {place} to train on it")
 
 

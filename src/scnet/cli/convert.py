@@ -76,17 +76,20 @@ def _next(options: argparse.Namespace) -> str:
 
 def class_names(given: str) -> list[str]:
     """Return class names from `coco`, a text file or a list with commas."""
+    from scnet.data.classes import coco_classes, seen_name
+
     file = Path(given)
     if given == "coco":
-        from scnet.data.classes import coco_classes
-
         return list(coco_classes())
     if file.is_file():
-        names = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        names = [line for line in file.read_text().splitlines() if line.strip()]
     elif file.suffix in (".txt", ".names", ".csv") or "/" in given:
         raise UsageError(f"--classes {given}: no such file")
     else:
         names = _list(given, "--classes")
+    names = [seen_name(name) for name in names]
+    if not all(names):
+        raise UsageError(f"--classes {given}: a name is blank; give each class a name of its own")
     double = sorted({name for name in names if names.count(name) > 1})
     if double or not names:
         told = f"{', '.join(double)} stands there twice" if double else "holds no names"

@@ -35,6 +35,7 @@ from scnet.data.mistakes import judge, stop_at
 from scnet.data.overlap import key_notes
 from scnet.data.reading import Content, read_content
 from scnet.data.screening import Sheet
+from scnet.data.verdict import Verdict
 from scnet.ops.rle import pack, runs
 from scnet.runtime.collector import without_collector
 from scnet.types import Size
@@ -195,7 +196,7 @@ def _records(content: Mapping[str, Any], file: Path, config: DataConfig) -> Anno
         verdict = judge(sheet, entries, sizes, Reading())
         stop_at(verdict, file, entries, images, config)
     sound = sheet.cleared(entries, sizes)
-    settled = _settle(sound, sheet, entries, images, file, config)
+    settled = _settle(sound, sheet, entries, images, file, config, verdict)
     if config.crowd == "auto":
         _stop_at(f"{file}: {fault}" for fault in crowded(sheet, sound, tuple(categories.values())))
     if settled.changed:
@@ -229,6 +230,7 @@ def _settle(
     images: Mapping[int, Entry],
     file: Path,
     config: DataConfig,
+    verdict: Verdict | None,
 ) -> Settled:
     """Mend or leave out what may not be sound, and mark what is after all.
 
@@ -242,7 +244,8 @@ def _settle(
         fault = settled.settle(position, entry, size, known)
         if fault and not config.drop_invalid:
             where = f"{file}: {annotation_name(entry, image)}"
-            raise DataError(f"{where}: {fault}; remove it or run with --data.drop-invalid")
+            hint = f"; {verdict.hint}" if verdict and verdict.hint else ""
+            raise DataError(f"{where}: {fault}; remove it or run with --data.drop-invalid{hint}")
         sound[position] = position not in settled.dropped
     return settled
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from scnet.data.classes import seen_name
 from scnet.data.screening import Sheet
 from scnet.data.wording import counted, of_all
 
@@ -21,6 +22,7 @@ LACKING = "add examples to train on, or remove it: evaluation leaves it out"
 BACKGROUND = {"background", "bg"}  # what tools write for what is no object, plain
 FEW = 2  # crowd regions that say nothing about a class
 CROWD_ACTION = "take them as objects with --data.crowd objects, or ignore them with ignore"
+ROOT = "a supercategory or background without objects"
 SHOWN = 5  # names that are written out
 
 
@@ -53,7 +55,10 @@ def keep_classes(
     Raises:
         ClassError: the file has none of the classes of the model, or lacks one that is chosen.
     """
+    if wanted is not None:
+        respell(content["categories"], wanted)
     notes = _join(content)
+    chosen = [seen_name(name) for name in chosen]
     names = [category["name"] for category in content["categories"]]
     if wanted is None:
         missing = [name for name in chosen if name not in names]
@@ -62,9 +67,9 @@ def keep_classes(
                 f"data.classes: there is no class {_listed(missing)}{near(missing, names)}; the "
                 f"file has {_listed(names)}"
             )
-        roots = _roots(content)
-        wanted = tuple(dict.fromkeys(chosen)) or [n for n in names if n not in roots]
-        why = "not in data.classes" if chosen else "a supercategory or background without objects"
+        above = roots(content)
+        wanted = tuple(dict.fromkeys(chosen)) or [n for n in names if n not in above]
+        why = "not in data.classes" if chosen else ROOT
         notes += look_alikes(wanted)
     else:
         why = "not a class of the model"
@@ -74,6 +79,33 @@ def keep_classes(
             f"{near(wanted, names)}; use data with the same classes, or train a model on these"
         )
     return notes + _select(content, wanted, why)
+
+
+def roots(content: Json) -> set[str]:
+    """Return classes without objects: the supercategory of others, and the background.
+
+    A training leaves them out, unless it would have no class then.
+    """
+    categories = content["categories"]
+    above = {
+        seen_name(c["supercategory"])
+        for c in categories
+        if isinstance(c.get("supercategory"), str) and seen_name(c["supercategory"]) != c["name"]
+    }
+    above |= {c["name"] for c in categories if _plain(c["name"]) in BACKGROUND}
+    found = {c["id"]: c["name"] for c in categories if c["name"] in above}
+    if len(found) == len(categories):
+        return set()
+    used = _counts(content)
+    return {name for number, name in found.items() if not used[number]}
+
+
+def respell(categories: Iterable[Json], wanted: Sequence[str]) -> None:
+    """Give categories a model's own spelling of names that look the same."""
+    own = {seen_name(name): name for name in wanted}
+    for category in categories:
+        name = category["name"]
+        category["name"] = name if name in wanted else own.get(seen_name(name), name)
 
 
 def differences(
@@ -155,23 +187,6 @@ def _join(content: Json) -> list[str]:
     content["categories"] = [c for c in content["categories"] if c["id"] not in other]
     joined = {c["name"] for c in content["categories"] if c["id"] in other.values()}
     return [f"categories of one name are one class: {_listed(sorted(joined))}"]
-
-
-def _roots(content: Json) -> set[str]:
-    """Return classes without objects: the supercategory of others, and the background."""
-    above = {
-        c.get("supercategory")
-        for c in content["categories"]
-        if isinstance(c, dict)
-        and isinstance(c.get("supercategory"), str)
-        and c["supercategory"] != c["name"]
-    }
-    above |= {c["name"] for c in content["categories"] if _plain(c["name"]) in BACKGROUND}
-    roots = {c["id"]: c["name"] for c in content["categories"] if c["name"] in above}
-    if not roots or len(roots) == len(content["categories"]):
-        return set()
-    used = _counts(content)
-    return {name for number, name in roots.items() if not used[number]}
 
 
 def _counts(content: Json) -> Counter[Any]:

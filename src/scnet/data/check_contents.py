@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
-from scnet.data.categories import CROWD_ACTION, crowd_message, mostly_crowd
+from scnet.data.categories import CROWD_ACTION, ROOT, crowd_message, mostly_crowd
 from scnet.data.faults import image_name, is_crowd
 from scnet.data.report import Summary
 from scnet.data.wording import counted, of_all
@@ -21,6 +21,7 @@ def contents_of(
     images: Mapping[int, Entry],
     names: Mapping[int, str],
     sound: Mapping[int, list[Entry]],
+    roots: Collection[str],
 ) -> Iterator[Said]:
     """Write the numbers into the summary; yield what looks wrong about them.
 
@@ -29,6 +30,7 @@ def contents_of(
         images: entries by id.
         names: of the classes.
         sound: the sound annotations of each image.
+        roots: classes without objects that a training leaves out.
     """
     objects = {i: [e for e in entries if not is_crowd(e)] for i, entries in sound.items()}
     summary.images = len(images)
@@ -38,14 +40,19 @@ def contents_of(
     summary.per_class = counts
     crowds = Counter(names[e["category_id"]] for es in sound.values() for e in es if is_crowd(e))
     yield from _of_crowds(crowds, counts, crowd)
+    if roots:
+        left_out = f"{counted(len(roots), 'class')} left out ({ROOT}): {', '.join(sorted(roots))}"
+        yield "note", left_out, "nothing to do"
     without = [
         name + " (crowd regions alone)" * (name in crowds)
         for name, count in counts.items()
-        if not count and not (crowd == "auto" and mostly_crowd(crowds[name], count))
+        if not count
+        and name not in roots
+        and not (crowd == "auto" and mostly_crowd(crowds[name], count))
     ]
     if without:
         listed = ", ".join(without[:10]) + (", ..." if len(without) > 10 else "")
-        has = f"{of_all(len(without), len(counts), 'class', 'has')}"
+        has = f"{of_all(len(without), len(counts) - len(roots), 'class', 'has')}"
         reason = f"{has} no object: {listed}"
         yield "warning", reason, "remove them from the categories, or add examples"
     empty = [image_name(images[i]) for i, entries in objects.items() if not entries]

@@ -6,7 +6,7 @@ Nothing here trusts a file: any content ends in a report, never in an exception.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from scnet.config import DataConfig
 from scnet.data.areas import ACTION as AREA_ACTION
 from scnet.data.areas import area_fault
-from scnet.data.categories import look_alikes
+from scnet.data.categories import look_alikes, roots
 from scnet.data.check_contents import contents_of
 from scnet.data.check_images import Chosen, Progress, choose, read_images, stuff_maps
 from scnet.data.check_pixels import Look
@@ -87,7 +87,8 @@ class FileCheck:
         sizes = {i: size_of(image) for i, image in images.items()}
         if fault := area_fault(content["annotations"], sizes):
             self.add("warning", "", fault, AREA_ACTION)
-        for said in contents_of(self.summary, self.config.crowd, images, names, sound):
+        left_out = self._left_out(content, names)
+        for said in contents_of(self.summary, self.config.crowd, images, names, sound, left_out):
             self.add(said[0], "", *said[1:])
         self._nothing_to_learn()
         kept = [entry for entries in sound.values() for entry in entries]
@@ -106,6 +107,15 @@ class FileCheck:
             ):
                 self.add(severity, where, reason, action)
             self.chosen = choose(images, names, sound, root, self.looks)
+
+    def _left_out(
+        self, content: Mapping[str, list[Entry]], names: Mapping[int, str]
+    ) -> Collection[str]:
+        """Return the classes that a training leaves out by itself."""
+        if self.config.classes:
+            return ()
+        categories = [c for c in content["categories"] if by_id(names, c.get("id"))]
+        return roots({**content, "categories": categories})
 
     def _nothing_to_learn(self) -> None:
         """Stop where a training would find no object, and nothing has said why."""

@@ -1,9 +1,22 @@
-"""Names and ids of COCO's 80 classes."""
+"""How names of classes are compared, and the names and ids of COCO's 80 classes."""
 
 from __future__ import annotations
 
 import functools
+import re
+import unicodedata
 from collections.abc import Sequence
+
+# Blanks of no width. Joiners (U+200C, U+200D) are none: Persian and Indic scripts spell with them.
+_UNSEEN = re.compile("[\u200b\u2060\ufeff]")
+
+
+def seen_name(name: str) -> str:
+    """Return a name as it is seen: no blanks around it, one spelling of letters with accents.
+
+    Names are the same where this is the same.
+    """
+    return _UNSEEN.sub("", unicodedata.normalize("NFC", name)).strip()
 
 
 def coco_classes() -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from scnet.data.classes import seen_name
 from scnet.data.images import MAX_PIXELS
 from scnet.ops.rle import Runs, check_polygons, runs
 from scnet.types import Size
@@ -68,7 +69,7 @@ def category_fault(category: Entry) -> str | None:
     name = category.get("name")
     if not isinstance(name, str):
         return "name is missing or not text"
-    if not name.strip():
+    if not seen_name(name):
         return "name is blank"
     return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scnet.data.categories import closest, keep_classes, near
+from scnet.data.categories import closest, keep_classes, near, respell
 from scnet.data.errors import DataError
 from scnet.data.faults import category_fault, image_name
 from scnet.data.finding import Found
@@ -62,14 +62,16 @@ class ImageList:
             return CategoryIds(
                 tuple(own), ("it lists no categories: category ids are the model's",)
             )
-        names = [category["name"] for category in self.categories]
+        categories = [dict(category) for category in self.categories]
+        respell(categories, classes)
+        names = [category["name"] for category in categories]
         if not set(classes) & set(names):
             raise DataError(
                 f"{self.file}: none of its categories ({_listed(names)}) is a class of the model "
                 f"({_listed(classes)}){near(classes, names)}; correct the names, or remove "
                 "categories from the file to have the model's own ids in the results"
             )
-        content = {"categories": list(self.categories), "annotations": []}
+        content = {"categories": categories, "annotations": []}
         keep_classes(content, classes)
         found = tuple(_written(category) for category in content["categories"])
         return CategoryIds(

@@ -21,6 +21,7 @@ from scnet.data.errors import DataError
 from scnet.data.faults import Entry, size_of
 from scnet.data.geometry import (
     PARTS,
+    SLACK,
     Corners,
     Marks,
     Reading,
@@ -126,7 +127,16 @@ def _explained(found: Verdict, marks: Marks, wrong: Bool[np.ndarray, "n"]) -> Ve
         agreeing=min(int(fit.agrees.sum()) for fit in whole),
         explained=explained,
         close=min(fit.iou for fit in whole) >= CLOSE,
+        hint=_reach(best, found.reading, marks),
     )
+
+
+def _reach(best: Sequence[Reading], read: Reading, marks: Marks) -> str:
+    """Return how far pixels would reach out of images where they are taken for parts of a side."""
+    parts = any(reading.coordinates in PARTS for reading in best)
+    if not parts or read.coordinates != "pixels":
+        return ""
+    return reach(_corners(marks, read)[1], marks.size)
 
 
 def _scaled(found: Verdict, marks: Marks, wrong: Bool[np.ndarray, "n"]) -> Verdict:
@@ -205,11 +215,23 @@ def _agrees(
     shown = reading.coordinates == "normalised" or reading.of_boxes not in PARTS
     spread = SPREAD if shown else WIDE_SPREAD
     drawn = np.where(np.isfinite(marks.extents[:, 2:]), masks[:, 2:], np.nan)
-    if _far_off(drawn, marks, reading.coordinates, spread) or (
-        reading.boxes != "masks" and _far_off(boxes[:, 2:], marks, reading.of_boxes, SPREAD)
+    read = reading.boxes != "masks"
+    if (
+        _far_off(drawn, marks, reading.coordinates, spread)
+        or (read and _far_off(boxes[:, 2:], marks, reading.of_boxes, SPREAD))
+        or _exceeds(marks.extents, reading.coordinates)
+        or (read and _exceeds(marks.boxes, reading.of_boxes))
     ):
         return np.zeros(len(marks), bool)
     return agree(boxes, masks, marks.size)
+
+
+def _exceeds(numbers: Float64[np.ndarray, "n 4"], coordinates: str) -> bool:
+    """Return whether numbers as they stand are too large to be percent or thousandths."""
+    if coordinates not in ("percent", "thousandths"):
+        return False
+    far = numbers[np.isfinite(numbers).all(1)].max(1, initial=0)
+    return bool(len(far) and (far > PARTS[coordinates] * (1 + SLACK)).mean() > FEW)
 
 
 def _distance(reading: Reading, base: Reading) -> int:

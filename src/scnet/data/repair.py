@@ -13,7 +13,7 @@ from scnet.config import DataConfig
 from scnet.data.annotations import AnnotationFile, checked_content, numbered, read_annotations
 from scnet.data.areas import mask_area
 from scnet.data.contents import commonest
-from scnet.data.faults import by_id, image_fault, is_crowd, size_of
+from scnet.data.faults import by_id, image_fault, is_crowd, is_finite, size_of
 from scnet.data.geometry import Reading
 from scnet.data.images import DataError
 from scnet.data.layout import (
@@ -27,6 +27,7 @@ from scnet.data.layout import (
 from scnet.data.mistakes import judge_file
 from scnet.data.reading import is_image_list, read_content
 from scnet.data.wording import counted
+from scnet.runtime.files import whole_folder
 
 
 class Repaired(NamedTuple):
@@ -41,25 +42,32 @@ def repair(path: Path, folder: Path, config: DataConfig) -> tuple[list[Repaired]
 
     Names are those of the originals; labels of other formats become annotations/instances_*.json.
     What is left out as broken becomes a crowd region where it is known to lie, else it goes. Images
-    get the names under which they were found. Lists of images without annotations are passed over.
+    get the names under which they were found. Lists of images without annotations are passed over;
+    the folder is made if anything else is there, and only when all of it is mended.
 
     Raises:
         DataError: there is no annotation file, or one in which more is broken than annotations.
     """
-    found = []
     files = annotation_files(path)
     root = _root(path, files[0])
-    for file in files:
-        if is_image_list(read_content(file, config).json):
-            continue
-        meant, said = _as_meant(file, config)
-        content, done = _mended(file, replace(meant, drop_invalid=True))
-        done += _rename(content["images"], file)
-        copy = folder / _name(file, root)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(json.dumps(content), encoding="utf-8")
-        found.append(Repaired(copy, (*said, *done)))
-    return found, root
+    annotated = [file for file in files if not is_image_list(read_content(file, config).json)]
+    if not annotated:
+        return [], root
+    with whole_folder(folder.absolute()) as new:
+        done = {
+            _name(file, root): _write(file, new / _name(file, root), config) for file in annotated
+        }
+    return [Repaired(folder / name, what) for name, what in done.items()], root
+
+
+def _write(file: Path, copy: Path, config: DataConfig) -> tuple[str, ...]:
+    """Write the mended copy of a file; return what was done."""
+    meant, said = _as_meant(file, config)
+    content, done = _mended(file, replace(meant, drop_invalid=True))
+    done += _rename(content["images"], file)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text(json.dumps(content), encoding="utf-8")
+    return (*said, *done)
 
 
 def _root(path: Path, file: Path) -> Path:
@@ -117,11 +125,14 @@ def _mended(file: Path, config: DataConfig) -> tuple[dict[str, Any], tuple[str, 
         broken = f"{counted(len(found.dropped), 'annotation', 'is')} broken"
         gone = f"{len(kept) - len(annotations):,} removed, the others are crowd regions now"
         done.append(f"{broken} ({commonest(found.dropped.values())}): {gone}")
+    sizes = {image["id"]: size_of(image) for image in content["images"]}
+    without = [entry for entry in annotations if not is_finite(entry.get("area"))]
+    for entry in annotations if found.area_fault else without:
+        entry["area"] = mask_area(entry, sizes[entry["image_id"]])
     if found.area_fault:
-        sizes = {image["id"]: size_of(image) for image in content["images"]}
-        for entry in annotations:
-            entry["area"] = mask_area(entry, sizes[entry["image_id"]])
         done.append(f"{found.area_fault}; it is now")
+    elif without:
+        done.append(f"{counted(len(without), 'annotation', 'has')} the area of the mask now")
     if numbered(annotations):
         done.append("annotations are numbered anew, as ids were missing, zero or double")
     return {**content, "annotations": annotations}, tuple(done)

@@ -14,7 +14,7 @@ LOOKED_AT = 8  # images, evenly from all
 
 
 def contrast_warning(paths: Sequence[Path], data: DataConfig) -> str:
-    """Return what to say where half of the images or more lose something in reading; else empty.
+    """Return what to say where half of the images or more show little or were cut; else empty.
 
     What cannot be read is left to those who need it, but not that bands need a choice: what holds
     for one image does for all.
@@ -27,8 +27,8 @@ def contrast_warning(paths: Sequence[Path], data: DataConfig) -> str:
     if 2 * len(faults) < max(1, len(chosen)):
         return ""
     path, fault = faults[0]
-    lost = of_all(len(faults), len(chosen), "image")
-    return f"{lost} looked at lost something in reading, such as {path}: {fault}"
+    dim = of_all(len(faults), len(chosen), "image")
+    return f"{dim} looked at show little or were cut, such as {path}: {fault}"
 
 
 def count_bands(paths: Sequence[Path], data: DataConfig) -> int:

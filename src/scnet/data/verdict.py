@@ -14,6 +14,7 @@ FEW = 0.02  # share that disagrees in sound files too, as boxes may be loose or 
 MANY = 0.1  # share that disagrees from which on the file as a whole is in doubt
 NEARLY_ALL = 0.9  # share that agrees in the right reading
 LEAST = 2  # annotations that are no accident
+SMALLER = "or, if images were made smaller since, --data.scale-marks '[0.5,0.5]' for half the size"
 
 ORDERS = {
     "xywh": "boxes as x, y, width, height",
@@ -74,7 +75,7 @@ class Verdict:
     @property
     def settings(self) -> dict[str, Any] | None:
         """Return the settings of the data that read the file right, where it is certain which."""
-        only = self.certain and len(self.meant) == 1
+        only = self.certain and len(self.meant) == 1 and not self.hint
         return _changes(self.meant[0], self.reading) if only else None
 
     def message(self, entries: Sequence[Entry], images: Mapping[int, Entry]) -> tuple[str, str]:
@@ -94,8 +95,9 @@ class Verdict:
         switches = " or ".join(_switches(reading, self.reading) for reading in self.meant)
         if self.certain:
             which = ", whichever the pictures show to be right" if len(self.meant) > 1 else ""
-            action = f"set {switches}{which}"
-            return said, f"{action}, or --data.contradictions warn if the file is right"
+            smaller = f", {SMALLER}" if self.hint else ""
+            other = f"or --data.contradictions warn if the file is right{smaller}"
+            return said, f"set {switches}{which}, {other}"
         return said, f"make the file one of a kind; where all are so, {switches} reads them"
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
+from scnet.data.classes import seen_name
 from scnet.data.forms.notes import Notes, RefusedError
 from scnet.data.forms.survey import Survey
 from scnet.data.forms.values import Entry, whole
-
-_UNSEEN = re.compile("[\u200b-\u200d\u2060\ufeff]")  # blanks of no width
 
 
 def name_categories(categories: Sequence[Entry], notes: Notes) -> None:
@@ -21,16 +18,11 @@ def name_categories(categories: Sequence[Entry], notes: Notes) -> None:
         if type(name) is int:
             category["name"] = str(name)
             notes.add("category", "the name is a number, taken as text")
-        elif isinstance(name, str) and (plain := _visible(name)) and name != plain:
+        elif isinstance(name, str) and (plain := seen_name(name)) and name != plain:
             category["name"] = plain
             notes.add(
                 "category", "the name has blanks around it or signs that are not seen, left out"
             )
-
-
-def _visible(name: str) -> str:
-    """Return a name as it is seen: no blanks around it, one spelling of letters with accents."""
-    return _UNSEEN.sub("", unicodedata.normalize("NFC", name)).strip()
 
 
 def take_names(
