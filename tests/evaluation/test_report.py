@@ -207,6 +207,20 @@ def test_images_without_a_result_are_counted_unless_that_is_not_wanted(
     assert "no result" not in capsys.readouterr().err
 
 
+def test_results_have_the_ids_of_the_data_also_where_these_are_text(tmp_path: Path) -> None:
+    truth, results = made_up(7)
+    plain = evaluate_results(*stored(tmp_path / "numbers", truth, results))
+    for row in truth["images"] + truth["categories"]:
+        row["id"] = f"no. {row['id']}"
+    for row in truth["annotations"] + results:
+        row |= {key: f"no. {row[key]}" for key in ("image_id", "category_id")}
+    text = evaluate_results(*stored(tmp_path / "text", truth, results))
+    assert {**text, "seconds": 0} == {**plain, "seconds": 0}
+    results[0]["image_id"] = "no. 99"
+    with pytest.raises(ValueError, match=r"image no. 99.: there is no such image"):
+        evaluate_results(*stored(tmp_path / "other", truth, results))
+
+
 @pytest.mark.parametrize(
     "options", [["--score", "2"], ["--score", "good"], ["--iou", "0"], ["--pictures", "-1"]]
 )

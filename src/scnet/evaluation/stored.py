@@ -10,8 +10,10 @@ from typing import Any
 
 from scnet.config import Config, DataConfig, override
 from scnet.data.coco import CocoDataset, load_dataset
+from scnet.data.forms import ORIGINAL
 from scnet.data.layout import SplitName
 from scnet.data.parse import parse_json
+from scnet.data.reading import entries, read_images
 from scnet.evaluation.asking import about, asking, say_notes
 from scnet.evaluation.scoring import KINDS, Result
 from scnet.evaluation.scoring import score as score_results
@@ -19,6 +21,7 @@ from scnet.evaluation.summary import Score
 from scnet.settings import ConfigError
 
 MAX_DETECTIONS = 100  # COCO's
+IDS = ("image_id", "category_id")
 FIELDS = {"bbox": "bbox", "segm": "segmentation"}
 
 
@@ -52,6 +55,7 @@ def evaluate_results(
     config = _data_config(settings or {})
     results = read_results(Path(file))
     dataset = load_dataset(Path(data), split, config, train=False)
+    results = _numbered(results, dataset)
     if not quiet:
         say_notes(dataset)
         _say_missing(Path(file), results, dataset)
@@ -63,6 +67,22 @@ def evaluate_results(
         return result
     said = about(dataset, str(data), split, results=str(file))
     return asked.answer(result, dataset, dataset.ground_truth, results, cap, said)
+
+
+def _numbered(results: list[dict[str, Any]], dataset: CocoDataset) -> list[dict[str, Any]]:
+    """Return results whose ids are those of the data; `scnet predict` writes text ids as text."""
+    if not any(isinstance(entry.get(name), str) for entry in results for name in IDS):
+        return results
+    content = read_images(dataset.annotation_file).json
+    for key, name in zip(("images", "categories"), IDS, strict=True):
+        numbers = {one[ORIGINAL]: one["id"] for one in entries(content, key) if ORIGINAL in one}
+        results = [
+            {**entry, name: numbers.get(old, old)}
+            if isinstance(old := entry.get(name), str)
+            else entry
+            for entry in results
+        ]
+    return results
 
 
 def _say_missing(file: Path, results: list[dict[str, Any]], dataset: CocoDataset) -> None:
