@@ -221,6 +221,18 @@ def test_results_have_the_ids_of_the_data_also_where_these_are_text(tmp_path: Pa
         evaluate_results(*stored(tmp_path / "other", truth, results))
 
 
+def test_an_id_with_a_decimal_point_is_the_number_that_it_means(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, _ = made_up(5, images=3)
+    results = [entry(image, 1, (2, 2, 9, 9), score=0.5) for image in (1, 2, 3)]
+    for found in results:
+        found["image_id"] = float(found["image_id"])
+    results_file, data = stored(tmp_path, truth, results)
+    assert main(["eval", str(results_file), "--data", str(data)]) == 0
+    assert "no result" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options", [["--score", "2"], ["--score", "good"], ["--iou", "0"], ["--pictures", "-1"]]
 )

@@ -14,6 +14,7 @@ from scnet.data.forms import ORIGINAL
 from scnet.data.layout import SplitName
 from scnet.data.parse import parse_json
 from scnet.data.reading import entries, read_images
+from scnet.data.wording import of_all
 from scnet.evaluation.asking import about, asking, say_notes
 from scnet.evaluation.scoring import KINDS, Result
 from scnet.evaluation.scoring import score as score_results
@@ -87,14 +88,12 @@ def _numbered(results: list[dict[str, Any]], dataset: CocoDataset) -> list[dict[
 
 def _say_missing(file: Path, results: list[dict[str, Any]], dataset: CocoDataset) -> None:
     """Say of how many images there is no result: none found, or never looked at."""
-    seen = {
-        entry.get("image_id") for entry in results if isinstance(entry.get("image_id"), int | str)
-    }
+    ids = (entry.get("image_id") for entry in results)
+    seen = {number for number in ids if isinstance(number, int | float | str)}
     missing = sum(image.id not in seen for image in dataset.images)
     if missing:
-        number = len(dataset.images)
         print(
-            f"note: {file}: no result for {missing:,} of {number:,} image{'s' * (number != 1)}, "
+            f"note: {file}: no result for {of_all(missing, len(dataset.images), 'image')}, "
             "which count as looked at without finding anything",
             file=sys.stderr,
         )
