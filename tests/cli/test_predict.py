@@ -167,7 +167,10 @@ def test_a_list_without_annotations_gives_one_file_with_its_ids(
     )
     assert {entry["image_id"] for entry in found} == {900, 17}
     assert {entry["category_id"] for entry in found} <= {70, 5, 71}
-    assert "file_name" not in found[0]
+    assert {(entry["image_id"], entry["file_name"]) for entry in found} == {
+        (900, "b.png"),
+        (17, "a.png"),
+    }
     said = capsys.readouterr()
     assert "1 class of the model not in it, with ids of their own: class 1 = 71" in said.err
     assert str(tmp_path / "data" / "test2017") in said.err

@@ -233,6 +233,19 @@ def test_an_id_with_a_decimal_point_is_the_number_that_it_means(
     assert "no result" not in capsys.readouterr().err
 
 
+def test_results_of_other_images_with_the_same_ids_are_refused(tmp_path: Path) -> None:
+    truth, results = made_up(8)
+    plain = evaluate_results(*stored(tmp_path / "plain", truth, results))
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    for found in results:
+        found["file_name"] = f"photos/{names[found['image_id']]}"
+    named = evaluate_results(*stored(tmp_path / "named", truth, results))
+    assert named["segm"] == plain["segm"]
+    results[-1]["file_name"] = "train/other.png"
+    with pytest.raises(ValueError, match="results are of other images: image 12 is train/other"):
+        evaluate_results(*stored(tmp_path / "other", truth, results))
+
+
 @pytest.mark.parametrize(
     "options", [["--score", "2"], ["--score", "good"], ["--iou", "0"], ["--pictures", "-1"]]
 )

@@ -221,7 +221,7 @@ def _to_file(work: Work, file: Path) -> int:
     seen = []
     with _keeping(work, str(partial(file))), one_list(file) as add:
         for item, found in _tracked(work, score):
-            add(entries(found, item.id, "" if listed else item.name))
+            add(entries(found, item.id, item.name))
             seen.append((item.id, item.name, found.size))
         _require_some(work)
     if listed:

@@ -57,6 +57,7 @@ def evaluate_results(
     results = read_results(Path(file))
     dataset = load_dataset(Path(data), split, config, train=False)
     results = _numbered(results, dataset)
+    _refuse_other_images(Path(file), results, dataset)
     if not quiet:
         say_notes(dataset)
         _say_missing(Path(file), results, dataset)
@@ -84,6 +85,32 @@ def _numbered(results: list[dict[str, Any]], dataset: CocoDataset) -> list[dict[
             for entry in results
         ]
     return results
+
+
+def _refuse_other_images(file: Path, results: list[dict[str, Any]], dataset: CocoDataset) -> None:
+    """Stop where results name other images than the data have under their ids.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    if not any("file_name" in entry for entry in results):
+        return
+    listed = {image["id"]: image["file_name"] for image in dataset.ground_truth["images"]}
+    found = {image.id: image.file_name for image in dataset.images}  # perhaps spelled otherwise
+    for entry in results:
+        number, name = entry.get("image_id"), entry.get("file_name")
+        if not isinstance(name, str) or not isinstance(number, int | float) or number not in listed:
+            continue
+        known = (listed[number], found[number])
+        if _last_part(name) not in map(_last_part, known):
+            raise ValueError(
+                f"{file}: results are of other images: image {number} is {name} there, "
+                f"{listed[number]} in {dataset.annotation_file}; give the split that was predicted"
+            )
+
+
+def _last_part(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def _say_missing(file: Path, results: list[dict[str, Any]], dataset: CocoDataset) -> None:
