@@ -33,6 +33,9 @@ UNUSED = (
     ("experiment table1 --image-size 10x20", "--image-size", "size that they train with"),
     ("bench torchvision --plot a.png", "--plot", "parts whose time"),
     ("bench torchvision --compile", "--compile", "as it is"),
+    ("eval weights --data x --overwrite --score 0.5", "--overwrite", "nothing is named"),
+    ("bench scnet --overwrite", "--overwrite", "nothing is named"),
+    ("check-data x --overwrite --fix new", "--overwrite", "nothing is named"),
     ("convert model.pth --dry-run --overwrite", "--overwrite", "no file is named to write"),
 )
 
@@ -42,6 +45,9 @@ USED = (
     "eval weights --data FILE",
     "eval weights --data x --score 0.5 --iou 0.5 --device cpu",
     "eval found.json --data x --report page --iou 0.5 --pictures 3",
+    "eval weights --data x --overwrite --json a.json",
+    "bench scnet --overwrite --plot a.png",
+    "check-data x --overwrite --list a.txt",
     "experiment figure6",
     "experiment figure1 --seeds 3",
     "experiment table1 --no-speed",

@@ -182,8 +182,19 @@ def test_the_command_scores_results_and_says_the_figures(
     assert len(list(out.glob("miss-*.jpg"))) == 2
     assert main([*command, "--report", str(out)]) == 1
     assert "not empty" in capsys.readouterr().err
+    assert main([*command, "--report", str(out), "--pictures", "1", "--overwrite"]) == 0
+    assert len(list(out.glob("miss-*.jpg"))) == 1
+    (out / "notes.txt").write_text("mine")
+    assert main([*command, "--report", str(out), "--overwrite"]) == 1
+    assert "holds notes.txt, which is no part of a report" in capsys.readouterr().err
     figures = tmp_path / "figures.json"
-    assert main([*command, "--score", "0.3", "--iou", "0.7", "--json", str(figures)]) == 0
+    figures.write_text("old")
+    assert main([*command, "--json", str(figures)]) == 1
+    assert "give another file or replace it with --overwrite" in capsys.readouterr().err
+    assert (
+        main([*command, "--score", "0.3", "--iou", "0.7", "--json", str(figures), "--overwrite"])
+        == 0
+    )
     overall = json.loads(figures.read_text())["counts"]["overall"]
     plain = plain_counts(truth, made, 0.3, 0.7)
     assert overall["TP"] == sum(true for true, _, _ in plain.values())

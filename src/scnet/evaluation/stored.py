@@ -36,6 +36,7 @@ def evaluate_results(
     iou: float | None = None,
     report: str | os.PathLike[str] | None = None,
     pictures: int | None = None,
+    overwrite: bool = False,
     settings: Mapping[str, Any] | None = None,
     quiet: bool = True,
 ) -> Result:
@@ -50,7 +51,7 @@ def evaluate_results(
         ConfigError: a setting is none of the data.
         ValueError: the file holds no COCO results, or they are not of these data.
     """
-    asked = asking(score, iou, report, pictures)
+    asked = asking(score, iou, report, pictures, overwrite)
     if asked:
         asked.check()
     config = _data_config(settings or {})
