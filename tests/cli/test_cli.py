@@ -203,6 +203,26 @@ def test_nothing_is_written_over_and_that_is_said_first(
     assert all(file.read_text() == "precious" for file in files)
 
 
+def test_check_data_replaces_no_picture_unless_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    from scnet.data.synthetic.scene import generate
+
+    data = generate(tmp_path / "shapes", train=1, val=1, size=(64, 64))
+    monkeypatch.chdir(tmp_path)
+    for name in ("check-data.png", "mine.jpg"):
+        Path(name).write_text("precious")
+    assert main(["check-data", str(data)]) == 0
+    assert "wrote check-data-2.png" in capsys.readouterr().out
+    assert Path("check-data.png").read_text() == "precious"
+    assert main(["check-data", str(data), "--picture", "mine.jpg", "--overwrite"]) == 0
+    for name, kind in (("check-data-2.png", "PNG"), ("mine.jpg", "JPEG")):
+        with Image.open(name) as drawn:
+            assert drawn.format == kind
+
+
 @pytest.mark.parametrize("line", ["check-data d --picture a.foo", "bench w --plot a"])
 def test_a_picture_of_no_known_kind_is_refused_before_the_work(
     line: str, capsys: pytest.CaptureFixture[str]

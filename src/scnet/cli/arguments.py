@@ -141,7 +141,8 @@ def _add_check(subparsers: Any) -> None:
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help="draw samples with their masks to this file (default: check-data.png)",
+        help="draw samples with their masks to this file (default: check-data.png, numbered where "
+        "that is taken)",
     )
     parser.add_argument(
         "--list", metavar="FILE", help="write every single error, warning and note to this file"

@@ -159,6 +159,15 @@ def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "ru
             number += 1
 
 
+def free_file(file: Path) -> Path:
+    """Return the name of a file, with a number where that is taken."""
+    number, free = 1, file
+    while free.exists():
+        number += 1
+        free = file.with_name(f"{file.stem}-{number}{file.suffix}")
+    return free
+
+
 def refuse_existing(file: Path, or_else: str = "remove it", *, overwrite: bool = False) -> None:
     """Let no file be overwritten, unless that is asked for.
 
