@@ -288,6 +288,17 @@ def test_images_without_a_list_get_one_beside_the_results(
     assert len(loaded.getAnnIds()) == 6
 
 
+def test_results_appear_after_the_list_of_their_images(
+    weights: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scnet.formats.coco.write_images", killed)
+    assert predict(weights, photo, "-o", tmp_path / "out.json") == 130
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.partial.json"]
+
+
 def test_a_file_holds_all_that_the_model_keeps_and_pictures_what_is_likely(
     weights: Path, photo: Path, tmp_path: Path
 ) -> None:
