@@ -142,6 +142,10 @@ def test_resuming_what_is_no_run_folder_says_so_and_names_the_one_above(
     ("line", "said"),
     [
         ("predict w x.jpg --scor 0.3", "unknown argument --scor; did you mean --score?"),
+        ("train r --outptu new", "unknown argument --outptu; did you mean --output"),
+        ("train r --modle=off", "unknown argument --modle; did you mean --model"),
+        ("eval w --data d --reprot page", "unknown argument --reprot; did you mean --report"),
+        ("check-data d --fxi new", "unknown argument --fxi; did you mean --fix"),
         ("predict w x.jpg --score abc", "argument --score: 'abc'; must be between 0 and 1"),
         ("predict w x.jpg --batch 0", "argument --batch: '0'; must be a whole number, at least 1"),
         ("eval w --data d --iou x", "argument --iou: 'x'; must be above 0 and up to 1"),

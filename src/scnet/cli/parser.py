@@ -41,9 +41,17 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, word: str) -> NoReturn:
         """End as there is no such option; name near ones."""
-        near = difflib.get_close_matches(word.partition("=")[0], self._known, n=2, cutoff=0.6)
+        known = {*self._known, *(_groups() if self.takes_settings else ())}
+        near = difflib.get_close_matches(word.partition("=")[0], known, n=2, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         self.error(f"unknown argument {word}{hint}")
+
+    def refuse_unknown(self, words: Sequence[str]) -> None:
+        """End where one of the words is neither an option nor a setting or a group of settings."""
+        for word in words:
+            name = word.partition("=")[0]
+            if name[:2] == "--" and "." not in name and name.replace("_", "-") not in _groups():
+                self.refuse(name)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -85,6 +93,15 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"{name}: cannot read the value {text!r}") from error
         settings = _joined(settings, nested(name[2:], value))
     return settings
+
+
+def _groups() -> set[str]:
+    """Return the groups of settings as they are given, such as `--model`."""
+    from dataclasses import fields
+
+    from scnet.config import Config
+
+    return {f"--{field.name.replace('_', '-')}" for field in fields(Config)}
 
 
 def _split(words: Sequence[str], known: set[str]) -> tuple[list[str], list[str]]:
