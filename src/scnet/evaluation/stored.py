@@ -96,13 +96,14 @@ def _refuse_other_images(file: Path, results: list[dict[str, Any]], dataset: Coc
     """
     if not any("file_name" in entry for entry in results):
         return
-    listed = {image["id"]: image["file_name"] for image in dataset.ground_truth["images"]}
-    found = {image.id: image.file_name for image in dataset.images}  # perhaps spelled otherwise
+    images = dataset.ground_truth["images"]
+    listed: dict[float, str] = {image["id"]: image["file_name"] for image in images}
+    found: dict[float, str] = {image.id: image.file_name for image in dataset.images}
     for entry in results:
         number, name = entry.get("image_id"), entry.get("file_name")
         if not isinstance(name, str) or not isinstance(number, int | float) or number not in listed:
             continue
-        known = (listed[number], found[number])
+        known = (listed[number], found[number])  # the file's name may be spelled otherwise
         if _last_part(name) not in map(_last_part, known):
             raise ValueError(
                 f"{file}: results are of other images: image {number} is {name} there, "
