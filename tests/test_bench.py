@@ -111,7 +111,9 @@ def test_the_command_line_writes_figures_and_a_picture(
     file, picture = tmp_path / "bench.json", tmp_path / "bench.png"
     command = ["bench", "mask_rcnn_lite", "--size", "96x160", "--rounds", "1", "--no-memory"]
     command += ["--images", *map(str, photos), "--json", str(file), "--plot", str(picture)]
-    assert main([*command, "--quiet"]) == 0
+    for old in (file, picture):
+        old.write_text("old")
+    assert main([*command, "--quiet", "--overwrite"]) == 0
     assert json.loads(file.read_text())["models"][0]["model"] == "mask_rcnn_lite"
     with Image.open(picture) as drawn:
         assert drawn.width > 500

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from scnet.config import to_dict
-from scnet.settings import ConfigError, lay_over, merge, nested
+from scnet.settings import MOST_KNOWN, ConfigError, lay_over, merge, nested, suggest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,3 +119,10 @@ def test_kinds_that_cannot_be_told_apart_are_a_mistake_of_ours() -> None:
     for union in (Plain | Nameless, Plain | int):
         with pytest.raises(AssertionError):
             lay_over(union, None, {"width": 3}, "part")
+
+
+def test_names_are_listed_where_they_are_few_and_none_is_near() -> None:
+    few = [f"name_{n}" for n in range(MOST_KNOWN)]
+    assert suggest("zzz", few) == f"; known: {', '.join(few)}"
+    assert suggest("zzz", [*few, "one_more"]) == ""
+    assert suggest("one_mor", [*few, "one_more"]) == '; did you mean "one_more"?'

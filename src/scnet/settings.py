@@ -47,6 +47,8 @@ class NotEmpty(NamedTuple):
         return None if value else "must hold at least one value"
 
 
+MOST_KNOWN = 12  # names that are listed in a message
+
 Count = Annotated[int, Range(1)]
 CountOrNone = Annotated[int, Range(0)]  # what 0 means stands beside the field
 Share = Annotated[float, Range(0, 1)]
@@ -101,12 +103,12 @@ def leaves(settings: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, 
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return a hint such as `; did you mean "scnet"?`, or the whole list where nothing is near."""
+    """Return a hint such as `; did you mean "scnet"?`, or a short list where nothing is near."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     if near:
         return "; did you mean " + " or ".join(f'"{n}"' for n in near) + "?"
-    return "; known: " + ", ".join(known)
+    return "; known: " + ", ".join(known) if len(known) <= MOST_KNOWN else ""
 
 
 def check(config: Any, path: str) -> None:
@@ -252,7 +254,8 @@ def _unknown(key: str, hints: Iterable[str], base: Any, others: Mapping[str, Any
     owners = [name for name, other in others.items() if key in typing.get_type_hints(other)]
     if owners:
         return f"a setting of kind {' and '.join(owners)}, but the kind here is {base.kind}"
-    return f"unknown setting{suggest(key, hints)}"
+    hint = suggest(key, hints) or "; `scnet recipes NAME` prints all"
+    return f"unknown setting{hint}"
 
 
 def _tuple(args: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:

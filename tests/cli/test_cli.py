@@ -142,6 +142,10 @@ def test_resuming_what_is_no_run_folder_says_so_and_names_the_one_above(
     ("line", "said"),
     [
         ("predict w x.jpg --scor 0.3", "unknown argument --scor; did you mean --score?"),
+        ("train r --outptu new", "unknown argument --outptu; did you mean --output"),
+        ("train r --modle=off", "unknown argument --modle; did you mean --model"),
+        ("eval w --data d --reprot page", "unknown argument --reprot; did you mean --report"),
+        ("check-data d --fxi new", "unknown argument --fxi; did you mean --fix"),
         ("predict w x.jpg --score abc", "argument --score: 'abc'; must be between 0 and 1"),
         ("predict w x.jpg --batch 0", "argument --batch: '0'; must be a whole number, at least 1"),
         ("eval w --data d --iou x", "argument --iou: 'x'; must be above 0 and up to 1"),
@@ -179,6 +183,10 @@ def test_a_wrong_command_line_is_answered_with_one_line(
         "check-data d --fix folder",
         "eval w --data d --json folder",
         "eval w --data d --json mine.txt/below.json",
+        "eval w --data d --json folder --overwrite",
+        "eval w --data d --report folder --overwrite",
+        "eval w --data d --report mine.txt --overwrite",
+        "check-data d --fix folder --list new.txt --overwrite",
         "predict w x.jpg -o mine.txt",
         "predict w x.jpg -o mine.txt/below",
         "predict w x.jpg -o folder",
@@ -197,6 +205,26 @@ def test_nothing_is_written_over_and_that_is_said_first(
     assert said.out == ""
     assert any(text in said.err for text in ("exists", "is a file", "is a folder"))
     assert all(file.read_text() == "precious" for file in files)
+
+
+def test_check_data_replaces_no_picture_unless_it_is_asked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    from scnet.data.synthetic.scene import generate
+
+    data = generate(tmp_path / "shapes", train=1, val=1, size=(64, 64))
+    monkeypatch.chdir(tmp_path)
+    for name in ("check-data.png", "mine.jpg"):
+        Path(name).write_text("precious")
+    assert main(["check-data", str(data)]) == 0
+    assert "wrote check-data-2.png" in capsys.readouterr().out
+    assert Path("check-data.png").read_text() == "precious"
+    assert main(["check-data", str(data), "--picture", "mine.jpg", "--overwrite"]) == 0
+    for name, kind in (("check-data-2.png", "PNG"), ("mine.jpg", "JPEG")):
+        with Image.open(name) as drawn:
+            assert drawn.format == kind
 
 
 @pytest.mark.parametrize("line", ["check-data d --picture a.foo", "bench w --plot a"])

@@ -167,7 +167,10 @@ def test_a_list_without_annotations_gives_one_file_with_its_ids(
     )
     assert {entry["image_id"] for entry in found} == {900, 17}
     assert {entry["category_id"] for entry in found} <= {70, 5, 71}
-    assert "file_name" not in found[0]
+    assert {(entry["image_id"], entry["file_name"]) for entry in found} == {
+        (900, "b.png"),
+        (17, "a.png"),
+    }
     said = capsys.readouterr()
     assert "1 class of the model not in it, with ids of their own: class 1 = 71" in said.err
     assert str(tmp_path / "data" / "test2017") in said.err
@@ -283,6 +286,17 @@ def test_images_without_a_list_get_one_beside_the_results(
     loaded = COCO(str(tmp_path / "results_images.json")).loadRes(str(out))
     assert sorted(loaded.getImgIds()) == [1, 2]
     assert len(loaded.getAnnIds()) == 6
+
+
+def test_results_appear_after_the_list_of_their_images(
+    weights: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scnet.formats.coco.write_images", killed)
+    assert predict(weights, photo, "-o", tmp_path / "out.json") == 130
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.partial.json"]
 
 
 def test_a_file_holds_all_that_the_model_keeps_and_pictures_what_is_likely(

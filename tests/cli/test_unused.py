@@ -11,6 +11,8 @@ from scnet.cli.errors import UsageError
 from scnet.cli.main import main
 from scnet.cli.parser import Parser, given, read_settings
 from scnet.cli.unused import TABLE, refuse_unused
+from scnet.config import Config, override
+from scnet.config_model import PAFPNConfig
 from scnet.data.synthetic.scene import generate
 
 # A command line with an option that has no effect, the option, and part of the reason.
@@ -33,6 +35,9 @@ UNUSED = (
     ("experiment table1 --image-size 10x20", "--image-size", "size that they train with"),
     ("bench torchvision --plot a.png", "--plot", "parts whose time"),
     ("bench torchvision --compile", "--compile", "as it is"),
+    ("eval weights --data x --overwrite --score 0.5", "--overwrite", "nothing is named"),
+    ("bench scnet --overwrite", "--overwrite", "nothing is named"),
+    ("check-data x --overwrite --fix new", "--overwrite", "nothing is named"),
     ("convert model.pth --dry-run --overwrite", "--overwrite", "no file is named to write"),
 )
 
@@ -42,6 +47,9 @@ USED = (
     "eval weights --data FILE",
     "eval weights --data x --score 0.5 --iou 0.5 --device cpu",
     "eval found.json --data x --report page --iou 0.5 --pictures 3",
+    "eval weights --data x --overwrite --json a.json",
+    "bench scnet --overwrite --plot a.png",
+    "check-data x --overwrite --list a.txt",
     "experiment figure6",
     "experiment figure1 --seeds 3",
     "experiment table1 --no-speed",
@@ -128,6 +136,7 @@ def test_the_same_value_twice_is_one() -> None:
     [
         ("--optim.lr 1 --optim.lr 2", "--optim.lr: given as 1 and as 2"),
         ("--optim.batch-size 1 --optim.batch_size 2", "--optim.batch_size: given as 1 and as 2"),
+        ("--model.pyramid fpn --model.pyramid pafpn", "kind: given as fpn and as pafpn"),
         (
             "--model.semantic off --model.semantic.residual",
             "--model.semantic.residual: has no effect beside --model.semantic off",
@@ -152,6 +161,20 @@ def test_settings_that_contradict_each_other_are_refused(line: str, message: str
 )
 def test_a_group_may_be_switched_on_beside_its_parts(line: str) -> None:
     assert read_settings(line.split()) == {"model": {"semantic": {"residual": False}}}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--model.pyramid pafpn --model.pyramid.relu true",
+        "--model.pyramid.relu true --model.pyramid pafpn",
+        "--model.pyramid.kind=pafpn --model.pyramid=pafpn --model.pyramid.relu=on",
+    ],
+)
+def test_the_kind_of_a_group_may_be_named_beside_its_parts(line: str) -> None:
+    settings = read_settings(line.split())
+    assert settings == {"model": {"pyramid": {"kind": "pafpn", "relu": True}}}
+    assert override(Config(), settings).model.pyramid == PAFPNConfig(relu=True)
 
 
 def test_an_idle_setting_of_a_training_has_status_2_before_anything_is_read(

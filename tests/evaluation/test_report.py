@@ -182,8 +182,19 @@ def test_the_command_scores_results_and_says_the_figures(
     assert len(list(out.glob("miss-*.jpg"))) == 2
     assert main([*command, "--report", str(out)]) == 1
     assert "not empty" in capsys.readouterr().err
+    assert main([*command, "--report", str(out), "--pictures", "1", "--overwrite"]) == 0
+    assert len(list(out.glob("miss-*.jpg"))) == 1
+    (out / "notes.txt").write_text("mine")
+    assert main([*command, "--report", str(out), "--overwrite"]) == 1
+    assert "holds notes.txt, which is no part of a report" in capsys.readouterr().err
     figures = tmp_path / "figures.json"
-    assert main([*command, "--score", "0.3", "--iou", "0.7", "--json", str(figures)]) == 0
+    figures.write_text("old")
+    assert main([*command, "--json", str(figures)]) == 1
+    assert "give another file or replace it with --overwrite" in capsys.readouterr().err
+    assert (
+        main([*command, "--score", "0.3", "--iou", "0.7", "--json", str(figures), "--overwrite"])
+        == 0
+    )
     overall = json.loads(figures.read_text())["counts"]["overall"]
     plain = plain_counts(truth, made, 0.3, 0.7)
     assert overall["TP"] == sum(true for true, _, _ in plain.values())
@@ -205,6 +216,45 @@ def test_images_without_a_result_are_counted_unless_that_is_not_wanted(
     assert said in capsys.readouterr().err
     assert main([*command, "--quiet"]) == 0
     assert "no result" not in capsys.readouterr().err
+
+
+def test_results_have_the_ids_of_the_data_also_where_these_are_text(tmp_path: Path) -> None:
+    truth, results = made_up(7)
+    plain = evaluate_results(*stored(tmp_path / "numbers", truth, results))
+    for row in truth["images"] + truth["categories"]:
+        row["id"] = f"no. {row['id']}"
+    for row in truth["annotations"] + results:
+        row |= {key: f"no. {row[key]}" for key in ("image_id", "category_id")}
+    text = evaluate_results(*stored(tmp_path / "text", truth, results))
+    assert {**text, "seconds": 0} == {**plain, "seconds": 0}
+    results[0]["image_id"] = "no. 99"
+    with pytest.raises(ValueError, match=r"image no. 99.: there is no such image"):
+        evaluate_results(*stored(tmp_path / "other", truth, results))
+
+
+def test_an_id_with_a_decimal_point_is_the_number_that_it_means(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, _ = made_up(5, images=3)
+    results = [entry(image, 1, (2, 2, 9, 9), score=0.5) for image in (1, 2, 3)]
+    for found in results:
+        found["image_id"] = float(found["image_id"])
+    results_file, data = stored(tmp_path, truth, results)
+    assert main(["eval", str(results_file), "--data", str(data)]) == 0
+    assert "no result" not in capsys.readouterr().err
+
+
+def test_results_of_other_images_with_the_same_ids_are_refused(tmp_path: Path) -> None:
+    truth, results = made_up(8)
+    plain = evaluate_results(*stored(tmp_path / "plain", truth, results))
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    for found in results:
+        found["file_name"] = f"photos/{names[found['image_id']]}"
+    named = evaluate_results(*stored(tmp_path / "named", truth, results))
+    assert named["segm"] == plain["segm"]
+    results[-1]["file_name"] = "train/other.png"
+    with pytest.raises(ValueError, match="results are of other images: image 12 is train/other"):
+        evaluate_results(*stored(tmp_path / "other", truth, results))
 
 
 @pytest.mark.parametrize(

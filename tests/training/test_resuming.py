@@ -43,6 +43,15 @@ def test_a_run_goes_on_from_any_working_folder(
     assert resume(run, quiet=True) == run
 
 
+def test_a_finished_run_is_said_to_be_at_its_end(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resume(run, quiet=False)
+    said = capsys.readouterr()
+    assert f"at its end; to train further, start one with --from {run}" in said.err + said.out
+    assert "resuming" not in said.err + said.out
+
+
 def test_data_that_have_moved_are_named_and_remembered(
     run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

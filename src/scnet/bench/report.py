@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scnet.pictures import colours
+from scnet.runtime.files import whole_file
 
 Record = dict[str, Any]  # what `bench` returns
 
@@ -46,7 +47,7 @@ def above_floor(entry: Record) -> float:
 
 
 def plot(record: Record, file: Path) -> None:
-    """Draw where the time goes, a bar for each model."""
+    """Draw where the time goes, a bar for each model; the file is written whole or not at all."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -72,7 +73,8 @@ def plot(record: Record, file: Path) -> None:
     axes.set_xlim(0, 1.08 * longest)
     axes.set_xlabel(f"seconds of a batch of {record['setting']['batch']}{_uncompiled(record)}")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=150)
+    with whole_file(file) as new:
+        figure.savefig(new, dpi=150, format=file.suffix[1:].lower())
 
 
 # Parts that are drawn as one.

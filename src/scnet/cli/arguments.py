@@ -141,13 +141,16 @@ def _add_check(subparsers: Any) -> None:
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help="draw samples with their masks to this file (default: check-data.png)",
+        help="draw samples with their masks to this file (default: check-data.png, numbered where "
+        "that is taken)",
     )
     parser.add_argument(
         "--list", metavar="FILE", help="write every single error, warning and note to this file"
     )
     text = "write mended copies of the annotation files to this new folder"
     parser.add_argument("--fix", metavar="DIR", help=text)
+    text = "replace an existing file of --picture or --list"
+    parser.add_argument("--overwrite", action="store_true", help=text)
 
 
 def _add_recipes(subparsers: Any) -> None:
@@ -208,6 +211,7 @@ def _add_bench(subparsers: Any) -> None:
     parser.add_argument("--memory", action=Switch, default=True, help=text)
     parser.add_argument("--json", metavar="FILE", help="write all figures to this file")
     parser.add_argument("--plot", metavar="FILE", help="draw where the time goes")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     _add_inference(parser)
 
 

@@ -11,21 +11,20 @@ from scnet.cli.errors import UsageError
 
 if TYPE_CHECKING:
     from scnet.config import DataConfig
-    from scnet.data.report import Report
+    from scnet.data.report import LabelledImage, Report
 
 
 def check_data(options: argparse.Namespace) -> int:
     """Report all that is wrong with a data set; 1 where something stops a training."""
+    from scnet.runtime.files import free_file
+
     config = _data_config(options.settings)
     report = _checked(options, config)
     _show(report, options.list)
     samples = report.samples()
     if samples:
-        from scnet.pictures.overlay import samples_picture
-
-        file = Path(options.picture or "check-data.png")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        samples_picture(samples).save(file)
+        file = Path(options.picture) if options.picture else free_file(Path("check-data.png"))
+        _draw(samples, file)
         print(f"wrote {file}: samples with their masks; look at it")
     elif options.picture:
         print(f"error: --picture {options.picture}: no image to draw", file=sys.stderr)
@@ -34,6 +33,16 @@ def check_data(options: argparse.Namespace) -> int:
     if report.ok:
         _recommend(options.path, options.settings)
     return 0 if report.ok and (samples or not options.picture) else 1
+
+
+def _draw(samples: list[LabelledImage], file: Path) -> None:
+    from PIL import Image
+
+    from scnet.pictures.overlay import samples_picture
+    from scnet.runtime.files import whole_file
+
+    with whole_file(file) as new:
+        samples_picture(samples).save(new, Image.registered_extensions()[file.suffix.lower()])
 
 
 def _show(report: Report, listed: str | None) -> None:

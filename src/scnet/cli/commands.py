@@ -130,7 +130,6 @@ def bench(options: argparse.Namespace) -> None:
     if options.json:
         write_json(options.json, record)
     if options.plot:
-        Path(options.plot).parent.mkdir(parents=True, exist_ok=True)
         report.plot(record, Path(options.plot))
         print(f"wrote {options.plot}")
 

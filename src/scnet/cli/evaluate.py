@@ -11,7 +11,10 @@ from scnet.cli.outputs import write_json
 from scnet.cli.values import count, iou, share_or_best
 
 # What `evaluate` and `evaluate_results` take alike, by the same names.
-_ASKED = ("max_detections", "score", "iou", "report", "pictures", "settings", "quiet")
+_ASKED = (
+    *("max_detections", "score", "iou", "report", "pictures", "overwrite"),
+    *("settings", "quiet"),
+)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +26,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     text = "write a page with all figures and pictures of the worst mistakes to this new folder"
     parser.add_argument("--report", metavar="DIR", help=text)
+    text = "replace an existing report or file of figures"
+    parser.add_argument("--overwrite", action="store_true", help=text)
     text = (
         "count true and false finds and misses from this score on; best = that of the highest F1 "
         "(default: 0.5 in a report, else no counts)"

@@ -33,7 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments)
     if options.command == "predict":
         rest = _more_sources(options, rest)
-    if rest and options.command not in TAKE_SETTINGS:
+    if options.command in TAKE_SETTINGS:
+        options.parser.refuse_unknown(rest)
+    elif rest:
         options.parser.refuse(rest[0])
     try:
         options.settings = read_settings(rest) if rest else {}

@@ -1,4 +1,4 @@
-"""Files and folders that options name to be written: nothing there is written over."""
+"""Files and folders that options name: nothing is written over without `--overwrite`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from scnet.cli.errors import UsageError
 
 _FILES = ("json", "list", "picture", "plot")
-_FOLDERS = ("report", "fix")
+_OR_ELSE = "replace it with --overwrite"
 _PICTURES = {"picture": ("png", "jpg", "jpeg", "webp"), "plot": ("png", "jpg", "svg", "pdf")}
 
 
@@ -18,22 +18,35 @@ def refuse_outputs(options: argparse.Namespace) -> None:
     """Stop, before anything is computed, where what is to be written is there or cannot be made.
 
     Raises:
-        FileExistsError: there is such a file or folder.
+        FileExistsError: there is such a file or folder, and it shall stay.
         NotADirectoryError: it would lie below a file.
         UsageError: a picture of a kind that is not drawn.
     """
     from scnet.runtime.files import refuse_existing, refuse_taken
 
+    overwrite = getattr(options, "overwrite", False)
     for name, kinds in _PICTURES.items():
         given = getattr(options, name, None)
         if isinstance(given, str) and Path(given).suffix.lower()[1:] not in kinds:
             raise UsageError(f"--{name} {given}: the name must end in .{', .'.join(kinds)}")
     for name in _FILES:
         if given := getattr(options, name, None):
-            refuse_existing(Path(given))
-    for name in _FOLDERS:
-        if given := getattr(options, name, None):
-            refuse_taken(Path(given))
+            refuse_existing(Path(given), _OR_ELSE, overwrite=overwrite)
+    if given := getattr(options, "report", None):
+        _refuse_report(Path(given), overwrite)
+    if given := getattr(options, "fix", None):
+        refuse_taken(Path(given))
+
+
+def _refuse_report(folder: Path, overwrite: bool) -> None:
+    from scnet.runtime.files import refuse_taken
+
+    if overwrite:
+        from scnet.evaluation.report import refuse_other
+
+        refuse_other(folder)
+    else:
+        refuse_taken(folder, _OR_ELSE)
 
 
 def write_json(file: str, content: Any) -> None:

@@ -41,9 +41,17 @@ class Parser(argparse.ArgumentParser):
 
     def refuse(self, word: str) -> NoReturn:
         """End as there is no such option; name near ones."""
-        near = difflib.get_close_matches(word.partition("=")[0], self._known, n=2, cutoff=0.6)
+        known = {*self._known, *(_groups() if self.takes_settings else ())}
+        near = difflib.get_close_matches(word.partition("=")[0], known, n=2, cutoff=0.6)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         self.error(f"unknown argument {word}{hint}")
+
+    def refuse_unknown(self, words: Sequence[str]) -> None:
+        """End where one of the words is neither an option nor a setting or a group of settings."""
+        for word in words:
+            name = word.partition("=")[0]
+            if name[:2] == "--" and "." not in name and name.replace("_", "-") not in _groups():
+                self.refuse(name)
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -64,6 +72,8 @@ def given(options: argparse.Namespace) -> dict[str, str]:
 def read_settings(words: Sequence[str]) -> dict[str, Any]:
     """Nest settings: `--group.field VALUE`, `--group.field=VALUE`, the switch `--group.field`.
 
+    A text for a group of several kinds, as in `--model.pyramid pafpn`, is its field `kind`.
+
     Raises:
         UsageError: something else stands there, or a setting has two values.
     """
@@ -83,8 +93,19 @@ def read_settings(words: Sequence[str]) -> dict[str, Any]:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UsageError(f"{name}: cannot read the value {text!r}") from error
-        settings = _joined(settings, nested(name[2:], value))
+        names_kind = isinstance(value, str) and hasattr(_usual(name), "kind")
+        path = f"{name[2:]}.kind" if names_kind else name[2:]
+        settings = _joined(settings, nested(path, value))
     return settings
+
+
+def _groups() -> set[str]:
+    """Return the groups of settings as they are given, such as `--model`."""
+    from dataclasses import fields
+
+    from scnet.config import Config
+
+    return {f"--{field.name.replace('_', '-')}" for field in fields(Config)}
 
 
 def _split(words: Sequence[str], known: set[str]) -> tuple[list[str], list[str]]:
@@ -106,13 +127,18 @@ def _split(words: Sequence[str], known: set[str]) -> tuple[list[str], list[str]]
 
 def _is_value(word: str, name: str) -> bool:
     """Return whether the word behind a setting belongs to it: a switch may stand alone."""
+    switch = isinstance(_usual(name), bool)
+    return not word.startswith("--") and (not switch or word.lower() in _BOOLEANS)
+
+
+def _usual(name: str) -> Any:
+    """Return the value that a setting has by itself; None where there is no such setting."""
     from scnet.config import Config
 
     value: Any = Config()
     for part in name[2:].replace("-", "_").split("."):
         value = getattr(value, part, None)
-    switch = isinstance(value, bool)
-    return not word.startswith("--") and (not switch or word.lower() in _BOOLEANS)
+    return value
 
 
 def _joined(before: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

@@ -218,16 +218,16 @@ def _to_file(work: Work, file: Path) -> int:
     score = work.lowest if options.score is None else options.score
     own = " (the model's own)" if options.score is None else ""
     say(options, f"{work.model}; {counted(work.images, 'image')}, score from {score:g}{own}")
-    seen = []
+    seen, beside = [], _images_file(file)
     with _keeping(work, str(partial(file))), one_list(file) as add:
         for item, found in _tracked(work, score):
-            add(entries(found, item.id, "" if listed else item.name))
+            add(entries(found, item.id, item.name))
             seen.append((item.id, item.name, found.size))
         _require_some(work)
+        if not listed:  # results without their images would be of no use
+            write_images(beside, seen, work.model.classes, work.category_ids)
     if listed:
         return _end(work, f"{work.objects:,} objects (COCO results, ids of the list) to {file}")
-    beside = _images_file(file)
-    write_images(beside, seen, work.model.classes, work.category_ids)
     return _end(
         work,
         f"{work.objects:,} objects (COCO results) to {file}, and ids and names of the "

@@ -66,7 +66,26 @@ def _peer_alone(options: Options) -> bool:
     return bool(options.model) and set(options.model) == {"torchvision"}
 
 
+def _writes_nothing(*names: str) -> Callable[[Options], bool]:
+    """Return whether none of these options was given, which name what is written."""
+    return lambda options: not any(getattr(options, name) for name in names)
+
+
 TABLE = (
+    *(
+        Unused(
+            command,
+            "overwrite",
+            _writes_nothing(*names),
+            "nothing is named that could be replaced",
+            f"leave it out, or give {' or '.join(f'--{name}' for name in names)}",
+        )
+        for command, names in (
+            ("eval", ("json", "report")),
+            ("bench", ("json", "plot")),
+            ("check-data", ("picture", "list")),
+        )
+    ),
     Unused(
         "convert",
         "overwrite",

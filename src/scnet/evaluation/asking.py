@@ -11,7 +11,7 @@ from typing import Any
 
 from scnet.data.coco import CocoDataset
 from scnet.evaluation.matching import match
-from scnet.evaluation.report import PICTURES, write
+from scnet.evaluation.report import PICTURES, refuse_other, write
 from scnet.evaluation.summary import DEFAULT_SCORE, Score, judge, summarise
 from scnet.runtime.files import refuse_taken
 
@@ -27,6 +27,7 @@ class Asked:
     score: Score = DEFAULT_SCORE
     iou: float = DEFAULT_IOU
     report: Path | None = None  # a new folder
+    overwrite: bool = False  # the folder may be that of another report
     pictures: int = PICTURES  # of the worst misses, and of the worst false finds
 
     def __post_init__(self) -> None:
@@ -44,7 +45,7 @@ class Asked:
 
         Raises:
             ValueError: the score is below it.
-            FileExistsError: the folder of the report exists and is not empty.
+            FileExistsError: the folder of the report exists and holds what shall stay.
         """
         if self.score != "best" and self.score < lowest:
             raise ValueError(
@@ -52,7 +53,10 @@ class Asked:
                 "(model.box.score_threshold), so that counts would lack some; give a higher one"
             )
         if self.report:
-            refuse_taken(self.report)
+            if self.overwrite:
+                refuse_other(self.report)
+            else:
+                refuse_taken(self.report, "allow to overwrite it")
 
     def answer(
         self,
@@ -77,6 +81,7 @@ def asking(
     iou: float | None,
     report: str | os.PathLike[str] | None,
     pictures: int | None,
+    overwrite: bool = False,
 ) -> Asked | None:
     """Return what is asked; None if it is AP alone.
 
@@ -95,6 +100,7 @@ def asking(
         score=DEFAULT_SCORE if score is None else score,
         iou=DEFAULT_IOU if iou is None else iou,
         report=None if report is None else Path(report),
+        overwrite=overwrite,
         pictures=PICTURES if pictures is None else pictures,
     )
 

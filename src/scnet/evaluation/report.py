@@ -22,10 +22,27 @@ from scnet.evaluation.page import render
 from scnet.evaluation.summary import Judged, Summary
 from scnet.evaluation.worst import Gallery
 from scnet.pictures.score_curves import Lines, score_curves
-from scnet.runtime.files import whole_folder
+from scnet.runtime.files import refuse_taken, whole_folder
 
 PICTURES = 12  # of the worst misses, and of the worst false finds
+SUFFIXES = (".html", ".json", ".jpg", ".svg")  # of what is in its folder
 WHOLE_IMAGES = 6  # most images that are shown whole
+
+
+def refuse_other(folder: Path) -> None:
+    """Let a report replace nothing but a report.
+
+    Raises:
+        FileExistsError: there is a folder that holds something else, or a file.
+    """
+    if folder.is_dir() and (folder / "report.json").is_file():
+        others = [p.name for p in folder.iterdir() if p.suffix not in SUFFIXES or p.is_dir()]
+        if others:
+            raise FileExistsError(
+                f"{folder}: holds {others[0]}, which is no part of a report; give another folder"
+            )
+    else:
+        refuse_taken(folder)
 
 
 def write(
@@ -37,7 +54,7 @@ def write(
     about: dict[str, Any],
     pictures: int = PICTURES,
 ) -> Path:
-    """Write the report and return its page.
+    """Write the report and return its page; a folder that is there is replaced.
 
     `result` is what `evaluate` returns, `about` what to say of where the figures come from. Shown
     are so many `pictures` of misses, and as many of false finds.

@@ -59,6 +59,7 @@ def evaluate(
     iou: float | None = None,
     report: str | os.PathLike[str] | None = None,
     pictures: int | None = None,
+    overwrite: bool = False,
     name: str = "",
 ) -> Result:
     """Return the COCO figures of a model on a split of a data set.
@@ -75,6 +76,7 @@ def evaluate(
             of the highest F1. With a report and without a score it is 0.5.
         iou: IoU of masks from which a find is an object in these counts; 0.5 if not given.
         report: a new folder for a page with all figures and pictures of the worst mistakes.
+        overwrite: the report may replace another one.
         pictures: of the worst misses, and of the worst false finds, on that page; 12 if not given.
         name: of the model on that page, where it is given loaded.
 
@@ -86,14 +88,14 @@ def evaluate(
 
     Raises:
         ValueError: an option has no effect, or the model finds nothing of so low a score.
-        FileExistsError: the folder of the report exists and is not empty.
+        FileExistsError: the folder of the report exists and holds what shall stay.
         DataError: something wrong with the data, or its classes are not the model's.
         ConfigError: a setting that is the model's, or does not exist.
 
     Example:
         >>> evaluate(scnet.load("runs/cells"), "my_data")["segm"]["AP"]  # doctest: +SKIP
     """
-    asked = asking(score, iou, report, pictures)
+    asked = asking(score, iou, report, pictures, overwrite)
     if not isinstance(model, Model):
         name = name or os.fspath(model)
     model = model if isinstance(model, Model) else load(model)

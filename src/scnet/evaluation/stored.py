@@ -10,8 +10,11 @@ from typing import Any
 
 from scnet.config import Config, DataConfig, override
 from scnet.data.coco import CocoDataset, load_dataset
+from scnet.data.forms import ORIGINAL
 from scnet.data.layout import SplitName
 from scnet.data.parse import parse_json
+from scnet.data.reading import entries, read_images
+from scnet.data.wording import of_all
 from scnet.evaluation.asking import about, asking, say_notes
 from scnet.evaluation.scoring import KINDS, Result
 from scnet.evaluation.scoring import score as score_results
@@ -19,6 +22,7 @@ from scnet.evaluation.summary import Score
 from scnet.settings import ConfigError
 
 MAX_DETECTIONS = 100  # COCO's
+IDS = ("image_id", "category_id")
 FIELDS = {"bbox": "bbox", "segm": "segmentation"}
 
 
@@ -32,6 +36,7 @@ def evaluate_results(
     iou: float | None = None,
     report: str | os.PathLike[str] | None = None,
     pictures: int | None = None,
+    overwrite: bool = False,
     settings: Mapping[str, Any] | None = None,
     quiet: bool = True,
 ) -> Result:
@@ -46,12 +51,14 @@ def evaluate_results(
         ConfigError: a setting is none of the data.
         ValueError: the file holds no COCO results, or they are not of these data.
     """
-    asked = asking(score, iou, report, pictures)
+    asked = asking(score, iou, report, pictures, overwrite)
     if asked:
         asked.check()
     config = _data_config(settings or {})
     results = read_results(Path(file))
     dataset = load_dataset(Path(data), split, config, train=False)
+    results = _numbered(results, dataset)
+    _refuse_other_images(Path(file), results, dataset)
     if not quiet:
         say_notes(dataset)
         _say_missing(Path(file), results, dataset)
@@ -65,16 +72,57 @@ def evaluate_results(
     return asked.answer(result, dataset, dataset.ground_truth, results, cap, said)
 
 
+def _numbered(results: list[dict[str, Any]], dataset: CocoDataset) -> list[dict[str, Any]]:
+    """Return results whose ids are those of the data; `scnet predict` writes text ids as text."""
+    if not any(isinstance(entry.get(name), str) for entry in results for name in IDS):
+        return results
+    content = read_images(dataset.annotation_file).json
+    for key, name in zip(("images", "categories"), IDS, strict=True):
+        numbers = {one[ORIGINAL]: one["id"] for one in entries(content, key) if ORIGINAL in one}
+        results = [
+            {**entry, name: numbers.get(old, old)}
+            if isinstance(old := entry.get(name), str)
+            else entry
+            for entry in results
+        ]
+    return results
+
+
+def _refuse_other_images(file: Path, results: list[dict[str, Any]], dataset: CocoDataset) -> None:
+    """Stop where results name other images than the data have under their ids.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    if not any("file_name" in entry for entry in results):
+        return
+    images = dataset.ground_truth["images"]
+    listed: dict[float, str] = {image["id"]: image["file_name"] for image in images}
+    found: dict[float, str] = {image.id: image.file_name for image in dataset.images}
+    for entry in results:
+        number, name = entry.get("image_id"), entry.get("file_name")
+        if not isinstance(name, str) or not isinstance(number, int | float) or number not in listed:
+            continue
+        known = (listed[number], found[number])  # the file's name may be spelled otherwise
+        if _last_part(name) not in map(_last_part, known):
+            raise ValueError(
+                f"{file}: results are of other images: image {number} is {name} there, "
+                f"{listed[number]} in {dataset.annotation_file}; give the split that was predicted"
+            )
+
+
+def _last_part(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
 def _say_missing(file: Path, results: list[dict[str, Any]], dataset: CocoDataset) -> None:
     """Say of how many images there is no result: none found, or never looked at."""
-    seen = {
-        entry.get("image_id") for entry in results if isinstance(entry.get("image_id"), int | str)
-    }
+    ids = (entry.get("image_id") for entry in results)
+    seen = {number for number in ids if isinstance(number, int | float | str)}
     missing = sum(image.id not in seen for image in dataset.images)
     if missing:
-        number = len(dataset.images)
         print(
-            f"note: {file}: no result for {missing:,} of {number:,} image{'s' * (number != 1)}, "
+            f"note: {file}: no result for {of_all(missing, len(dataset.images), 'image')}, "
             "which count as looked at without finding anything",
             file=sys.stderr,
         )

@@ -159,17 +159,28 @@ def new_folder(output: str | os.PathLike[str] | None, name: str, root: str = "ru
             number += 1
 
 
-def refuse_existing(file: Path) -> None:
-    """Let no file be overwritten.
+def free_file(file: Path) -> Path:
+    """Return the name of a file, with a number where that is taken."""
+    number, free = 1, file
+    while free.exists():
+        number += 1
+        free = file.with_name(f"{file.stem}-{number}{file.suffix}")
+    return free
+
+
+def refuse_existing(file: Path, or_else: str = "remove it", *, overwrite: bool = False) -> None:
+    """Let no file be overwritten, unless that is asked for.
+
+    `or_else` is what there is to do beside giving another file.
 
     Raises:
-        FileExistsError: there is such a file or folder.
+        FileExistsError: there is such a file, and it shall stay; or such a folder.
         NotADirectoryError: it would lie below a file.
     """
     if file.is_dir():
         raise FileExistsError(f"{file}: is a folder; give the name of a file")
-    if file.exists():
-        raise FileExistsError(f"{file}: exists; give another file or remove it")
+    if file.exists() and not overwrite:
+        raise FileExistsError(f"{file}: exists; give another file or {or_else}")
     _refuse_below_file(file)
 
 
@@ -179,8 +190,10 @@ def _refuse_below_file(path: Path) -> None:
             raise NotADirectoryError(f"{path}: cannot be made, as {parent} is a file")
 
 
-def refuse_taken(folder: Path) -> None:
+def refuse_taken(folder: Path, or_else: str = "remove it") -> None:
     """Let nothing be overwritten.
+
+    `or_else` is what there is to do beside giving another folder.
 
     Raises:
         FileExistsError: `folder` exists and holds something, or is a file.
@@ -191,5 +204,5 @@ def refuse_taken(folder: Path) -> None:
         raise FileExistsError(f"{folder}: is a file; give another folder")
     if folder.exists() and any(folder.iterdir()):
         raise FileExistsError(
-            f"{folder}: exists and is not empty; give another folder or remove it"
+            f"{folder}: exists and is not empty; give another folder or {or_else}"
         )

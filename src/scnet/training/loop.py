@@ -226,7 +226,11 @@ class Trainer:
             if record["kind"] == "eval":
                 self.best = max(self.best, record["segm"]["AP"])
                 self.evaluated = record["step"]
-        self.log.say(f"resuming in epoch {progress.epoch + 1}, {progress}")
+        ended = (
+            f"this training is at its end; to train further, start one with --from {self.folder}"
+        )
+        resuming = f"resuming in epoch {progress.epoch + 1}, {progress}"
+        self.log.say(ended if progress.part >= 1 else resuming)
 
     def _advance(self, pieces: Sequence[Batch], waited: float, stop: bool) -> None:
         """Do a step; it is counted and logged when the device is through with it."""

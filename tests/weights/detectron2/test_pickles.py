@@ -218,7 +218,7 @@ def test_a_file_of_pytorch_is_no_bare_pickle(tmp_path: Path) -> None:
 
 
 def test_a_text_is_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="cannot be read as a PyTorch checkpoint"):
+    with pytest.raises(CheckpointError, match="is no checkpoint of PyTorch"):
         read_file(written(tmp_path, b"hello"))
 
 

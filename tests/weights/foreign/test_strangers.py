@@ -128,6 +128,35 @@ def test_a_file_of_safetensors_is_read_and_our_own_is_told(weights: State, tmp_p
         convert.read(tmp_path / "b.safetensors")
 
 
+def test_what_is_no_checkpoint_is_called_what_it_is(weights: State, tmp_path: Path) -> None:
+    torch.save(weights, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    contents = {
+        "an image": b"\x89PNG\r\n\x1a\n" + bytes(99),
+        "JSON": b'[{"image_id": 1}]',
+        "empty": b"",
+        "damaged or cut off": whole[: len(whole) // 2],
+        "damaged or another kind of file": bytes(99),
+    }
+    for what, content in contents.items():
+        file = tmp_path / "a.pth"
+        file.write_bytes(content)
+        with pytest.raises(CheckpointError, match=f"is .*{what}") as told:
+            convert.read(file)
+        assert "weights_only" not in str(told.value)
+
+
+def test_a_folder_is_called_one_or_known_as_our_own(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a folder; give a checkpoint file"):
+        convert.read(tmp_path)
+    for place in (tmp_path / "run" / "last", tmp_path / "model"):
+        place.mkdir(parents=True)
+        (place / "model.safetensors").write_bytes(b"")
+    for folder in ("run", "model"):
+        with pytest.raises(CheckpointError, match="is scnet's own already; use it as it is"):
+            convert.read(tmp_path / folder)
+
+
 def keys(*names: str) -> dict[str, Any]:
     return {name: torch.zeros(1) for name in names}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,36 @@ _PICKLE = """\
   import pickle, torch
   old = pickle.load(open({file!r}, 'rb'), encoding='latin1')['model']
   torch.save({{'model': {{k: torch.as_tensor(v) for k, v in old.items()}}}}, 'weights.pth')"""
+
+# How files that are no checkpoints begin, what each is, and what to do.
+_BEGINNINGS = (
+    ((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*"), "an image, no checkpoint"),
+    ((b"PK",), "an archive that is damaged or cut off; fetch it again"),
+    ((b"\x1f\x8b",), "compressed by gzip; unpack it first"),
+    ((b"version https://git-lfs",), "a pointer of Git LFS; fetch the file itself: git lfs pull"),
+    (
+        (b"<",),
+        "a web page, as servers send instead of a file; fetch it again",
+    ),
+    ((b"{", b"["), "JSON, no checkpoint"),
+)
+
+
+def no_checkpoint(file: Path) -> str | None:
+    """Return what a file is that is neither a zip archive nor a pickle; None for those two."""
+    with file.open("rb") as opened:
+        begin = opened.read(64)
+    if begin[:1] == b"\x80" or zipfile.is_zipfile(file):
+        return None
+    if not begin:
+        return "is empty, cut off or never written; fetch it again"
+    for starts, what in _BEGINNINGS:
+        if begin.startswith(starts):
+            return f"is {what}"
+    return (
+        "is no checkpoint of PyTorch, neither an archive nor a pickle; it is damaged or another "
+        "kind of file"
+    )
 
 
 def damaged(file: Path, error: Exception, kind: str = "PyTorch checkpoint") -> str:

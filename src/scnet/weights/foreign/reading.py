@@ -46,12 +46,18 @@ def read_file(file: Path) -> Mapping[str, Any]:
     Raises:
         CheckpointError: not there, damaged, or holding objects that only running code could make.
     """
+    if file.is_dir():
+        if any((file / part / "model.safetensors").is_file() for part in ("", "best", "last")):
+            raise CheckpointError(f"{file}: is scnet's own already; use it as it is")
+        raise CheckpointError(f"{file}: is a folder; give a checkpoint file")
     if not file.is_file():
         raise CheckpointError(f"{file}: no such file")
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
     if pickles.is_bare(file):
         return pickles.read(file)
+    if told := faults.no_checkpoint(file):
+        raise CheckpointError(f"{file}: {told}")
     names = _names(file)
     foreign = sorted(n for n in names if not n.startswith(_BESIDE_WEIGHTS) and n not in _BUILT_IN)
     if foreign:
