@@ -230,7 +230,7 @@ def test_a_broken_annotation_stops_or_is_dropped(
     with pytest.raises(DataError, match=reason) as caught:
         load(tmp_path)
     assert "instances_train.json: annotation 2 (image " in str(caught.value)
-    assert str(caught.value).endswith("remove it or run with --data.drop-invalid")
+    assert "remove it or run with --data.drop-invalid" in str(caught.value)
     dropping = load(tmp_path, replace(PLAIN, drop_invalid=True))
     assert list(dropping.dropped) == [1]
     left = [a.crowd for record in dropping.images for a in record.annotations]
