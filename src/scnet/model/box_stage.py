@@ -69,7 +69,11 @@ class BoxStage(nn.Module):
         self, features: Float[Tensor, "R D s s"], valid: Bool[Tensor, "R"] | None = None
     ) -> Float[Tensor, "R hidden"]:
         """Return the shared feature alone; the feature relay reads it for the final boxes."""
-        x = self._convolved(features, valid)
+        # Padding has no part in statistics.
+        counted = valid if self.training and self.takes_statistics else None
+        x: Tensor = self.convs(features if counted is None else features[counted])
+        if counted is not None:
+            x = x.new_zeros(len(features), *x.shape[1:]).index_put((counted,), x)
         for layer in self.layers:
             x = F.relu(layer(x))
         return x
@@ -95,16 +99,6 @@ class BoxStage(nn.Module):
         )
         weight = self.stage.loss_weight / number
         return {"cls": cls * weight, "box": (reg * positive[:, None]).sum() * weight}
-
-    def _convolved(
-        self, features: Float[Tensor, "R D s s"], valid: Bool[Tensor, "R"] | None
-    ) -> Float[Tensor, "R D s s"]:
-        """Return what the convolutions make of RoIs; padding has no part in their statistics."""
-        if valid is None or not (self.training and self.takes_statistics):
-            every: Tensor = self.convs(features)
-            return every
-        x: Tensor = self.convs(features[valid])
-        return x.new_zeros(len(features), *x.shape[1:]).index_put((valid,), x)
 
     @torch.no_grad()
     def refine(

@@ -39,7 +39,7 @@ class FPN(nn.Module):
     ) -> list[Float[Tensor, "B D _h _w"]]:
         x = _top_down(_each(self.lateral, self.lateral_norm, maps))
         pyramid = _each(self.output, self.output_norm, x)
-        return [*pyramid, _half(pyramid[-1])]
+        return [*pyramid, F.max_pool2d(pyramid[-1], kernel_size=1, stride=2)]
 
 
 class PAFPN(nn.Module):
@@ -71,7 +71,7 @@ class PAFPN(nn.Module):
         for conv, norm, level in zip(self.down, self.down_norm, others, strict=True):
             up.append(level + _each([conv], [norm], up[-1:], self.relu)[0])
         pyramid = [finest, *_each(self.last, self.last_norm, up[1:], self.relu)]
-        return [*pyramid, _half(pyramid[-1])]
+        return [*pyramid, F.max_pool2d(pyramid[-1], kernel_size=1, stride=2)]
 
 
 def _laterals(in_channels: Sequence[int], channels: int, norm: Norm) -> nn.ModuleList:
@@ -115,8 +115,3 @@ def _top_down(maps: list[Tensor]) -> list[Tensor]:
         above = F.interpolate(maps[i + 1], size=maps[i].shape[-2:], mode="nearest")
         maps[i] = above.add_(maps[i])
     return maps
-
-
-def _half(x: Tensor) -> Tensor:
-    """Return every second row and column."""
-    return F.max_pool2d(x, kernel_size=1, stride=2)

@@ -174,19 +174,14 @@ def make_anchors(
 ) -> Float[Tensor, "A 4"]:
     """Return the anchors of every level, centred on the corner of their cell as in the release."""
     anchors = []
-    for (height, width), (down, right), half in zip(maps, _steps(maps, grid), shapes, strict=True):
+    for (height, width), stride, half in zip(maps, STRIDES, shapes, strict=True):
+        down = right = stride
+        if grid == "torchvision":
+            # Images are padded to whole cells of P5, so that its map tells their size. P6 has half
+            # of its cells, rounded up.
+            down, right = maps[3][0] * STRIDES[3] // height, maps[3][1] * STRIDES[3] // width
         y = torch.arange(height, device=half.device) * down
         x = torch.arange(width, device=half.device) * right
         center = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=-1)[:, :, None]
         anchors.append(torch.cat([center - half, center + half], dim=-1).reshape(-1, 4))
     return torch.cat(anchors)
-
-
-def _steps(maps: Sequence[Size], grid: AnchorGrid) -> list[Size]:
-    """Return the pixels from one cell to the next, down and to the right, on each level."""
-    if grid == "exact":
-        return [(stride, stride) for stride in STRIDES]
-    # Images are padded to whole cells of P5, so that its map tells their size. P6 has half of its
-    # cells, rounded up.
-    (height, width), stride = maps[3], STRIDES[3]
-    return [(height * stride // h, width * stride // w) for h, w in maps]
