@@ -232,7 +232,7 @@ def run(
     proposals = detector.rpn.proposals(rpn, batch.sizes, training=False)
     among = candidates(rpn, batch, ties.measure)
     proposals, moved = settle_proposals(proposals, among, goals, ties.within)
-    features = RoIFeatures(scene.scene, heads.masks.side)
+    features = RoIFeatures(scene.scene, heads.config)
     image, column = proposals.valid.nonzero(as_tuple=True)
     rois = RoIs(proposals.boxes[image, column], image)
     stages = []
@@ -494,7 +494,7 @@ def training_losses(
     with torch.no_grad():
         among = candidates(rpn, batch, SCORES_TIED.measure)
         proposals, moved = settle_proposals(proposals, among, _known_proposals(batch, theirs))
-    features = RoIFeatures(scene.scene, head.roi_heads.masks.side)
+    features = RoIFeatures(scene.scene, head.roi_heads.config)
     losses |= head.roi_heads.loss(features, proposals, batch.sizes, batch.targets, choose)
     return losses, moved
 

@@ -262,7 +262,7 @@ def training_losses(detector: Detector, theirs: Reference) -> Losses:
     goals = rpn.anchors.repeat(len(labels), 1, 1)
     goals[labels == 1] = torch.cat(theirs["anchor_gt_boxes_of_positives"])
     losses = detector.rpn.losses_of(rpn, labels == 1, labels == 0, goals)
-    features = RoIFeatures(scene.scene, heads.masks.side)
+    features = RoIFeatures(scene.scene, heads.config)
     number = len(heads.stages)
     for i, stage in enumerate(heads.stages):
         samples = _samples(theirs, targets, i)
@@ -305,7 +305,7 @@ def _own_rows(detector: Detector, theirs: Reference) -> Iterator[Row]:
     proposals = Proposals(boxes, torch.ones(boxes.shape[:2], dtype=torch.bool))
     with torch.no_grad():
         scene = detector.dense(batch.images, batch.sizes).scene
-        features = RoIFeatures(scene.scene, heads.masks.side)
+        features = RoIFeatures(scene.scene, heads.config)
         losses = heads.loss(features, proposals, batch.sizes, batch.targets, choose)
     picks = theirs["picks"][len(boxes) :]
     goals = [[len(x[name]) for x in picks] for name in ("pos_inds", "neg_inds")]
@@ -325,7 +325,7 @@ def _next_rows(detector: Detector, theirs: Reference) -> Iterator[Row]:
     heads, targets = detector.roi_heads, batch.targets
     with torch.no_grad():
         scene = detector.dense(batch.images, batch.sizes).scene
-        features = RoIFeatures(scene.scene, heads.masks.side)
+        features = RoIFeatures(scene.scene, heads.config)
         for i, stage in enumerate(heads.stages[:-1]):
             now, then = _samples(theirs, targets, i), _samples(theirs, targets, i + 1)
             out = stage(features(now.rois, stage.side))

@@ -32,7 +32,7 @@ def pair(name: str) -> tuple[Detector, Detector, Batch]:
 
 def found_in(detector: Detector, scene: Scene, proposals: Proposals, batch: Batch) -> Found:
     heads = detector.head.roi_heads
-    features = RoIFeatures(scene, heads.masks.side)
+    features = RoIFeatures(scene, heads.config)
     candidates = heads.find(features, proposals, batch.sizes)
     rois, scores, labels = detector.choose(candidates, len(batch.info))
     masks = detector.head.masks(features, rois, labels)

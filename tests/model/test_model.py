@@ -24,6 +24,7 @@ from scnet.model.sampling import (
     sample_rois,
 )
 from scnet.ops import boxes as box_ops
+from scnet.ops.masks import join_crops
 from scnet.types import Batch, Found, ImageInfo, Proposals, RoIs, Size, Targets, View
 
 
@@ -186,7 +187,7 @@ def test_prediction_runs_a_head_that_feeds_others_once(relay: bool, passes: int)
     detector, batch = make_detector("htc", model__mask__relay=relay), make_batch((3, 2))
     masks, stages = detector.roi_heads.masks, tuple(detector.roi_heads.stages)
     _, scene = detector.dense(batch.images, batch.sizes)
-    features = RoIFeatures(scene.scene, masks.side)
+    features = RoIFeatures(scene.scene, detector.config.model)
     rois = RoIs(random_boxes(5), torch.tensor([0, 0, 0, 1, 1]))
     labels, logits = torch.tensor([0, 2, 1, 1, 0]), []
     for branch, stage in enumerate(stages):
@@ -345,9 +346,10 @@ def test_roi_features_are_the_sum_of_pyramid_semantic_and_context() -> None:
     with torch.no_grad():
         scene = detector.dense(batch.images, batch.sizes)[1].scene
     rois = RoIs(random_boxes(6), torch.tensor([0, 0, 0, 1, 1, 1]))
-    full = RoIFeatures(scene, 14)(rois, 14)
-    pyramid = RoIFeatures(scene._replace(semantic=None, context=None), 14)(rois, 14)
-    semantic = RoIFeatures(scene._replace(context=None), 14)(rois, 14) - pyramid
+    config = detector.config.model
+    full = RoIFeatures(scene, config)(rois, 14)
+    pyramid = RoIFeatures(scene._replace(semantic=None, context=None), config)(rois, 14)
+    semantic = RoIFeatures(scene._replace(context=None), config)(rois, 14) - pyramid
     assert scene.context is not None
     expected = pyramid + semantic + scene.context[rois.image, :, None, None]
     torch.testing.assert_close(full, expected, rtol=1e-4, atol=1e-4)
@@ -377,11 +379,21 @@ def test_anchors_in_the_padding_of_a_batch_are_no_samples() -> None:
     rpn = make_detector("mask_rcnn").head.rpn
     assert rpn.config.border
     maps = [(24, 32), (12, 16), (6, 8), (3, 4), (2, 2)]
-    anchors = make_anchors(maps, rpn.shapes)
-    inside = rpn._inside(anchors, torch.tensor([[96, 128], [32, 32], [33, 40]]))
+    out = rpn([torch.zeros(3, rpn.conv.in_channels, *size) for size in maps])
+    asked: list[Tensor] = []
+
+    def choose(candidates: Tensor, number: Tensor, most: int) -> Tensor:
+        asked.append(candidates)
+        return candidates
+
+    boxes = [torch.zeros(0, 4)] * 3  # without objects all that counts is background
+    targets = Targets.of(boxes, [torch.zeros(0, dtype=torch.int64)] * 3, join_crops([]))
+    rpn.loss(out, torch.tensor([[96, 128], [32, 32], [33, 40]]), targets, choose)
+    positive, inside = asked
+    assert not positive.any()
     assert inside[0].all()
     for counted, (width, height) in ((inside[1], (32, 32)), (inside[2], (64, 64))):
-        center = (anchors[:, :2] + anchors[:, 2:]) / 2
+        center = (out.anchors[:, :2] + out.anchors[:, 2:]) / 2
         expected = (center < torch.tensor([width, height]) - 0.5).all(1)
         assert torch.equal(counted, expected)
     assert inside[1].sum() == 3 * (64 + 16 + 4 + 1 + 1)

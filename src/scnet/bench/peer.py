@@ -115,7 +115,7 @@ def from_ours(ours: Detector) -> MaskRCNN:
             (backbone.fpn.inner_blocks, ours.fpn.lateral),
             (backbone.fpn.layer_blocks, ours.fpn.output),
             (model.rpn.head, ours.head.rpn),
-            (heads.box_head, nn.ModuleList(stage.layers)),
+            (heads.box_head, nn.ModuleList([stage.fc1, stage.get_submodule("fc2")])),
             (nn.ModuleList([heads.mask_head]), mask.convs),
             (heads.mask_predictor.conv5_mask, mask.upsample),
         ):

@@ -32,6 +32,7 @@ from scnet.experiments.statistics import earth_movers, paired, share_below, spre
 from scnet.experiments.tabulate import machines
 from scnet.inference.model import Model, load
 from scnet.model.detector import Detector
+from scnet.model.features import RoIFeatures
 from scnet.model.sampling import RandomChoice
 from scnet.ops import boxes as box_ops
 from scnet.training.run import load_train_set
@@ -134,7 +135,7 @@ def mask_samples(
     rpn, scene = detector.dense(batch.images, batch.sizes)
     head.rpn.loss(rpn, batch.sizes, targets, choose)  # draws as a training step does
     proposals = head.rpn.proposals(rpn, batch.sizes, training=True)
-    features = head.roi_heads.features(scene.scene)
+    features = RoIFeatures(scene.scene, detector.config.model)
     for step in head.roi_heads.steps(features, proposals, batch.sizes, targets, choose):
         if step.for_masks is not None:
             samples, stage = step.for_masks, head.roi_heads.stages[step.stage]

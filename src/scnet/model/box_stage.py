@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import torch
@@ -51,12 +50,6 @@ class BoxStage(nn.Module):
         self.register_buffer("unit", UNIT.clone(), persistent=False)
         _initialise(self)
 
-    @property
-    def layers(self) -> list[RoILinear | nn.Linear]:
-        """The fully connected layers that classes and boxes share, in order."""
-        rest = (self.get_submodule(f"fc{number}") for number in range(2, self.box.layers + 1))
-        return [self.fc1, *cast(Iterator[nn.Linear], rest)]
-
     def forward(
         self, features: Float[Tensor, "R D s s"], valid: Bool[Tensor, "R"] | None = None
     ) -> BoxOutput:
@@ -74,8 +67,8 @@ class BoxStage(nn.Module):
         x: Tensor = self.convs(features if counted is None else features[counted])
         if counted is not None:
             x = x.new_zeros(len(features), *x.shape[1:]).index_put((counted,), x)
-        for layer in self.layers:
-            x = F.relu(layer(x))
+        for number in range(1, self.box.layers + 1):
+            x = F.relu(self.get_submodule(f"fc{number}")(x))
         return x
 
     def loss(self, out: BoxOutput, samples: Samples, targets: Targets) -> Losses:
@@ -123,9 +116,10 @@ class BoxStage(nn.Module):
 
 
 def _initialise(stage: BoxStage) -> None:
-    for fc in stage.layers:
+    for number in range(1, stage.box.layers + 1):
+        fc = cast(nn.Linear, stage.get_submodule(f"fc{number}"))
         nn.init.xavier_uniform_(fc.weight.view(len(fc.weight), -1))
-        nn.init.zeros_(fc.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(fc.bias)
     nn.init.normal_(stage.cls.weight, std=0.01)
     nn.init.normal_(stage.reg.weight, std=0.001)
     nn.init.zeros_(stage.cls.bias)

@@ -25,7 +25,7 @@ from scnet.model.features import RoIFeatures, SceneBranches, SceneOutput
 from scnet.model.mask_branch import MaskBranches
 from scnet.model.rpn import RPN, RPNOutput
 from scnet.model.sampling import Choose, sample_rois
-from scnet.types import Batch, Candidates, Losses, Proposals, RoIs, Samples, Scene, Targets
+from scnet.types import Batch, Candidates, Losses, Proposals, RoIs, Samples, Targets
 
 
 class Dense(NamedTuple):
@@ -62,14 +62,14 @@ class Cascade(NamedTuple):
         losses |= self.branches.loss(dense.scene, batch.semantic, batch.targets)
         proposals = self.rpn.proposals(dense.rpn, batch.sizes, training=True)
         heads = self.roi_heads
-        features = heads.features(dense.scene.scene)
+        features = RoIFeatures(dense.scene.scene, heads.config)
         losses |= heads.loss(features, proposals, batch.sizes, batch.targets, choose)
         return losses
 
     def find(self, dense: Dense, sizes: Int[Tensor, "B 2"]) -> tuple[Candidates, RoIFeatures]:
         """Return the candidates of a batch, and what `masks` reads."""
         proposals = self.rpn.proposals(dense.rpn, sizes, training=False)
-        features = self.roi_heads.features(dense.scene.scene)
+        features = RoIFeatures(dense.scene.scene, self.roi_heads.config)
         return self.roi_heads.find(features, proposals, sizes), features
 
     def masks(
@@ -102,10 +102,6 @@ class RoIHeads(nn.Module):
             BoxStage(stage, config) for stage in config.box.stages
         )
         self.masks = MaskBranches(config)
-
-    def features(self, scene: Scene) -> RoIFeatures:
-        """Return what pools the features of RoIs from a scene."""
-        return RoIFeatures(scene, self.masks.side, self.config.roi_align)
 
     def loss(
         self,

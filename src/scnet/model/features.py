@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from scnet.config import Align, ContextConfig, ModelConfig, SemanticConfig
+from scnet.config import ContextConfig, ModelConfig, SemanticConfig
 from scnet.model.backbone import STRIDES
 from scnet.model.layers import ConvReLU, init_classifier, stack
 from scnet.ops.pooling import make_pooler
@@ -131,14 +131,15 @@ class ContextBranch(nn.Module):
 class RoIFeatures:
     """Pools the features of RoIs from one scene."""
 
-    def __init__(self, scene: Scene, semantic_side: int, align: Align = "aligned") -> None:
+    def __init__(self, scene: Scene, config: ModelConfig) -> None:
         self.context, self.dtype = scene.context, scene.pyramid[0].dtype
+        align = config.roi_align
         self.pyramid = make_pooler(scene.pyramid, STRIDES, align)
         self.semantic = None
         if scene.semantic is not None:
             self.semantic = make_pooler([scene.semantic], [SEMANTIC_STRIDE], align)
         # The semantic map is always pooled to the mask's size, and averaged for boxes.
-        self.semantic_side = semantic_side
+        self.semantic_side = config.mask.size // 2
 
     def __call__(self, rois: RoIs, side: int) -> Float[Tensor, "R D {side} {side}"]:
         """Return pyramid + semantic + global context for each RoI."""

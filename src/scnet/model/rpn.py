@@ -101,9 +101,16 @@ class RPN(nn.Module):
         self, out: RPNOutput, sizes: Int[Tensor, "B 2"], targets: Targets, choose: Choose
     ) -> Losses:
         """Return the losses of sampled anchors, both divided by the number of samples."""
-        config = self.config
+        config, limit = self.config, sizes.flip(1)[:, None]
+        first, last = out.anchors[:, :2], out.anchors[:, 2:]
+        if config.border:
+            # Cells in the padding of the batch do not count; those in an image's own, up to a
+            # multiple of 32, do, as in the release. Anchors are centred on multiples of 4.
+            padded = (limit + DIVISOR - 1) // DIVISOR * DIVISOR
+            inside = ((first + last) / 2 < padded - 1).all(2)
+        else:
+            inside = (first >= 0).all(1) & (last < limit).all(2)
         with torch.no_grad():
-            inside = self._inside(out.anchors, sizes)
             matched = match(
                 overlaps(out.anchors[None], inside, targets),
                 positive=config.positive_iou,
@@ -135,17 +142,6 @@ class RPN(nn.Module):
             "rpn.cls": (cls * (positive | negative)).sum() / number,
             "rpn.box": (reg * positive[..., None]).sum() / number,
         }
-
-    def _inside(
-        self, anchors: Float[Tensor, "A 4"], sizes: Int[Tensor, "B 2"]
-    ) -> Bool[Tensor, "B A"]:
-        limit = sizes.flip(1)[:, None]
-        if self.config.border:
-            # Cells in the padding of the batch do not count; those in an image's own, up to a
-            # multiple of 32, do, as in the release. Anchors are centred on multiples of 4.
-            padded = (limit + DIVISOR - 1) // DIVISOR * DIVISOR
-            return ((anchors[:, :2] + anchors[:, 2:]) / 2 < padded - 1).all(2)
-        return (anchors[:, :2] >= 0).all(1) & (anchors[:, 2:] < limit).all(2)
 
 
 def anchor_shapes(config: RPNConfig) -> Float[Tensor, "levels n 2"]:

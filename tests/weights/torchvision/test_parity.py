@@ -84,7 +84,8 @@ def case(request: pytest.FixtureRequest, model: MaskRCNN, detector: Detector) ->
     batch = Batch.of(pixels, info)
     with torch.inference_mode():
         dense = detector.dense(batch.images, batch.sizes)
-        return Case(theirs, detector, batch, dense, detector.roi_heads.features(dense.scene.scene))
+        features = RoIFeatures(dense.scene.scene, detector.config.model)
+        return Case(theirs, detector, batch, dense, features)
 
 
 def assert_close(ours: Tensor, theirs: Tensor) -> None:
