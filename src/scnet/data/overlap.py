@@ -42,7 +42,9 @@ class Part(NamedTuple):
 
 def key_notes(entries: Iterable[Entry]) -> list[str]:
     """Return how often annotations are marked by keys that look as if they had an effect."""
-    marked = Counter(key for entry in entries for key in _marks(entry))
+    # Hardly any has such a key, which is soon seen.
+    some = (e for e in entries if "attributes" in e or not TELLING.isdisjoint(e))
+    marked = Counter(key for entry in some for key in _marks(entry))
     return [
         f"{counted(count, 'annotation', 'is')} marked with {key}, which has no effect: such are "
         "learnt from and scored as all others (iscrowd 1 leaves a region out)"
