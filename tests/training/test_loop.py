@@ -45,6 +45,7 @@ def test_a_run_folder_holds_what_it_should(
         "trackers",
         "last",
         "best",
+        "eval.json",
     }
     assert len(records(folder, "train")) == 2 * 3
     assert [r["epoch"] for r in records(folder, "eval")] == [1, 2]

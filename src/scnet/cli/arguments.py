@@ -87,8 +87,8 @@ def _add_train(subparsers: Any) -> None:
     )
     parser.add_argument("--from", dest="start", metavar="WEIGHTS", help=text)
     text = (
-        "with --from: a lower rate, more of the backbone frozen and fewer epochs than the recipe's, "
-        "where they are not given"
+        "with --from: a lower rate, more of the backbone frozen and fewer epochs than the "
+        "recipe's, where they are not given"
     )
     parser.add_argument("--finetune", action="store_true", help=text)
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings")

@@ -58,7 +58,7 @@ class Asked(NamedTuple):
         given = merge(self.base, self.given)
         for path, value in finetune.changes(config, theirs, given, images).items():
             config = override(config, nested(path, value))
-        came = (*self.came, finetune.sentence(self.config, config))
+        came = (*self.came, f"fine-tuning: {finetune.changed(self.config, config)}")
         return self._replace(config=config, came=came)
 
     def remarks(self, facts: Facts) -> list[str]:

@@ -34,6 +34,8 @@ LENGTH = 0.5  # of the recipe's epochs
 LEAST_STEPS = 1000  # that epochs are not cut below
 
 _SCHEDULE = ("optim.epochs", "optim.milestones")  # one stays where the other was given
+# All that may change, by dotted path.
+SETTINGS = ("optim.lr", "optim.warmup_steps", "model.backbone.frozen_stages", *_SCHEDULE)
 
 Settings = Mapping[str, Any]  # nested, as `scnet.config.override` takes them
 
@@ -64,24 +66,26 @@ def changes(config: Config, theirs: Config, given: Settings, images: int) -> dic
     return left
 
 
-def sentence(before: Config, after: Config) -> str:
-    """Return what a fine-tuning has changed, as old and new values."""
+def changed(before: Config, after: Config) -> str:
+    """Return what a fine-tuning has changed: old and new values."""
     old, new = (dict(leaves(to_dict(config))) for config in (before, after))
-    changed = [f"{path} {old[path]} -> {new[path]}" for path in new if new[path] != old[path]]
-    return f"fine-tuning: {', '.join(changed)}"
+    return ", ".join(f"{p} {old[p]} -> {new[p]}" for p in SETTINGS if new[p] != old[p])
 
 
 def _wanted(config: Config, theirs: Config, images: int) -> dict[str, Any]:
     """Return the settings of a fine-tuning, whether they are other ones or not."""
     optim = config.optim
     epochs = _epochs(config, images)
-    return {
+    wanted: dict[str, Any] = {
         "optim.lr": float(f"{RATE * optim.lr:.6g}"),
         "optim.warmup_steps": round(RATE * optim.warmup_steps),
         "model.backbone.frozen_stages": _frozen_stages(config, theirs),
         "optim.epochs": epochs,
-        "optim.milestones": [max(1, m * epochs // optim.epochs) for m in optim.milestones],
     }
+    if optim.schedule == "step":
+        at = [max(1, milestone * epochs // optim.epochs) for milestone in optim.milestones]
+        wanted["optim.milestones"] = at
+    return wanted
 
 
 def _epochs(config: Config, images: int) -> int:

@@ -64,7 +64,7 @@ def train(
         start: trained detector to go on from, with all of it that fits and the classes of the data:
             whatever `scnet.load` reads. None starts from ImageNet weights of the backbone.
         finetune: go on from `start` gently: at a lower rate, with more of the backbone frozen and
-            for fewer epochs than the recipe (`scnet.training.finetune`), where none of these is set.
+            for fewer epochs than the recipe's (`scnet.training.finetune`), where these are not set.
         output: folder of the run; must not exist. None makes `runs/RECIPE`, numbered if taken.
         epochs: short for `settings={"optim": {"epochs": ...}}`.
         settings: nested dict laid over the recipe; each of them must have an effect.
