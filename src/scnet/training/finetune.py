@@ -4,16 +4,17 @@ A recipe begins with heads that know nothing. Where a trained detector goes on, 
 a solution, and large steps lose it. What others do, as multiples of what they do from ImageNet:
 
     rate            1: Mask R-CNN from COCO to Cityscapes, which names no other (He et al. 2017,
-                    appendix A); "smaller" in MMDetection's guide to fine-tuning, whose example, 0.01
-                    for 8 images, is 1; 0.1: detectron2's balloon tutorial, 0.00025 for 2 images
-                    where its baselines take 0.02 for 16. 0.3 is between 1 and 0.1, as ratios go.
+                    appendix A); "smaller" in MMDetection's guide to fine-tuning, whose example,
+                    0.01 for 8 images, is 1; 0.1: detectron2's balloon tutorial, 0.00025 for 2
+                    images where its baselines take 0.02 for 16. Between 1 and 0.1, as ratios go,
+                    lies 0.3.
     warm-up         1 (MMDetection). Here the rate rises as steeply as the recipe's, so the lower
                     one is reached after 0.3 of the steps.
-    frozen stages   as many, stem and one stage, in all three. The first layers are the most general
-                    ones (Yosinski et al. 2014), and a detector's have been trained for detection,
-                    unlike ImageNet's. Freezing the whole backbone cost YOLOv5m less than a point of
-                    AP on VOC and saved a fifth of the time ("Freezing Layers in YOLOv5", G. Jocher).
-                    Here: stem and two stages.
+    frozen stages   as many, stem and one stage (MMDetection, detectron2). The first layers are the
+                    most general ones (Yosinski et al. 2014), and a detector's have been trained for
+                    detection, unlike ImageNet's. Freezing the whole backbone cost YOLOv5m less than
+                    a point of AP on VOC and saved a fifth of the time (G. Jocher, "Freezing Layers
+                    in YOLOv5"). Here: stem and two stages.
     length          1/6: Mask R-CNN, 4k steps for 24k; fewer epochs: MMDetection's guide. Here a
                     half, but not below a number of steps, as epochs of few images are short.
 
