@@ -1,6 +1,7 @@
 """What it is worth to go on from a trained detector instead of ImageNet weights, at equal steps.
 
-    python benchmarks/from_weights.py [--steps 100 300] [--seeds 3] [--rates 1 0.3] [-o DIR]
+    python benchmarks/from_weights.py [--steps 100 300] [--seeds 3] [--rates 1 0.3] [--finetune]
+                                      [-o DIR]
 
 A source is trained on 209 images of COCO with all classes. Then small sets are learnt, each from
 ImageNet weights of the backbone and from the source (`scnet train --from`), with the same
@@ -9,9 +10,10 @@ settings, steps and seeds:
     balloon    61 photographs of a class that the source does not know
     few        100 images of COCO that the source has not seen, with 5 of its classes
 
-`--rates` tries the source with these parts of the recipe's learning rate, too. All lies in one
-folder. A training that was cut off is resumed, what is there already is not done again, and
-`results.md` there is written anew after each training. Needs SCNET_DATA.
+`--rates` tries the source with these parts of the recipe's learning rate, too, and `--finetune`
+with the settings of `scnet train --finetune`, in as many steps. All lies in one folder. A training
+that was cut off is resumed, what is there already is not done again, and `results.md` there is
+written anew after each training. Needs SCNET_DATA.
 """
 
 from __future__ import annotations
@@ -28,9 +30,12 @@ from typing import Any, NamedTuple
 import scnet
 from scnet import recipes
 from scnet.bench.machine import processor
+from scnet.config import Config, replace_at
 from scnet.experiments.statistics import Spread, paired, spread
 from scnet.settings import merge, nested
+from scnet.training import finetune
 from scnet.training.log import Log
+from scnet.training.resuming import CONFIG, stored_config
 
 CLASSES = ("person", "bottle", "dining table", "chair", "car")  # those with most images
 FEW = 100  # images of the small set
@@ -53,10 +58,13 @@ class Run(NamedTuple):
     steps: int
     seed: int
     rate: float  # part of the recipe's
+    finetune: bool = False  # with the settings of `--finetune`, that of the rate among them
 
     @property
     def label(self) -> str:
         """Return what tells it from others but for the seed, for people."""
+        if self.finetune:
+            return "source, --finetune"
         rate = "" if self.rate == 1 else f", rate x {self.rate:g}"
         return f"{'ImageNet' if self.start is None else 'source'}{rate}"
 
@@ -64,7 +72,8 @@ class Run(NamedTuple):
     def name(self) -> str:
         """Return the name of its folder."""
         start = "imagenet" if self.start is None else "source"
-        return f"{self.task.name}_{start}_x{self.rate:g}_{self.steps}_seed{self.seed}"
+        tuned = "_finetune" if self.finetune else ""
+        return f"{self.task.name}_{start}_x{self.rate:g}_{self.steps}_seed{self.seed}{tuned}"
 
 
 def main() -> None:
@@ -74,6 +83,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[100, 300])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--finetune", action="store_true", help="the source with --finetune, too")
     parser.add_argument("--source-steps", type=int, default=2000)
     parser.add_argument("--size", type=int, nargs=2, help="data.size; else the recipe's")
     parser.add_argument("-o", "--output", type=Path, default=Path("from_weights"))
@@ -90,7 +100,7 @@ def main() -> None:
         Task("few", few, merge(settings, {"data": {"classes": list(CLASSES)}})),
     )
     start = done(source, args.recipe, args.output)
-    for run in runs(tasks, start, args.steps, args.seeds, args.rates):
+    for run in planned(tasks, start, args):
         done(run, args.recipe, args.output)
         table = results(tasks, start, args)
         (args.output / "results.md").write_text(table)
@@ -108,31 +118,60 @@ def require_same_plan(args: argparse.Namespace) -> None:
         raise SystemExit(f"{args.output} has trainings of {before}; give another folder with -o")
 
 
-def runs(
-    tasks: tuple[Task, ...], start: Path, steps: list[int], seeds: int, rates: list[float]
-) -> Iterator[Run]:
+def planned(tasks: tuple[Task, ...], start: Path, args: argparse.Namespace) -> Iterator[Run]:
     """Yield all trainings, seed by seed, so that an early end has some of each."""
-    for seed in range(seeds):
+    for seed in range(args.seeds):
         for task in tasks:
-            for number in steps:
+            for number in args.steps:
                 yield Run(task, None, number, seed, 1.0)
-                for rate in rates:
+                for rate in args.rates:
                     yield Run(task, start, number, seed, rate)
+                if args.finetune:
+                    yield Run(task, start, number, seed, 1.0, finetune=True)
+
+
+def tuned(recipe: str, steps: int) -> tuple[Config, Config]:
+    """Return the config of so many steps of a recipe, and what `--finetune` makes of it."""
+    before = after = replace_at(recipes.find(recipe), "optim.max_steps", steps)
+    for path, value in finetune.changes(before, before, {}, images=1).items():
+        after = replace_at(after, path, value)
+    return before, after
+
+
+def require_same_settings(run: Run, recipe: str, folder: Path) -> None:
+    """Stop where a fine-tuning is there with other settings than `--finetune` has by now."""
+    if not run.finetune or not (folder / CONFIG).is_file():
+        return
+    _, now = tuned(recipe, run.steps)
+    if other := finetune.changed(stored_config(folder), now):
+        raise SystemExit(
+            f"{folder}: --finetune had other settings then: {other}; remove that folder, or give "
+            "another one with -o"
+        )
 
 
 def done(run: Run, recipe: str, output: Path) -> Path:
     """Return the folder of a training, which is done or finished if it is not there whole."""
     folder = output / "runs" / run.name
+    require_same_settings(run, recipe, folder)
     if aps(folder) is not None:
         return folder
     print(run.name, flush=True)
     if (folder / "last").is_dir():
         return scnet.resume(folder)
     shutil.rmtree(folder, ignore_errors=True)  # cut off before its first checkpoint
-    rate = recipes.find(recipe).optim.lr * run.rate
-    optim = {"max_steps": run.steps, "seed": run.seed, "lr": rate}
+    optim = {"max_steps": run.steps, "seed": run.seed}
+    if not run.finetune:
+        optim["lr"] = recipes.find(recipe).optim.lr * run.rate
     settings = merge(run.task.settings, nested("optim", optim))
-    return scnet.train(recipe, run.task.data, start=run.start, output=folder, settings=settings)
+    return scnet.train(
+        recipe,
+        run.task.data,
+        start=run.start,
+        finetune=run.finetune,
+        output=folder,
+        settings=settings,
+    )
 
 
 def aps(folder: Path) -> tuple[float, float] | None:
@@ -151,12 +190,13 @@ def results(tasks: tuple[Task, ...], start: Path, args: argparse.Namespace) -> s
         f"{args.recipe}, {args.source_steps} steps for the source, on {processor()}.",
         "Mean and standard deviation over the seeds, in per cent; * = decided by a paired t-test",
         "at 5 %.",
+        *[f"--finetune: {finetune.changed(*tuned(args.recipe, args.steps[0]))}."] * args.finetune,
         "",
         "| data | steps | from | seeds | box AP | mask AP | mask AP gained over ImageNet |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     alike: dict[tuple[str, int, str], dict[int, tuple[float, float]]] = {}
-    for run in runs(tasks, start, args.steps, args.seeds, args.rates):
+    for run in planned(tasks, start, args):
         if (found := aps(args.output / "runs" / run.name)) is not None:
             alike.setdefault((run.task.name, run.steps, run.label), {})[run.seed] = found
     for (name, steps, label), by_seed in alike.items():

@@ -21,6 +21,7 @@ UNUSED = (
     ("train --resume run --config a.yaml", "--config", "goes on with the settings"),
     ("train --resume run -o other", "-o", "goes on in the folder"),
     ("train --resume run --from weights", "--from", "goes on with the weights"),
+    ("train --resume run --finetune", "--finetune", "goes on with the rate"),
     ("eval weights --data FILE --split test", "--split", "named for no split"),
     ("eval weights --data x --iou 0.5", "--iou", "over COCO's IoUs"),
     ("eval weights --data x --pictures 3 --score 0.5", "--pictures", "only a report"),
@@ -43,6 +44,7 @@ UNUSED = (
 
 USED = (
     "train --resume run --data elsewhere",
+    "train scnet --data x --from weights --finetune",
     "eval weights --data FOLDER --split test",
     "eval weights --data FILE",
     "eval weights --data x --score 0.5 --iou 0.5 --device cpu",

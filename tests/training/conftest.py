@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick() -> dict[str, Any]:
-    """Settings of a training that takes seconds."""
-    return dict(QUICK)
+    """Settings of a training that takes seconds, which a test may change."""
+    return deepcopy(QUICK)
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from scnet.settings import merge
 from scnet.training import loop, statistics
 from scnet.training.log import Log
 from scnet.training.loop import Trainer
-from scnet.training.run import train
+from scnet.training.run import resume, train
 
 
 def records(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -45,6 +45,7 @@ def test_a_run_folder_holds_what_it_should(
         "trackers",
         "last",
         "best",
+        "eval.json",
     }
     assert len(records(folder, "train")) == 2 * 3
     assert [r["epoch"] for r in records(folder, "eval")] == [1, 2]
@@ -57,6 +58,52 @@ def test_a_run_folder_holds_what_it_should(
     best = max(r["segm"]["AP"] for r in records(folder, "eval"))
     assert result["segm"]["AP"] == pytest.approx(best)
     assert last["step"] == 6
+
+
+def figures(folder: Path) -> dict[str, Any]:
+    """Return what the run folder says of its last evaluation."""
+    return dict(json.loads((folder / "eval.json").read_text()))
+
+
+def test_figures_are_written_at_the_end_alone_and_before_the_log(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed training evaluates again what its log does not know, and writes both."""
+    evaluation = Log.evaluation
+
+    def killed(log: Log, record: dict[str, Any]) -> None:
+        assert (log.file.parent / "eval.json").exists() == (record["step"] == 6)
+        if record["step"] == 6:
+            raise KeyboardInterrupt
+        evaluation(log, record)
+
+    monkeypatch.setattr(Log, "evaluation", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train("mask_rcnn_lite", shapes, output=tmp_path, settings=quick, quiet=True)
+    assert [record["step"] for record in records(tmp_path, "eval")] == [3]
+    monkeypatch.setattr(Log, "evaluation", evaluation)
+    (tmp_path / "eval.json").unlink()
+    resume(tmp_path, quiet=True)
+    found, logged = figures(tmp_path), records(tmp_path, "eval")[-1]
+    same = ("step", "bbox", "segm", "skipped", "seconds")
+    assert [found[name] for name in same] == [logged[name] for name in same]
+    assert found["step"] == 6
+    result = scnet.evaluate(scnet.load(tmp_path / "last", device="cpu"), shapes)
+    assert found.keys() == {"step", *result}
+    assert found["per_class"].keys() == result["per_class"].keys() == {"disc", "other"}
+    assert found["images"] == 3
+
+
+def test_without_images_to_evaluate_on_there_are_no_figures(
+    shapes: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(shapes, data)
+    (data / "annotations" / "instances_val.json").unlink()
+    settings = {k: v for k, v in quick.items() if k != "eval"}
+    settings = merge(settings, {"optim": {"epochs": 1}})
+    folder = train("mask_rcnn_lite", data, output=tmp_path / "run", settings=settings, quiet=True)
+    assert not (folder / "eval.json").exists()
 
 
 def test_no_reading_process_outlives_its_epoch(

@@ -86,6 +86,11 @@ def _add_train(subparsers: Any) -> None:
         "folder, .safetensors, checkpoint of another library, published weights or a hub id"
     )
     parser.add_argument("--from", dest="start", metavar="WEIGHTS", help=text)
+    text = (
+        "with --from: a lower rate, more of the backbone frozen and fewer epochs than the "
+        "recipe's, where they are not given"
+    )
+    parser.add_argument("--finetune", action="store_true", help=text)
     parser.add_argument("--config", metavar="FILE", help="YAML file with settings")
     parser.add_argument("--resume", metavar="DIR", help="continue the training in this run folder")
 

@@ -32,6 +32,7 @@ def train(options: argparse.Namespace) -> None:
             options.data,
             output=options.output,
             start=options.start,
+            finetune=options.finetune,
             settings=options.settings,
             base=_read_yaml(options.config),
             quiet=options.quiet,

@@ -122,6 +122,13 @@ TABLE = (
         "leave it out, or start a new training without --resume",
     ),
     Unused(
+        "train",
+        "finetune",
+        _resumes,
+        "--resume goes on with the rate, the frozen stages and the epochs of the run",
+        "leave it out, or start a new training with --from and without --resume",
+    ),
+    Unused(
         "eval",
         "split",
         _is_unsplit_file,

@@ -12,6 +12,7 @@ from scnet.data.advice import Advice
 from scnet.data.layout import NoSplitError, find_split
 from scnet.idle import Facts
 from scnet.settings import ConfigError, leaves, merge, nested
+from scnet.training import finetune
 from scnet.training.auto import AUTO, recommend
 from scnet.training.start import Start, unused
 
@@ -42,6 +43,23 @@ class Asked(NamedTuple):
             ConfigError: says which, why, and what to do.
         """
         idle.refuse(self.given, facts)
+
+    def fine_tuned(self, theirs: Config, images: int) -> Asked:
+        """Return the same with the settings of a fine-tuning, where nobody gave others.
+
+        Args:
+            theirs: config of the weights that the training goes on from.
+            images: number of training images.
+
+        Raises:
+            ConfigError: all of them were given.
+        """
+        config = self.config
+        given = merge(self.base, self.given)
+        for path, value in finetune.changes(config, theirs, given, images).items():
+            config = override(config, nested(path, value))
+        came = (*self.came, f"fine-tuning: {finetune.changed(self.config, config)}")
+        return self._replace(config=config, came=came)
 
     def remarks(self, facts: Facts) -> list[str]:
         """Return what to say of settings that have no effect and need not stop anything."""

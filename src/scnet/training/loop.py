@@ -32,7 +32,7 @@ from scnet.training.optim import base_rate, clip, make_optimizer, rate_factor, s
 from scnet.training.optim import restore as restore_optimizer
 from scnet.training.progress import Progress, StepResult
 from scnet.training.statistics import Statistics, share_statistics
-from scnet.training.validation import draw_samples, load_val_set
+from scnet.training.validation import draw_samples, load_val_set, write_figures
 from scnet.types import Batch, Losses
 from scnet.weights import checkpoint
 
@@ -264,6 +264,9 @@ class Trainer:
         if result["segm"]["AP"] > self.best:
             self.best = result["segm"]["AP"]
             self.save("best")
+        if self.progress.part >= 1 and self.accelerator.is_main_process:
+            # Before the log, from which a resumed training knows what is evaluated already.
+            write_figures(result, self.progress.step, self.folder)
         epoch = round(self.progress.step / self.sampler.steps, 4)
         figures = {kind: result[kind] for kind in ("bbox", "segm")}
         others = {name: result[name] for name in ("skipped", "seconds")}

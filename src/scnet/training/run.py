@@ -47,6 +47,7 @@ def train(
     data: str | os.PathLike[str],
     *,
     start: str | os.PathLike[str] | None = None,
+    finetune: bool = False,
     output: str | os.PathLike[str] | None = None,
     epochs: int | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -62,6 +63,8 @@ def train(
         data: folder in a usual COCO layout, or an annotation file.
         start: trained detector to go on from, with all of it that fits and the classes of the data:
             whatever `scnet.load` reads. None starts from ImageNet weights of the backbone.
+        finetune: go on from `start` gently: at a lower rate, with more of the backbone frozen and
+            for fewer epochs than the recipe's (`scnet.training.finetune`), where these are not set.
         output: folder of the run; must not exist. None makes `runs/RECIPE`, numbered if taken.
         epochs: short for `settings={"optim": {"epochs": ...}}`.
         settings: nested dict laid over the recipe; each of them must have an effect.
@@ -69,17 +72,20 @@ def train(
             where it holds a setting without effect, a note says so.
 
     Raises:
-        ConfigError: a setting that does not exist or fit, or that others leave without effect.
+        ConfigError: a setting that does not exist or fit, or that others leave without effect;
+            `finetune` without `start`, or where all that it would change is set.
         DataError: something wrong with the data.
         CheckpointError, ZooError: `start` is no detector, or cannot be had.
 
     Example:
         >>> scnet.train("scnet_lite", data="my_data/", epochs=20)  # doctest: +SKIP
     """
-    beginning = find_start(start, base or {}, quiet=quiet)
+    beginning = find_start(start, base or {}, finetune=finetune, quiet=quiet)
     asked = ask(recipe, data, base=base, settings=settings, epochs=epochs, start=beginning)
     accelerator = make_accelerator(asked.config)
     dataset = load_train_set(asked.config)
+    if finetune and beginning is not None:
+        asked = asked.fine_tuned(beginning.config, len(dataset))
     config = fit_to_data(asked.config, dataset)
     require_classes_of_data(asked, config)
     contrast = dataset.contrast_warning  # looked for before there is a folder, as it may raise

@@ -143,14 +143,24 @@ class Start(NamedTuple):
 
 
 def find_start(
-    start: str | os.PathLike[str] | None, base: Mapping[str, Any], *, quiet: bool
+    start: str | os.PathLike[str] | None,
+    base: Mapping[str, Any],
+    *,
+    finetune: bool = False,
+    quiet: bool,
 ) -> Start | None:
     """Return what a training goes on from: what is given, else what a file of settings names.
 
     Raises:
         CheckpointError, ZooError: there is nothing of that name, or it is no detector.
+        ConfigError: there is no name, but weights that are to be fine-tuned.
     """
     given = start if start is not None else base.get("start")
+    if not given and finetune:
+        raise ConfigError(
+            "--finetune: has no effect, as no trained detector is named to go on from; name one "
+            "(--from WEIGHTS), or leave it out"
+        )
     if not given:
         return None
     place = Path(given).expanduser()

@@ -1,7 +1,8 @@
-"""The validation images of a training: which they are, and pictures of what is found in some."""
+"""The validation images of a training: which they are, and what is found in them, as written."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 from scnet.config import Config
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.layout import NoSplitError
-from scnet.evaluation.run import truth_as_detections
+from scnet.evaluation.run import Result, truth_as_detections
 from scnet.inference.detections import Detections
+from scnet.runtime.files import whole_file
 from scnet.training.log import Log
 
+FIGURES = "eval.json"
 SHOWN = 0.5  # lowest score in the pictures
 
 
@@ -29,6 +32,12 @@ def load_val_set(config: Config, log: Log) -> CocoDataset | None:
     except NoSplitError as error:
         log.say(f"no evaluation during training: {error}")
         return None
+
+
+def write_figures(result: Result, step: int, folder: Path) -> None:
+    """Write all figures of the last evaluation, and its step, whole or not at all."""
+    with whole_file(folder / FIGURES) as new:
+        new.write_text(json.dumps({"step": step, **result}, indent=1) + "\n", encoding="utf-8")
 
 
 def draw_samples(
