@@ -29,6 +29,7 @@ _NAMES = tuple(
         (_BLOCK + r"shortcut\.norm\.", r"backbone.net.layer<1>.\2.downsample.1."),
         (_BLOCK + r"shortcut\.", r"backbone.net.layer<1>.\2.downsample.0."),
         (_BLOCK + r"conv(\d)\.norm\.", r"backbone.net.layer<1>.\2.bn\3."),
+        (_BLOCK + r"conv2_offset\.", r"backbone.net.layer<1>.\2.conv2.conv_offset."),
         (_BLOCK + r"(conv\d)\.", r"backbone.net.layer<1>.\2.\3."),
         (_LEVEL + r"norm\.", r"fpn.\g<way>_norm.<2>."),
         (_LEVEL, r"fpn.\g<way>.<2>."),

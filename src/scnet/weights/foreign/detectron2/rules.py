@@ -39,7 +39,6 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "MODEL.RESNETS.OUT_FEATURES": (["res2", "res3", "res4", "res5"],),
     "MODEL.RESNETS.RES5_DILATION": (1,),
     "MODEL.RESNETS.NORM": _NORMS,
-    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": ([False] * 4,),
     "MODEL.FPN.IN_FEATURES": (["res2", "res3", "res4", "res5"],),
     "MODEL.FPN.FUSE_TYPE": ("sum",),
     "MODEL.FPN.NORM": ("", *_NORMS),
@@ -73,6 +72,7 @@ HANDLED = (
         "MODEL.ROI_HEADS.NUM_CLASSES",
     ),
     *("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"),
+    "MODEL.RESNETS.DEFORM_*",
 )
 
 # Of training, of the machine, of parts that are not there, or seen in the shapes of the weights.
@@ -83,7 +83,7 @@ HARMLESS = (
     *("INPUT.RANDOM_FLIP", "MODEL.BACKBONE.FREEZE_AT", "MODEL.ANCHOR_GENERATOR.ANGLES"),
     *("MODEL.FPN.OUT_CHANNELS", "MODEL.PANOPTIC_FPN.*", "MODEL.RETINANET.*"),
     *("MODEL.ROI_KEYPOINT_HEAD.*", "MODEL.SEM_SEG_HEAD.*", "MODEL.ROI_BOX_CASCADE_HEAD.IOUS"),
-    *("MODEL.RESNETS.DEFORM_MODULATED", "MODEL.RESNETS.DEFORM_NUM_GROUPS", "MODEL.RESNETS.DEPTH"),
+    "MODEL.RESNETS.DEPTH",
     *("MODEL.RESNETS.NUM_GROUPS", "MODEL.RESNETS.*_CHANNELS", "MODEL.RESNETS.WIDTH_PER_GROUP"),
     *("MODEL.RPN.*_TRAIN", "MODEL.RPN.BATCH_SIZE_PER_IMAGE", "MODEL.RPN.*LOSS*"),
     *(
@@ -109,7 +109,6 @@ WHY = {
     "MODEL.PROPOSAL_GENERATOR.NAME": "; rotated boxes (RRPN) are not there",
     "TEST.AUG.ENABLED": "; images are not looked at in several sizes",
     "MODEL.FPN.FUSE_TYPE": "; another sum in its pyramid",
-    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": "; scnet reads such of MMDetection alone",
     **{
         f"MODEL.ROI_{head}_HEAD.{setting}": ", a pooling that is read from torchvision alone"
         for head in ("BOX", "MASK")
