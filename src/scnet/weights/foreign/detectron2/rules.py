@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from scnet.weights.foreign.detectron2 import pooling
+
 # Alike when their statistics are fixed, but for group norm, which the weights show.
 _NORMS = (
     "FrozenBN",
@@ -18,15 +20,6 @@ _NORMS = (
     "naiveSyncBN_N",
     "GN",
 )
-_POOLED: dict[str, tuple[Any, ...]] = {
-    f"MODEL.ROI_{head}_HEAD.{setting}": values
-    for head, side in (("BOX", 7), ("MASK", 14))
-    for setting, values in {
-        "POOLER_TYPE": ("ROIAlignV2",),
-        "POOLER_SAMPLING_RATIO": (0,),
-        "POOLER_RESOLUTION": (side,),
-    }.items()
-}
 
 # Where another value than ours would give other answers. None of them shows in a weight.
 MUST_BE: dict[str, tuple[Any, ...]] = {
@@ -57,7 +50,8 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "MODEL.ROI_MASK_HEAD.NAME": ("MaskRCNNConvUpsampleHead",),
     "MODEL.ROI_MASK_HEAD.NORM": ("", *_NORMS),
     "TEST.AUG.ENABLED": (False,),
-    **_POOLED,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": (7,),
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": (14,),
 }
 
 # Read: their values become settings of ours.
@@ -73,6 +67,7 @@ HANDLED = (
     ),
     *("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"),
     "MODEL.RESNETS.DEFORM_*",
+    *pooling.PATHS,
 )
 
 # Of training, of the machine, of parts that are not there, or seen in the shapes of the weights.
@@ -109,9 +104,4 @@ WHY = {
     "MODEL.PROPOSAL_GENERATOR.NAME": "; rotated boxes (RRPN) are not there",
     "TEST.AUG.ENABLED": "; images are not looked at in several sizes",
     "MODEL.FPN.FUSE_TYPE": "; another sum in its pyramid",
-    **{
-        f"MODEL.ROI_{head}_HEAD.{setting}": ", a pooling that is read from torchvision alone"
-        for head in ("BOX", "MASK")
-        for setting in ("POOLER_TYPE", "POOLER_SAMPLING_RATIO")
-    },
 }

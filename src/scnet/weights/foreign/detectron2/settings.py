@@ -26,7 +26,7 @@ from scnet.weights.foreign.applying import (
     unit,
     within,
 )
-from scnet.weights.foreign.detectron2 import anchors, rules
+from scnet.weights.foreign.detectron2 import anchors, pooling, rules
 from scnet.weights.foreign.detectron2.config_file import Given
 from scnet.weights.foreign.detectron2.style import Style
 
@@ -100,6 +100,7 @@ def apply(
         CheckpointError: a setting that has no counterpart here, or one to leave that is not there.
     """
     refused, unread = _sort(given.values)
+    refused |= pooling.refused(given.values)
     refused |= _contradictions(given, tensors) | _other_stages(config, given.values)
     require_allowed(refused, leave)
     values = _without(given.values, leave)
@@ -180,6 +181,7 @@ def _changes(
         "model.backbone.stride_in": "1x1" if seen.values[_STRIDE] else "3x3",
         "model.backbone.mean": unit(mean, IMAGENET_DEFAULT_MEAN),
         "model.backbone.std": unit(std, IMAGENET_DEFAULT_STD),
+        "model.roi_align": pooling.of_config(values),
         "model.box.stages": stages,
         **(found or anchors.of_config(values)).changes(),
         **{ours: values[theirs] for theirs, ours in _SAME.items() if theirs in values},
@@ -285,7 +287,7 @@ def _assumed(
         yield f"box deltas with standard deviations {[stage.delta_std for stage in box.stages]}"
     if _SHORT not in values or _LONG not in values:
         yield f"data.size {list(config.data.size)}"
-    if "MODEL.ROI_BOX_HEAD.POOLER_TYPE" not in values:
+    if pooling.BOX_TYPE not in values:
         yield "RoIAlign as now (ROIAlignV2, aligned), scores by softmax"
 
 
