@@ -18,6 +18,8 @@ _NAMES: Table = tuple(
     (re.compile(theirs), ours)
     for theirs, ours in (
         (r"backbone\.(.*\.)?gn(\d)\.", r"backbone.net.\1bn\2."),
+        # As deformable convolutions were called before MMDetection 2.0 was released.
+        (r"backbone\.(.*\.)?conv2_offset\.", r"backbone.net.\1conv2.conv_offset."),
         (r"backbone\.", r"backbone.net."),
         (r"neck\.lateral_convs\.(\d+)\.conv\.", r"fpn.lateral.\1."),
         (r"neck\.lateral_convs\.(\d+)\.[gb]n\.", r"fpn.lateral_norm.\1."),
