@@ -66,6 +66,10 @@ class Shapes:
         """Whether a name begins like this, or like one of these."""
         return any(name.startswith(prefix) for name in self._shapes)
 
+    def holds(self, part: str) -> bool:
+        """Whether a name has such a part."""
+        return any(part in name for name in self._shapes)
+
     def count(self, prefix: str) -> int:
         """Return how many numbered parts follow a prefix."""
         parts = {n[len(prefix) :].split(".")[0] for n in self._shapes if n.startswith(prefix)}
@@ -261,6 +265,10 @@ def _backbone(shapes: Shapes) -> BackboneConfig:
 
 def _deformable(shapes: Shapes) -> DeformableConfig | None:
     """Return which stages have deformable convolutions; of some only a config says the kind."""
+    if shapes.has(_REGNET) and shapes.holds(".conv_offset."):
+        raise CheckpointError(
+            "it has deformable convolutions in a RegNet; scnet has them in ResNets and ResNeXts"
+        )
     offsets = {i: f"backbone.net.layer{i}.0.conv2.conv_offset.bias" for i in (1, 2, 3, 4)}
     stages = tuple(i for i, name in offsets.items() if shapes.has(name))
     return deformable.recognised(stages, shapes[offsets[stages[0]]][0]) if stages else None
