@@ -343,6 +343,7 @@ def test_a_baseline_assumes_nothing(weights: State, tmp_path: Path) -> None:
         ("ResNet-50 GN", "mask_rcnn_R_50_FPN_3x_gn", False),
         ("ResNet-50", "mask_rcnn_R_50_FPN_3x_syncbn", False),
         ("ResNet-50", "mask_rcnn_R_50_FPN_noaug_1x", True),
+        ("ResNet-50 DCN", "mask_rcnn_R_50_FPN_3x_dconv_c3-c5", True),
         ("ResNeXt-101 32x8d", "", False),
     ):
         values = baselines.settings(backbone, name)
