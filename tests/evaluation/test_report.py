@@ -181,7 +181,11 @@ def test_the_command_scores_results_and_says_the_figures(
     assert "best F1" in capsys.readouterr().out
     assert len(list(out.glob("miss-*.jpg"))) == 2
     assert main([*command, "--report", str(out)]) == 1
-    assert "not empty" in capsys.readouterr().err
+    assert "not empty; give another folder or replace it with --overwrite" in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(FileExistsError, match=r"give another folder or pass overwrite=True"):
+        evaluate_results(results, data, report=out)
     assert main([*command, "--report", str(out), "--pictures", "1", "--overwrite"]) == 0
     assert len(list(out.glob("miss-*.jpg"))) == 1
     (out / "notes.txt").write_text("mine")

@@ -16,6 +16,7 @@ from scnet.config import BoxStageConfig, override, to_dict
 from scnet.model.detector import Detector
 from scnet.settings import nested
 from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.class_rows import common
 from scnet.weights.parts import part_of
 from scnet.weights.transfer import ABSENT, ANEW, CLASSES, Transfer, transfer
 from scnet.weights.transfer_report import report
@@ -154,7 +155,7 @@ def test_semantic_and_context_rows_follow_the_classes() -> None:
 
 
 def test_without_a_common_class_the_last_layers_start_anew() -> None:
-    source, target = detector("scnet"), detector("scnet", ("nut", "Cat"))
+    source, target = detector("scnet"), detector("scnet", ("nut", "Cats"))
     done = taken(target, source)
     ends = {layer for layer, why in reasons(done).items() if why == CLASSES}
     assert ends == {
@@ -166,18 +167,52 @@ def test_without_a_common_class_the_last_layers_start_anew() -> None:
     assert set(reasons(done)) == ends
     *_, classes = lines(done, target, source)
     assert classes == (
-        "classes: none of nut, Cat is among the 3 classes of the weights "
-        "(did you mean cat for Cat?)"
+        "classes: none of nut, Cats is among the 3 classes of the weights "
+        "(did you mean cat for Cats?)"
     )
 
 
 def test_the_classes_are_said() -> None:
-    source, target = detector("mask_rcnn"), detector("mask_rcnn", ("nut", "cat", "Dog"))
+    source, target = detector("mask_rcnn"), detector("mask_rcnn", ("nut", "cat", "dogs"))
     *_, classes = lines(taken(target, source), target, source)
     assert classes == (
-        "classes: 1 of 3 known to the weights: cat; new: nut, Dog (did you mean dog for Dog?); "
+        "classes: 1 of 3 known to the weights: cat; new: nut, dogs (did you mean dog for dogs?); "
         "2 of the weights left"
     )
+
+
+def test_classes_that_are_spelt_otherwise_are_the_same_and_that_is_said() -> None:
+    source = detector("scnet", ("dining table", "cell", "e\u0301te\u0301", "nut"))
+    target = detector("scnet", ("\u00e9t\u00e9", "Dining-Table", "fig", "cell"))
+    done = taken(target, source)
+    name = f"{STAGE}0.cls.bias"
+    given = source.state_dict()[name]
+    assert torch.equal(done.state[name][[0, 1, 3, 4]], given[[2, 0, 1, 4]])
+    assert torch.equal(done.state[name][2], target.state_dict()[name][2])
+    *_, classes = lines(done, target, source)
+    assert classes == (
+        "classes: 3 of 4 known to the weights: \u00e9t\u00e9, Dining-Table, cell; spelt otherwise: "
+        "\u00e9t\u00e9 is e\u0301te\u0301 there, Dining-Table is dining table there; new: fig; "
+        "1 of the weights left"
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "theirs", "known"),
+    [
+        (("cat", "Cat"), ("cat",), {"cat": "cat"}),  # the same name first
+        (("Cat", "cat"), ("CAT",), {}),  # one of two
+        (("CAT",), ("cat", "Cat"), {}),
+        (("Cat", "DOG"), ("dog", "cat"), {"Cat": "cat", "DOG": "dog"}),
+        (("-",), ("_",), {}),  # nothing is left of them
+        (("0",), (), {}),  # a class without a name
+    ],
+)
+def test_names_are_one_class_only_where_no_other_is_spelt_like_them(
+    own: tuple[str, ...], theirs: tuple[str, ...], known: dict[str, str]
+) -> None:
+    to, of = (replace(small("mask_rcnn"), classes=names) for names in (own, theirs))
+    assert common(to, of) == known
 
 
 def test_weights_without_names_share_no_class() -> None:

@@ -252,7 +252,10 @@ def test_the_command_downloads_and_says_what_to_do_next(
     assert main(["zoo", "tiny"]) == 0
     file = cache / tiny.file.replace(".pth", ".safetensors")
     expected = f"tiny is at {file}; next: scnet predict tiny IMAGE\n"
-    assert capsys.readouterr().out == expected
+    said = capsys.readouterr()
+    assert said.out == expected
+    assert "assumed, as no config says it" in said.err
+    assert "images RGB, mean and std those of ImageNet" in said.err
     file.unlink()
     assert main(["zoo", "tiny", "--quiet"]) == 0
     assert tuple(capsys.readouterr()) == (expected, "")
@@ -284,25 +287,50 @@ def test_the_list_shows_every_name_and_where_files_lie(
     assert lines[-1].startswith("next: scnet predict NAME IMAGE")
 
 
+# How names of MMDetection's configs become ours, and in which of its folders files lie, by a part
+# of that name.
+SHORTENED = {
+    r"_fpn|_mstrain(-poly)?|_400_1400|_16x1|_c3-c5|-all|_coco": "",
+    "mdconv": "dcnv2",
+    "dconv": "dcn",
+    "x101_64x4d": "x101",
+}
+FOLDERS = {
+    "scnet": "scnet",
+    "htc": "htc",
+    "regnetx-": "regnet",
+    "fp16": "fp16",
+    "dconv": "dcn",
+    "_gn-all": "gn",
+    "cascade_mask": "cascade_rcnn",
+    "mask_rcnn": "mask_rcnn",
+}
+
+
+def shortened(config: str) -> str:
+    for theirs, ours in SHORTENED.items():
+        config = re.sub(theirs, ours, config)
+    size = re.search(r"regnetx-([\d.]+)([MG])F", config)
+    if size is None:
+        return config
+    number = round(float(size[1]) * {"G": 10, "M": 0.01}[size[2]])
+    return config.replace(size[0], f"regnetx_{number:03}")
+
+
 def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
-    assert len(zoo.PUBLISHED) == 49
-    assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 14
-    folders = {
-        "SCNet": "scnet",
-        "HTC": "htc",
-        "Cascade Mask R-CNN": "cascade_rcnn",
-        "Mask R-CNN": "mask_rcnn",
-    }
-    short = {"50": "r50", "101": "r101", "101 64x4d": "x101", "101 32x4d": "x101_32x4d"}
+    assert len(zoo.PUBLISHED) == 89
+    assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 17
     for p in (p for p in zoo.PUBLISHED.values() if p.form == "mmdet"):
         folder, config, file = p.path.split("/")
-        assert folder == folders[p.architecture]
-        assert re.fullmatch(rf"{config}[-_][\w.-]*[0-9a-f]{{8}}\.pth", file)
-        assert p.name.rsplit("_", 1)[0].endswith(short[p.backbone.split("-")[1]])
-        length = {"1x": 12, "20e": 20, "2x": 24, "3x": 36}[p.name.rsplit("_", 1)[1]]
-        assert p.epochs == length
-        assert f"_{p.name.rsplit('_', 1)[1]}_coco" in config
-        assert 30 < p.mask_ap < p.box_ap < 50
+        assert p.name == shortened(config)
+        assert folder == next(own for word, own in FOLDERS.items() if word in config)
+        # Some names of files end at the dot of "1.6GF".
+        assert file.startswith(config.split(".")[0])
+        assert re.fullmatch(r"[\w.-]+-[0-9a-f]{8}\.pth", file)
+        assert p.epochs == {"1x": 12, "20e": 20, "2x": 24, "3x": 36}[p.name.rsplit("_", 1)[1]]
+        assert 30 < p.mask_ap < p.box_ap < 51
+        for kind in ("dcn", "caffe", "gn", "regnetx"):
+            assert (kind in p.name) == (kind in p.backbone.lower()), p.name
     assert zoo.find("scnet_r50_1x").hash == ("SHA-256", "c3f09857")
     assert zoo.find("mask_rcnn_x101_32x4d_2x").urls[0] == (
         "https://download.openmmlab.com/mmdetection/v2.0/mask_rcnn/mask_rcnn_x101_32x4d_fpn_2x_coco/"
@@ -407,15 +435,19 @@ def test_the_list_of_detectron2_is_regular() -> None:
     for p in zoo.PUBLISHED.values():
         if p.form != "detectron2":
             continue
-        number, of_name = (r"\d{8}", "LSJ") if "lsj" in p.name else (r"\d{9}", r"\dx(_gn|_syncbn)?")
+        number, of_name = (
+            (r"\d{8}", "LSJ")
+            if "lsj" in p.name
+            else (r"\d{9}", r"(noaug_)?\dx(_gn|_syncbn|_dconv_c3-c5)?")
+        )
         name = rf"\w+_FPN_(\d+ep_)?{of_name}"
         assert re.fullmatch(rf"[\w-]+/{name}/{number}/model_final_[0-9a-f]{{6}}\.pkl", p.path)
         assert p.licence == "CC BY-SA 3.0"
         usual = {"1x": 12, "3x": 37, "100e": 100, "200e": 200, "400e": 400}
         (length,) = set(p.name.split("_")) & usual.keys()
         assert p.epochs == usual[length]
-        assert f"FPN_{length}" in p.path
-        assert 35 < p.mask_ap < p.box_ap < 49
+        assert f"_{length}" in p.path
+        assert 34 < p.mask_ap < p.box_ap < 49
 
 
 def test_files_of_torchvision_are_converted_as_its_functions_run_them(

@@ -82,12 +82,12 @@ def zoo(options: argparse.Namespace) -> None:
         file = zoo.fetch(options.name, quiet=options.quiet)
         print(f"{options.name} is at {file}; next: scnet predict {options.name} IMAGE")
         return
-    print(f"{'name':<35}{'backbone':<18}{'box':>5}{'mask AP':>9}  here")
+    print(f"{'name':<38}{'backbone':<18}{'box':>5}{'mask':>6}  here")
     for architecture, group in groupby(zoo.PUBLISHED.values(), lambda p: p.architecture):
         print(f"\n{architecture}")
         for p in group:
             here = zoo.state(p.name)
-            print(f"  {p.name:<33}{p.backbone:<18}{p.box_ap:>5}{p.mask_ap:>9}  {here}")
+            print(f"  {p.name:<36}{p.backbone:<18}{p.box_ap:>5}{p.mask_ap:>6}  {here}")
     licences = ", ".join(
         f"{licence} ({library})"
         for library, licence in {

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from scnet.cli.errors import UsageError
+from scnet.cli.outputs import OR_ELSE
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     if options.output is None and not options.dry_run:
         raise UsageError("give the file to write with -o FILE.safetensors, or --dry-run")
     if options.output is not None:
-        convert.require_free(options.output, overwrite=options.overwrite)
+        convert.require_free(options.output, overwrite=options.overwrite, or_else=OR_ELSE)
     conversion = convert.read(
         options.file,
         classes=() if options.classes is None else class_names(options.classes),

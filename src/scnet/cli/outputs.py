@@ -10,7 +10,7 @@ from typing import Any
 from scnet.cli.errors import UsageError
 
 _FILES = ("json", "list", "picture", "plot")
-_OR_ELSE = "replace it with --overwrite"
+OR_ELSE = "replace it with --overwrite"
 _PICTURES = {"picture": ("png", "jpg", "jpeg", "webp"), "plot": ("png", "jpg", "svg", "pdf")}
 
 
@@ -31,7 +31,7 @@ def refuse_outputs(options: argparse.Namespace) -> None:
             raise UsageError(f"--{name} {given}: the name must end in .{', .'.join(kinds)}")
     for name in _FILES:
         if given := getattr(options, name, None):
-            refuse_existing(Path(given), _OR_ELSE, overwrite=overwrite)
+            refuse_existing(Path(given), OR_ELSE, overwrite=overwrite)
     if given := getattr(options, "report", None):
         _refuse_report(Path(given), overwrite)
     if given := getattr(options, "fix", None):
@@ -46,7 +46,7 @@ def _refuse_report(folder: Path, overwrite: bool) -> None:
 
         refuse_other(folder)
     else:
-        refuse_taken(folder, _OR_ELSE)
+        refuse_taken(folder, OR_ELSE)
 
 
 def write_json(file: str, content: Any) -> None:

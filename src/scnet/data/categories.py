@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from scnet.data.classes import seen_name
+from scnet.data.classes import folded_name, seen_name
 from scnet.data.screening import Sheet
 from scnet.data.wording import counted, of_all
 
@@ -34,7 +34,7 @@ def look_alikes(names: Iterable[str]) -> list[str]:
     """Return which classes differ in case, blanks, hyphens and underscores alone."""
     alike: dict[str, list[str]] = defaultdict(list)
     for name in dict.fromkeys(names):
-        alike[re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold()].append(name)
+        alike[folded_name(name)].append(name)
     found = [" and ".join(group) for plain, group in alike.items() if plain and len(group) > 1]
     return [f"classes differ in spelling alone: {_listed(found)}"] if found else []
 

@@ -19,6 +19,15 @@ def seen_name(name: str) -> str:
     return _UNSEEN.sub("", unicodedata.normalize("NFC", name)).strip()
 
 
+def folded_name(name: str) -> str:
+    """Return a name without what is spelt one way or another: case, blanks, hyphens, underscores.
+
+    >>> folded_name("Dining-Table") == folded_name("dining table")
+    True
+    """
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", seen_name(name))).casefold()
+
+
 def coco_classes() -> tuple[str, ...]:
     """Return the names of COCO's 80 classes, by label."""
     return tuple(_categories().values())

@@ -56,7 +56,7 @@ class Asked:
             if self.overwrite:
                 refuse_other(self.report)
             else:
-                refuse_taken(self.report, "allow to overwrite it")
+                refuse_taken(self.report, "pass overwrite=True")
 
     def answer(
         self,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
 
 from scnet.config import Config
+from scnet.data.classes import folded_name, seen_name
 
 BACKGROUND = ""  # no class has that name
 
@@ -50,19 +51,43 @@ def rows(layer: str, to: Config, of: Config) -> Rows | None:
     return None
 
 
-def common(to: Config, of: Config) -> list[str]:
-    """Return the classes that both have, in the order of the first."""
-    return [name for name in to.classes if name in of.classes]
+def common(to: Config, of: Config) -> dict[str, str]:
+    """Return the classes that both have, in the order of the first, with their names in the other.
+
+    Names that differ in spelling alone are those of one class, where no other is spelt like them.
+    """
+    return _alike(to.classes, _names(of))
+
+
+def _alike(own: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
+    found = {name: name for name in own if name in theirs}
+    for spelt in (seen_name, folded_name):
+        ours = _spelt(spelt, [name for name in own if name not in found])
+        others = _spelt(spelt, [name for name in theirs if name not in found.values()])
+        found |= {
+            names[0]: others[form][0]
+            for form, names in ours.items()
+            if form and len(names) == len(others.get(form, ())) == 1
+        }
+    return {name: found[name] for name in own if name in found}
+
+
+def _spelt(form: Callable[[str], str], names: Sequence[str]) -> dict[str, list[str]]:
+    """Return names by a form that several may have."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(form(name), []).append(name)
+    return found
 
 
 def _names(config: Config) -> tuple[str, ...]:
     """Return a name for each class; those that have none are like no others."""
-    return config.classes or tuple(f"\n{i}" for i in range(config.model.num_classes))
+    return config.classes or tuple(f"\0{i}" for i in range(config.model.num_classes))
 
 
 def _matched(own: Sequence[str], theirs: Sequence[str]) -> Rows:
-    place = {name: i for i, name in enumerate(theirs)}
-    pairs = tuple((i, place[name]) for i, name in enumerate(own) if name in place)
+    alike, place = _alike(own, theirs), {name: i for i, name in enumerate(theirs)}
+    pairs = tuple((i, place[alike[name]]) for i, name in enumerate(own) if name in alike)
     only_background = all(own[i] == BACKGROUND for i, _ in pairs)
     return Rows(len(own), len(theirs), () if only_background else pairs)
 

@@ -85,10 +85,12 @@ def _classes(to: Config, of: Config) -> str:
         )
     known = common(to, of)
     new = [name for name in to.classes if name not in known]
-    hint = near(new, [name for name in of.classes if name not in known])
+    hint = near(new, [name for name in of.classes if name not in known.values()])
     if not known:
         return f"none of {_listed(new)} is among the {count} of the weights{hint}"
-    lines = [f"{len(known)} of {len(to.classes)} known to the weights: {_listed(known)}"]
+    lines = [f"{len(known)} of {len(to.classes)} known to the weights: {_listed(list(known))}"]
+    if respelt := [f"{own} is {theirs} there" for own, theirs in known.items() if own != theirs]:
+        lines.append(f"spelt otherwise: {_listed(respelt)}")
     if new:
         lines.append(f"new: {_listed(new)}{hint}")
     if others := len(of.classes) - len(known):

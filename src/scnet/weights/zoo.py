@@ -5,9 +5,10 @@ They are fetched, checked by their hash and converted once.
 `zoo.csv` is the list. The files lie in PyTorch's own cache, where other tools and people put them
 too: the file as it was published, and beside it the converted `.safetensors`.
 
-Addresses, hashes and AP are those that the publishers state. The files of detectron2 and of
-torchvision were not at hand here: their form was taken from the code, and a file of another form is
-refused.
+Addresses, hashes and AP are those that the publishers state (MMDetection in the metafile.yml beside
+its configs). The files of detectron2 and of torchvision, and those of MMDetection with caffe's
+backbones, deformable convolutions, group norm and RegNetX, were not at hand here: their form was
+taken from the code, and a file of another form is refused.
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
 
     Args:
         timeout: seconds to wait for a connection, and for each part of the answer.
-        quiet: show no progress.
+        quiet: show no progress, nor what is assumed of a file that is converted.
 
     Raises:
         ZooError: unknown name, no server gives the file, or a file whose hash is wrong.
@@ -193,7 +194,9 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
         # As its functions build it with these weights; only the first runs with eps 0.
         known = known._replace(settings={}, norm_eps=_NORM_EPS.get(name))
     # Another process may have been faster: its file is the same, so it may be replaced.
-    convert_known(original, converted, known)
+    conversion = convert_known(original, converted, known)
+    for line in () if quiet else conversion.remarks():
+        print(line, file=sys.stderr)
     return converted
 
 

@@ -24,6 +24,7 @@ _THEIRS = {
     _BLOCK + r"downsample\.0\.": r"backbone.bottom_up.res<\1+1>.\2.shortcut.",
     _BLOCK + r"downsample\.1\.": r"backbone.bottom_up.res<\1+1>.\2.shortcut.norm.",
     _BLOCK + r"bn(\d)\.": r"backbone.bottom_up.res<\1+1>.\2.conv\3.norm.",
+    _BLOCK + r"conv2\.conv_offset\.": r"backbone.bottom_up.res<\1+1>.\2.conv2_offset.",
     _BLOCK: r"backbone.bottom_up.res<\1+1>.\2.",
     r"^fpn\.(lateral|output)\.(\d)": r"backbone.fpn_\1<\2+2>",
     r"^rpn\.conv": "proposal_generator.rpn_head.conv",
@@ -47,11 +48,15 @@ def their_name(name: str) -> str:
     raise KeyError(name)
 
 
-def state(classes: int = 6) -> State:
-    """Return the weights of a small Mask R-CNN by detectron2's names, without step counters."""
+def state(classes: int = 6, **changes: object) -> State:
+    """Return the weights of a small Mask R-CNN by detectron2's names, without step counters.
+
+    Args:
+        changes: settings of ours (`__` stands for a dot).
+    """
     return {
         their_name(name): (x.flatten(1) if name.endswith("fc1.weight") else x).detach().clone()
-        for name, x in mask_rcnn(classes).state_dict().items()
+        for name, x in mask_rcnn(classes, **changes).state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
 

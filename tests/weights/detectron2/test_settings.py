@@ -94,6 +94,13 @@ def applied(folder: Path, text: str, leave: tuple[str, ...] = ()) -> Applied:
     return settings.apply(recipes.mask_rcnn(6), given, {}, seen, leave)
 
 
+LEGACY = "\n".join(
+    f"MODEL.ROI_{head}_HEAD.POOLER_{line}"
+    for head in ("BOX", "MASK")
+    for line in ("TYPE ROIAlign", "SAMPLING_RATIO 2")
+)
+
+
 def at(value: object, path: str) -> object:
     for name in path.split("."):
         value = getattr(value, name)
@@ -107,6 +114,55 @@ def test_settings_that_no_weight_shows_are_read(weights: State, tmp_path: Path, 
     assert {path: at(found.detector.config, path) for path in expected} == expected
     assert found.unread == ()
     assert not any(line.startswith(tuple(expected)) for line in found.assumed)
+
+
+def test_the_first_roi_align_is_read(tmp_path: Path) -> None:
+    found = applied(tmp_path, LEGACY)
+    assert found.config.model.roi_align == "legacy"
+    assert "model.roi_align legacy" in found.changed
+    assert not any("RoIAlign" in line for line in found.assumed)
+    now = LEGACY.replace("ROIAlign", "ROIAlignV2").replace("RATIO 2", "RATIO 0")
+    assert applied(tmp_path, now).config.model.roi_align == "aligned"
+
+
+@pytest.mark.parametrize(
+    ("changed", "path", "told", "align"),
+    [
+        (
+            ("MASK_HEAD.POOLER_SAMPLING_RATIO 2", ""),
+            "MASK_HEAD.POOLER_SAMPLING_RATIO",
+            "= 0, as it says no other, but scnet has 2 with ROIAlign",
+            "legacy",
+        ),
+        (
+            ("BOX_HEAD.POOLER_SAMPLING_RATIO 2", "BOX_HEAD.POOLER_SAMPLING_RATIO 0"),
+            "BOX_HEAD.POOLER_SAMPLING_RATIO",
+            "= 0, but scnet has 2 with ROIAlign",
+            "legacy",
+        ),
+        (
+            ("MASK_HEAD.POOLER_TYPE ROIAlign\nMODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO 2", ""),
+            "MASK_HEAD.POOLER_TYPE",
+            "= ROIAlignV2, but ROIAlign for boxes",
+            "legacy",
+        ),
+        (
+            ("BOX_HEAD.POOLER_TYPE ROIAlign\nMODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO 2", ""),
+            "MASK_HEAD.POOLER_TYPE",
+            "= ROIAlign, but ROIAlignV2 for boxes",
+            "aligned",
+        ),
+    ],
+)
+def test_half_of_the_first_roi_align_is_refused(
+    tmp_path: Path, changed: tuple[str, str], path: str, told: str, align: str
+) -> None:
+    text = LEGACY.replace(f"MODEL.ROI_{changed[0]}", changed[1] and f"MODEL.ROI_{changed[1]}")
+    text = "\n".join(line for line in text.splitlines() if line)
+    whole = f"MODEL.ROI_{path}"
+    with pytest.raises(CheckpointError, match=f"{whole} {told}.*--leave {whole}"):
+        applied(tmp_path, text)
+    assert applied(tmp_path, text, leave=(whole,)).config.model.roi_align == align
 
 
 def test_weights_of_box_deltas_become_scales(tmp_path: Path) -> None:
@@ -133,8 +189,11 @@ def test_several_sizes_on_all_levels(weights: State, tmp_path: Path) -> None:
 # A line of a config, and words of the answer.
 REFUSED = {
     "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE True": "no softmax",
-    "MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIAlign": "read from torchvision alone",
-    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO 2": "read from torchvision alone",
+    "MODEL.ROI_BOX_HEAD.POOLER_TYPE ROIPool": "beside ROIAlignV2 and ROIAlign",
+    "MODEL.ROI_MASK_HEAD.POOLER_TYPE ROIAlignRotated": "beside ROIAlignV2 and ROIAlign",
+    "MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO 2": "scnet has 0 with ROIAlignV2",
+    "MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO 2": "scnet has 0 with ROIAlignV2",
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION 28": "scnet has 14",
     "MODEL.ANCHOR_GENERATOR.OFFSET 0.5": "scnet has 0",
     "MODEL.ANCHOR_GENERATOR.NAME RotatedAnchorGenerator": "DefaultAnchorGenerator",
     "MODEL.PROPOSAL_GENERATOR.NAME RRPN": "rotated boxes",
@@ -283,6 +342,8 @@ def test_a_baseline_assumes_nothing(weights: State, tmp_path: Path) -> None:
         ("ResNet-50", "mask_rcnn_R_50_FPN_100ep_LSJ", True),
         ("ResNet-50 GN", "mask_rcnn_R_50_FPN_3x_gn", False),
         ("ResNet-50", "mask_rcnn_R_50_FPN_3x_syncbn", False),
+        ("ResNet-50", "mask_rcnn_R_50_FPN_noaug_1x", True),
+        ("ResNet-50 DCN", "mask_rcnn_R_50_FPN_3x_dconv_c3-c5", True),
         ("ResNeXt-101 32x8d", "", False),
     ):
         values = baselines.settings(backbone, name)
@@ -299,6 +360,8 @@ def test_a_baseline_assumes_nothing(weights: State, tmp_path: Path) -> None:
             save(tmp_path / "a.pth", weights), config=tmp_path / "c.yaml", classes=CLASSES
         )
         assert found.assumed == ()
+        legacy = found.detector.config.model.roi_align == "legacy"
+        assert legacy == ("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO" in values)
 
 
 def test_the_command_takes_a_config(

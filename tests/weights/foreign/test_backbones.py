@@ -180,3 +180,17 @@ def test_a_file_with_a_regnet_converts_whole(tmp_path: Path) -> None:
     caffe = text(*of_regnet, ("style='pytorch'", "style='caffe'"))
     with pytest.raises(CheckpointError, match="style = caffe; scnet's RegNet"):
         convert.read(save(tmp_path / "b.pth", parts, caffe, ()))
+
+
+@pytest.mark.parametrize("name", ["conv2.conv_offset", "conv2_offset"])
+def test_a_regnet_with_deformable_convolutions_is_refused_by_name(
+    tmp_path: Path, name: str
+) -> None:
+    config = small("mask_rcnn", BackboneConfig(name="regnetx_004", weights="none"))
+    detector = Detector(replace(config, recipe="mask_rcnn"))
+    state = torch.load(write(tmp_path / "a.pth", detector), weights_only=True)["state_dict"]
+    parts = {k: v for k, v in state.items() if not k.startswith("backbone.")}
+    parts |= {f"backbone.{k}": v for k, v in regnet().items()}
+    parts |= {f"backbone.layer2.0.{name}.bias": torch.zeros(27)}
+    with pytest.raises(CheckpointError, match="deformable convolutions in a RegNet; scnet has"):
+        convert.read(save(tmp_path / "b.pth", parts))

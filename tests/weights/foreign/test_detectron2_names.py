@@ -19,6 +19,7 @@ NAMES = {
     "backbone.bottom_up.stem.conv1.norm.running_var": "backbone.net.bn1.running_var",
     "backbone.bottom_up.res2.0.shortcut.weight": "backbone.net.layer1.0.downsample.0.weight",
     "backbone.bottom_up.res5.2.conv3.norm.bias": "backbone.net.layer4.2.bn3.bias",
+    "backbone.bottom_up.res3.1.conv2_offset.bias": ("backbone.net.layer2.1.conv2.conv_offset.bias"),
     "backbone.fpn_lateral2.bias": "fpn.lateral.0.bias",
     "backbone.fpn_output5.weight": "fpn.output.3.weight",
     "proposal_generator.rpn_head.objectness_logits.weight": "rpn.cls.weight",
@@ -49,7 +50,6 @@ def test_a_parameter_has_our_name(theirs: str) -> None:
 @pytest.mark.parametrize(
     "theirs",
     [
-        "backbone.bottom_up.res3.0.conv2_offset.weight",
         "proposal_generator.anchor_generator.cell_anchors.0",
         "roi_heads.keypoint_head.conv_fcn1.weight",
         "pixel_mean",

@@ -251,6 +251,17 @@ def test_deformable_convolutions_are_read(tmp_path: Path, kind: str, groups: int
             convert.read(alone)
 
 
+def test_deformable_convolutions_by_their_old_names_are_read(tmp_path: Path) -> None:
+    own = DeformableConfig(stages=(2,), modulated=True)
+    weights = state(tmp_path, model__backbone__deformable=own)
+    old = {name.replace("conv2.conv_offset", "conv2_offset"): x for name, x in weights.items()}
+    assert old.keys() != weights.keys()
+    found = convert.read(save(tmp_path / "a.pth", old))
+    assert found.detector.config.model.backbone.deformable == own
+    offsets = found.detector.backbone.net.layer2[1].conv2.conv_offset.bias
+    assert torch.equal(offsets, old["backbone.layer2.1.conv2_offset.bias"])
+
+
 def test_stages_decide_whether_there_are_deformable_convolutions(
     weights: State, tmp_path: Path
 ) -> None:

@@ -335,9 +335,25 @@ def test_the_command_converts_and_overwrites_only_when_told(
     assert "cell, nucleus, debris" in printed
     assert f"{len(scnet_state)} used, 0 left" in printed
     assert main(command) == 1
-    assert "exists" in capsys.readouterr().err
+    told = f"{output}: exists; give another file or replace it with --overwrite"
+    assert told in capsys.readouterr().err
     assert main([*command, "--overwrite"]) == 0
     assert scnet.load(output, device="cpu").classes == SIX
+
+
+def test_what_is_there_is_kept_and_it_is_said_how_to_replace_it(
+    scnet_state: State, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, output = save(tmp_path / "a.pth", scnet_state), tmp_path / "a.safetensors"
+    output.write_text("mine")
+    told = r"a\.safetensors: exists; give another file or pass overwrite=True"
+    with pytest.raises(FileExistsError, match=told):
+        convert.convert(file, output)
+    assert output.read_text() == "mine"
+    (tmp_path / "b.safetensors").mkdir()
+    for other, why in (("b.safetensors", "is a folder"), ("a.pth/c.safetensors", "is a file")):
+        assert main(["convert", str(file), "-o", str(tmp_path / other), "--overwrite"]) == 1
+        assert why in capsys.readouterr().err
 
 
 def test_names_can_come_from_a_file(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -153,6 +153,34 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
     damaged = [k for k, x in tensors.items() if x.is_floating_point() and not x.isfinite().all()]
     if damaged:
         raise CheckpointError(f"not all numbers are finite in {some(damaged)}")
+
+
+def require_readable(
+    tensors: Mapping[str, Tensor], change: Callable[[Collection[str]], str | None]
+) -> None:
+    """Check that weights are numbers, of a model that was not changed to one that is not read here.
+
+    Args:
+        change: what was changed in a model of its library, by its names.
+
+    Raises:
+        CheckpointError: says what it is.
+    """
+    require_finite(tensors)
+    told = change(tensors)
+    if told is not None:
+        raise CheckpointError(told)
+
+
+def require_known(unknown: Iterable[str]) -> None:
+    """Check that no parameter was met that has no name here.
+
+    Raises:
+        CheckpointError: names some.
+    """
+    keys = list(unknown)
+    if keys:
+        raise CheckpointError(f"{len(keys)} keys have no counterpart: {some(keys)}")
 
 
 def _named(config: Config, classes: tuple[str, ...]) -> Config:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scnet.runtime.files import refuse_existing
 from scnet.settings import ConfigError
 from scnet.weights.checkpoint import CheckpointError, write_weights
 from scnet.weights.foreign import strangers, unwrap
@@ -50,7 +51,8 @@ def convert(
 
     Raises:
         CheckpointError: the file is missing, damaged, unsafe, or does not become a whole model.
-        FileExistsError: `output` exists.
+        FileExistsError: `output` exists, or is a folder.
+        NotADirectoryError: it would lie below a file.
     """
     output = require_free(output, overwrite=overwrite)
     known = Known(
@@ -66,13 +68,18 @@ def convert_known(file: Path, output: Path, known: Known) -> Conversion:
     return conversion
 
 
-def require_free(output: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """Return the path of a file that may be written; errors are those of `convert`."""
+def require_free(
+    output: str | os.PathLike[str], *, overwrite: bool, or_else: str = "pass overwrite=True"
+) -> Path:
+    """Return the path of a file that may be written; errors are those of `convert`.
+
+    Args:
+        or_else: what there is to do beside giving another file.
+    """
     output = Path(output)
     if output.suffix != ".safetensors":
         raise CheckpointError(f"{output}: the name must end in .safetensors")
-    if output.exists() and not overwrite:
-        raise FileExistsError(f"{output} exists; give another name, or allow to overwrite it")
+    refuse_existing(output, or_else, overwrite=overwrite)
     return output
 
 

@@ -23,6 +23,7 @@ from scnet.config import (
 )
 from scnet.model.layers import GROUPS
 from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign import deformable
 
 _DEPTHS = {(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}
 _SHALLOW = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34}  # whose blocks are two convolutions of 3x3
@@ -64,6 +65,10 @@ class Shapes:
     def has(self, prefix: str | tuple[str, ...]) -> bool:
         """Whether a name begins like this, or like one of these."""
         return any(name.startswith(prefix) for name in self._shapes)
+
+    def holds(self, part: str) -> bool:
+        """Whether a name has such a part."""
+        return any(part in name for name in self._shapes)
 
     def count(self, prefix: str) -> int:
         """Return how many numbered parts follow a prefix."""
@@ -259,19 +264,14 @@ def _backbone(shapes: Shapes) -> BackboneConfig:
 
 
 def _deformable(shapes: Shapes) -> DeformableConfig | None:
-    """Return which stages have deformable convolutions; offsets of 9 cells have 18 or 27 numbers.
-
-    54 are 3 groups of 18 or 2 of 27: only a config says which.
-    """
+    """Return which stages have deformable convolutions; of some only a config says the kind."""
+    if shapes.has(_REGNET) and shapes.holds(".conv_offset."):
+        raise CheckpointError(
+            "it has deformable convolutions in a RegNet; scnet has them in ResNets and ResNeXts"
+        )
     offsets = {i: f"backbone.net.layer{i}.0.conv2.conv_offset.bias" for i in (1, 2, 3, 4)}
     stages = tuple(i for i, name in offsets.items() if shapes.has(name))
-    if not stages:
-        return None
-    number = shapes[offsets[stages[0]]][0]
-    modulated = number % 18 != 0
-    return DeformableConfig(
-        stages=stages, modulated=modulated, groups=max(1, number // (27 if modulated else 18))
-    )
+    return deformable.recognised(stages, shapes[offsets[stages[0]]][0]) if stages else None
 
 
 def _regnet(shapes: Shapes) -> BackboneConfig:

@@ -13,6 +13,11 @@ _FIRSTS = (FIRST, "backbone.net.stem.conv.weight")  # of a ResNet, of a RegNet
 SIDE = BoxStageConfig().side  # of the RoI feature that a box head reads
 
 
+def in_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return parameters of the precision that ours have; counters stay as they are."""
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
 def in_our_shape(name: str, value: Tensor) -> Tensor:
     """Return a parameter in the shape that ours has: a layer over a whole RoI is a convolution."""
     if name.endswith(".fc1.weight") and value.ndim == 2 and value.shape[1] % SIDE**2 == 0:

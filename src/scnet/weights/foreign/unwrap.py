@@ -20,6 +20,7 @@ _WRAPPERS = re.compile(
 )
 _AVERAGED = re.compile(r"(?:^|[._])(?:ema|swa|averaged?|shadow)(?:[._]|$)")
 _USUAL = ("", "state_dict.", "module.", "state_dict.module.")
+_TRAINED = ("under model", "under model.module")  # where detectron2 and torchvision put it
 _DEEPEST = 8
 
 
@@ -37,6 +38,11 @@ class Wrapped(NamedTuple):
     tensors: dict[str, Tensor]  # by its own names
     left: dict[str, str]  # other keys, and why they stay behind
     where: str  # what to tell of the place; empty where it is a usual one
+
+    @property
+    def where_unless_trained(self) -> str:
+        """What to tell of the place, where a training of detectron2 or torchvision has another."""
+        return "" if self.where in _TRAINED else self.where
 
 
 def entries(content: Any, folder: str = "", depth: int = 0) -> Iterator[Entry]:
@@ -87,6 +93,17 @@ def find(found: list[Entry], parts: tuple[str, ...], prefix: str | None = None) 
         averaged = _AVERAGED.search(other) is not None
         left[f"{other}*"] = "an averaged copy" if averaged else "another model"
     return Wrapped(tensors, left, _told(start))
+
+
+def found(entries: list[Entry], parts: tuple[str, ...], prefix: str | None = None) -> Wrapped:
+    """Return the model that is there, as `has` has told; arguments and errors are those of `find`.
+
+    Raises:
+        CheckpointError: several models and no prefix, or none under it.
+    """
+    wrapped = find(entries, parts, prefix)
+    assert wrapped is not None
+    return wrapped
 
 
 def _models(found: list[Entry], parts: tuple[str, ...]) -> dict[str, list[Entry]]:

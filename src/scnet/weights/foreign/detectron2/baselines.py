@@ -30,8 +30,16 @@ _SHARED: dict[str, Any] = {
 }
 
 
-# Baselines whose images or strides are not those that are usual with their backbone.
-_OTHERS = {"_gn": GROUP_NORM, "_3x_syncbn": GROUP_NORM}
+# What baselines have otherwise than is usual with their backbone, by how their names end.
+_OTHERS: dict[str, dict[str, Any]] = {
+    "_gn": GROUP_NORM,
+    "_3x_syncbn": GROUP_NORM,
+    "_noaug_1x": {  # as the first Detectron
+        f"MODEL.ROI_{head}_HEAD.{setting}": value
+        for head in ("BOX", "MASK")
+        for setting, value in {"POOLER_TYPE": "ROIAlign", "POOLER_SAMPLING_RATIO": 2}.items()
+    },
+}
 
 
 def settings(backbone: str, name: str = "") -> dict[str, Any]:
@@ -44,5 +52,5 @@ def settings(backbone: str, name: str = "") -> dict[str, Any]:
     'BGR'
     """
     usual = RESNEXT if backbone.startswith("ResNeXt") else CAFFE2
-    own = next((style for end, style in _OTHERS.items() if name.endswith(end)), usual)
-    return _SHARED | own
+    own: dict[str, Any] = next((own for end, own in _OTHERS.items() if name.endswith(end)), {})
+    return _SHARED | usual | own

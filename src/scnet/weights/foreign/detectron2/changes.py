@@ -25,11 +25,6 @@ _CHANGES = (
         OTHER,
     ),
     Stranger("Mask Scoring (maskiou_head)", (r"^roi_heads\.maskiou_head\.",), OTHER),
-    Stranger(
-        "deformable convolutions (DCN)",
-        (r"\.conv2_offset\.",),
-        f"they are read from MMDetection alone; {_LIKE}",
-    ),
     Stranger("C4: RoI heads on res4, without a pyramid", (r"^roi_heads\.res5\.",), _FPN),
     Stranger(
         "DC5: RoI heads on a dilated res5, without a pyramid",

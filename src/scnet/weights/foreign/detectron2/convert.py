@@ -15,7 +15,8 @@ from scnet.weights.foreign.conversion import (
     Conversion,
     Known,
     assembled,
-    require_finite,
+    require_known,
+    require_readable,
     with_classes,
 )
 from scnet.weights.foreign.detectron2 import anchors, config_file, settings
@@ -23,15 +24,13 @@ from scnet.weights.foreign.detectron2.changes import change
 from scnet.weights.foreign.detectron2.config_file import Given
 from scnet.weights.foreign.detectron2.names import our_name, rename
 from scnet.weights.foreign.detectron2.style import guess
-from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.places import in_place
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
-from scnet.weights.foreign.tensors import to_rgb
+from scnet.weights.foreign.tensors import in_float32, to_rgb
 
 PARTS = ("proposal_generator", "roi_heads")  # which every model has
 _GIVES = "config.yaml"  # the file that holds a config
 _MASK = "roi_heads.masks.heads.0.classifier"
-_USUAL = ("under model", "under model.module")  # where a trainer puts the model
 _COCO = ("coco_2017", "coco_2014")  # how the names of its data sets begin
 # Keys that a right file may carry in its model, with the reason why they are left.
 _LEFT = {
@@ -50,19 +49,13 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
     Raises:
         CheckpointError: there is none, or not a whole one.
     """
-    found = unwrap.find(entries, PARTS, known.prefix)
-    assert found is not None  # as whoever calls has seen
+    found = unwrap.found(entries, PARTS, known.prefix)
     theirs = found.tensors
-    require_finite(theirs)
-    told = change(theirs)
-    if told is not None:
-        raise CheckpointError(told)
+    require_readable(theirs, change)
     left, unknown = _others(theirs)
-    ours = rename({k: v.float() if v.is_floating_point() else v for k, v in theirs.items()})
-    given = _config(known)
+    ours, given = rename(in_float32(theirs)), _config(known)
     shapes, more = _recognisable(ours)
-    if unknown:
-        raise CheckpointError(f"{len(unknown)} keys have no counterpart: {some(unknown)}")
+    require_known(unknown)
     seen = settings.images(given, theirs, guess(ours), known.leave)
     applied = settings.apply(recognise(shapes), given, theirs, seen, known.leave)
     require_anchors(shapes, applied.config, known=bool(given.values), gives=_GIVES)
@@ -80,7 +73,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         settings=(*applied.changed, *more),
         unread=applied.unread,
         assumed=applied.assumed,
-        where="" if found.where in _USUAL else found.where,
+        where=found.where_unless_trained,
         names=names,
         gives=f"--config {_GIVES} of convert does",
     )

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from scnet.weights.foreign.naming import table, translated
 from scnet.weights.foreign.places import in_place
 from scnet.weights.foreign.tensors import in_our_shape
 
@@ -19,33 +20,30 @@ _HEAD = r"roi_heads\.box_(?:head|predictor)\.(\d)\."
 _LEVEL = r"backbone\.fpn_(?P<way>lateral|output)(?P<level>\d)\."
 _MASK = r"roi_heads\.mask_head\.mask_fcn(?P<level>\d)\."
 # detectron2's name and ours; the first entry that matches counts. It counts stages and levels by
-# their stride: the finest are res2 and fpn_output2; convolutions of heads from 1. "<1>" and "<2>"
-# are that level less 1 or 2.
-_NAMES = tuple(
-    (re.compile(theirs), ours)
-    for theirs, ours in (
-        (r"backbone\.bottom_up\.stem\.conv1\.norm\.", r"backbone.net.bn1."),
-        (r"backbone\.bottom_up\.stem\.conv1\.", r"backbone.net.conv1."),
-        (_BLOCK + r"shortcut\.norm\.", r"backbone.net.layer<1>.\2.downsample.1."),
-        (_BLOCK + r"shortcut\.", r"backbone.net.layer<1>.\2.downsample.0."),
-        (_BLOCK + r"conv(\d)\.norm\.", r"backbone.net.layer<1>.\2.bn\3."),
-        (_BLOCK + r"(conv\d)\.", r"backbone.net.layer<1>.\2.\3."),
-        (_LEVEL + r"norm\.", r"fpn.\g<way>_norm.<2>."),
-        (_LEVEL, r"fpn.\g<way>.<2>."),
-        (r"proposal_generator\.rpn_head\.conv\.conv(\d)\.", r"rpn.convs.\1.conv."),
-        (r"proposal_generator\.rpn_head\.conv\.", r"rpn.conv."),
-        (r"proposal_generator\.rpn_head\.objectness_logits\.", r"rpn.cls."),
-        (r"proposal_generator\.rpn_head\.anchor_deltas\.", r"rpn.reg."),
-        (_HEAD + r"conv(?P<level>\d)\.norm\.", r"roi_heads.stages.\1.convs.<1>.norm."),
-        (_HEAD + r"conv(?P<level>\d)\.", r"roi_heads.stages.\1.convs.<1>.conv."),
-        (_HEAD + r"(fc\d)\.", r"roi_heads.stages.\1.\2."),
-        (_HEAD + r"cls_score\.", r"roi_heads.stages.\1.cls."),
-        (_HEAD + r"bbox_pred\.", r"roi_heads.stages.\1.reg."),
-        (_MASK + r"norm\.", r"roi_heads.masks.heads.0.convs.<1>.norm."),
-        (_MASK, r"roi_heads.masks.heads.0.convs.<1>.conv."),
-        (r"roi_heads\.mask_head\.deconv\.", r"roi_heads.masks.heads.0.upsample."),
-        (r"roi_heads\.mask_head\.predictor\.", r"roi_heads.masks.heads.0.classifier."),
-    )
+# their stride: the finest are res2 and fpn_output2; convolutions of heads from 1.
+_NAMES = table(
+    (r"backbone\.bottom_up\.stem\.conv1\.norm\.", r"backbone.net.bn1."),
+    (r"backbone\.bottom_up\.stem\.conv1\.", r"backbone.net.conv1."),
+    (_BLOCK + r"shortcut\.norm\.", r"backbone.net.layer<level-1>.\2.downsample.1."),
+    (_BLOCK + r"shortcut\.", r"backbone.net.layer<level-1>.\2.downsample.0."),
+    (_BLOCK + r"conv(\d)\.norm\.", r"backbone.net.layer<level-1>.\2.bn\3."),
+    (_BLOCK + r"conv2_offset\.", r"backbone.net.layer<level-1>.\2.conv2.conv_offset."),
+    (_BLOCK + r"(conv\d)\.", r"backbone.net.layer<level-1>.\2.\3."),
+    (_LEVEL + r"norm\.", r"fpn.\g<way>_norm.<level-2>."),
+    (_LEVEL, r"fpn.\g<way>.<level-2>."),
+    (r"proposal_generator\.rpn_head\.conv\.conv(\d)\.", r"rpn.convs.\1.conv."),
+    (r"proposal_generator\.rpn_head\.conv\.", r"rpn.conv."),
+    (r"proposal_generator\.rpn_head\.objectness_logits\.", r"rpn.cls."),
+    (r"proposal_generator\.rpn_head\.anchor_deltas\.", r"rpn.reg."),
+    (_HEAD + r"conv(?P<level>\d)\.norm\.", r"roi_heads.stages.\1.convs.<level-1>.norm."),
+    (_HEAD + r"conv(?P<level>\d)\.", r"roi_heads.stages.\1.convs.<level-1>.conv."),
+    (_HEAD + r"(fc\d)\.", r"roi_heads.stages.\1.\2."),
+    (_HEAD + r"cls_score\.", r"roi_heads.stages.\1.cls."),
+    (_HEAD + r"bbox_pred\.", r"roi_heads.stages.\1.reg."),
+    (_MASK + r"norm\.", r"roi_heads.masks.heads.0.convs.<level-1>.norm."),
+    (_MASK, r"roi_heads.masks.heads.0.convs.<level-1>.conv."),
+    (r"roi_heads\.mask_head\.deconv\.", r"roi_heads.masks.heads.0.upsample."),
+    (r"roi_heads\.mask_head\.predictor\.", r"roi_heads.masks.heads.0.classifier."),
 )
 
 
@@ -59,15 +57,7 @@ def our_name(key: str) -> str | None:
     """
     # A model with a single box head does not number it; ours always do.
     key = re.sub(r"^(roi_heads\.box_(?:head|predictor)\.)(?!\d)", r"\g<1>0.", key)
-    for theirs, ours in _NAMES:
-        found = theirs.match(key)
-        if found is None:
-            continue
-        if "level" in theirs.groupindex:
-            level = int(found["level"])
-            ours = ours.replace("<1>", str(level - 1)).replace("<2>", str(level - 2))
-        return found.expand(ours) + key[found.end() :]
-    return None
+    return translated(_NAMES, key)
 
 
 def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from scnet.weights.foreign.detectron2 import pooling
+
 # Alike when their statistics are fixed, but for group norm, which the weights show.
 _NORMS = (
     "FrozenBN",
@@ -18,15 +20,6 @@ _NORMS = (
     "naiveSyncBN_N",
     "GN",
 )
-_POOLED: dict[str, tuple[Any, ...]] = {
-    f"MODEL.ROI_{head}_HEAD.{setting}": values
-    for head, side in (("BOX", 7), ("MASK", 14))
-    for setting, values in {
-        "POOLER_TYPE": ("ROIAlignV2",),
-        "POOLER_SAMPLING_RATIO": (0,),
-        "POOLER_RESOLUTION": (side,),
-    }.items()
-}
 
 # Where another value than ours would give other answers. None of them shows in a weight.
 MUST_BE: dict[str, tuple[Any, ...]] = {
@@ -39,7 +32,6 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "MODEL.RESNETS.OUT_FEATURES": (["res2", "res3", "res4", "res5"],),
     "MODEL.RESNETS.RES5_DILATION": (1,),
     "MODEL.RESNETS.NORM": _NORMS,
-    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": ([False] * 4,),
     "MODEL.FPN.IN_FEATURES": (["res2", "res3", "res4", "res5"],),
     "MODEL.FPN.FUSE_TYPE": ("sum",),
     "MODEL.FPN.NORM": ("", *_NORMS),
@@ -58,7 +50,8 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "MODEL.ROI_MASK_HEAD.NAME": ("MaskRCNNConvUpsampleHead",),
     "MODEL.ROI_MASK_HEAD.NORM": ("", *_NORMS),
     "TEST.AUG.ENABLED": (False,),
-    **_POOLED,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": (7,),
+    "MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION": (14,),
 }
 
 # Read: their values become settings of ours.
@@ -73,6 +66,8 @@ HANDLED = (
         "MODEL.ROI_HEADS.NUM_CLASSES",
     ),
     *("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS", "MODEL.ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"),
+    "MODEL.RESNETS.DEFORM_*",
+    *pooling.PATHS,
 )
 
 # Of training, of the machine, of parts that are not there, or seen in the shapes of the weights.
@@ -83,7 +78,7 @@ HARMLESS = (
     *("INPUT.RANDOM_FLIP", "MODEL.BACKBONE.FREEZE_AT", "MODEL.ANCHOR_GENERATOR.ANGLES"),
     *("MODEL.FPN.OUT_CHANNELS", "MODEL.PANOPTIC_FPN.*", "MODEL.RETINANET.*"),
     *("MODEL.ROI_KEYPOINT_HEAD.*", "MODEL.SEM_SEG_HEAD.*", "MODEL.ROI_BOX_CASCADE_HEAD.IOUS"),
-    *("MODEL.RESNETS.DEFORM_MODULATED", "MODEL.RESNETS.DEFORM_NUM_GROUPS", "MODEL.RESNETS.DEPTH"),
+    "MODEL.RESNETS.DEPTH",
     *("MODEL.RESNETS.NUM_GROUPS", "MODEL.RESNETS.*_CHANNELS", "MODEL.RESNETS.WIDTH_PER_GROUP"),
     *("MODEL.RPN.*_TRAIN", "MODEL.RPN.BATCH_SIZE_PER_IMAGE", "MODEL.RPN.*LOSS*"),
     *(
@@ -109,10 +104,4 @@ WHY = {
     "MODEL.PROPOSAL_GENERATOR.NAME": "; rotated boxes (RRPN) are not there",
     "TEST.AUG.ENABLED": "; images are not looked at in several sizes",
     "MODEL.FPN.FUSE_TYPE": "; another sum in its pyramid",
-    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": "; scnet reads such of MMDetection alone",
-    **{
-        f"MODEL.ROI_{head}_HEAD.{setting}": ", a pooling that is read from torchvision alone"
-        for head in ("BOX", "MASK")
-        for setting in ("POOLER_TYPE", "POOLER_SAMPLING_RATIO")
-    },
 }

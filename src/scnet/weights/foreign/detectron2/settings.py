@@ -16,6 +16,7 @@ from torch import Tensor
 
 from scnet.config import Config, replace_at, to_dict
 from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign import deformable
 from scnet.weights.foreign.applying import (
     Applied,
     find,
@@ -25,13 +26,15 @@ from scnet.weights.foreign.applying import (
     unit,
     within,
 )
-from scnet.weights.foreign.detectron2 import anchors, rules
+from scnet.weights.foreign.detectron2 import anchors, pooling, rules
 from scnet.weights.foreign.detectron2.config_file import Given
 from scnet.weights.foreign.detectron2.style import Style
 
 FORMAT, MEAN, STD = "INPUT.FORMAT", "MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"
 _STRIDE = "MODEL.RESNETS.STRIDE_IN_1X1"
 _WEIGHTS, _CASCADE = "ROI_BOX_HEAD.BBOX_REG_WEIGHTS", "ROI_BOX_CASCADE_HEAD.BBOX_REG_WEIGHTS"
+_DEFORM = "MODEL.RESNETS.DEFORM_ON_PER_STAGE"
+_MODULATED, _GROUPS = "MODEL.RESNETS.DEFORM_MODULATED", "MODEL.RESNETS.DEFORM_NUM_GROUPS"
 _SHORT, _LONG = "INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"
 _MOST = "TEST.DETECTIONS_PER_IMAGE"
 # Our setting for each of theirs, where the value is the same.
@@ -97,7 +100,8 @@ def apply(
         CheckpointError: a setting that has no counterpart here, or one to leave that is not there.
     """
     refused, unread = _sort(given.values)
-    refused |= _contradictions(given, tensors)
+    refused |= pooling.refused(given.values)
+    refused |= _contradictions(given, tensors) | _other_stages(config, given.values)
     require_allowed(refused, leave)
     values = _without(given.values, leave)
     # Training: no box takes an object that another box overlaps more, as detectron2 has it.
@@ -139,6 +143,15 @@ def _contradictions(given: Given, tensors: Mapping[str, Tensor]) -> dict[str, st
     return told
 
 
+def _other_stages(config: Config, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return that a config has other deformable stages than the weights, if it has."""
+    deform = config.model.backbone.deformable
+    stages = [deform is not None and i in deform.stages for i in (1, 2, 3, 4)]
+    if values.get(_DEFORM, stages) == stages:
+        return {}
+    return {_DEFORM: f"its config has {_DEFORM} = {values[_DEFORM]}, but its weights {stages}"}
+
+
 def _alike(stored: list[float], said: Any) -> bool:
     return isinstance(said, list) and all(map(_is_number, said)) and np.allclose(stored, said)
 
@@ -164,9 +177,11 @@ def _changes(
     mean, std = (_three(path, seen.values[path])[::order] for path in (MEAN, STD))
     found = None if anchors.SIZES in values else anchors.of_file(tensors)
     changes = {
+        **_deformable(config, values),
         "model.backbone.stride_in": "1x1" if seen.values[_STRIDE] else "3x3",
         "model.backbone.mean": unit(mean, IMAGENET_DEFAULT_MEAN),
         "model.backbone.std": unit(std, IMAGENET_DEFAULT_STD),
+        "model.roi_align": pooling.of_config(values),
         "model.box.stages": stages,
         **(found or anchors.of_config(values)).changes(),
         **{ours: values[theirs] for theirs, ours in _SAME.items() if theirs in values},
@@ -174,6 +189,13 @@ def _changes(
     if _SHORT in values or _LONG in values:
         changes["data.size"] = _size(config, values)
     return changes
+
+
+def _deformable(config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
+    found = config.model.backbone.deformable
+    if found is None:
+        return {}
+    return deformable.settled(found, values.get(_MODULATED), values.get(_GROUPS), "config.yaml")
 
 
 def _box_weights(values: Mapping[str, Any], stages: int) -> list[list[float]] | None:
@@ -265,7 +287,7 @@ def _assumed(
         yield f"box deltas with standard deviations {[stage.delta_std for stage in box.stages]}"
     if _SHORT not in values or _LONG not in values:
         yield f"data.size {list(config.data.size)}"
-    if "MODEL.ROI_BOX_HEAD.POOLER_TYPE" not in values:
+    if pooling.BOX_TYPE not in values:
         yield "RoIAlign as now (ROIAlignV2, aligned), scores by softmax"
 
 

@@ -15,14 +15,14 @@ from scnet.weights.foreign.conversion import (
     Known,
     assembled,
     require_finite,
+    require_known,
     with_classes,
 )
-from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.mmdet import config_text, settings
 from scnet.weights.foreign.mmdet.names import our_names
 from scnet.weights.foreign.places import in_place
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
-from scnet.weights.foreign.tensors import in_our_shape, to_rgb
+from scnet.weights.foreign.tensors import in_float32, in_our_shape, to_rgb
 
 PARTS = ("rpn_head", "roi_head")  # which every model has
 _GIVES = "FILE.py"  # the file that holds a config
@@ -48,8 +48,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
     try:
         shapes = Shapes({name: tuple(x.shape) for name, x in ours.items()})
         config = recognise(shapes)
-        if unknown:
-            raise CheckpointError(f"{len(unknown)} keys have no counterpart: {some(unknown)}")
+        require_known(unknown)
         applied = settings.apply(config, given, known.leave)
         require_anchors(shapes, applied.config, known=bool(given), gives=_GIVES)
         stored = _stored_names(content, given)
@@ -136,7 +135,7 @@ def _rename(
     left: dict[str, str] = {}
     unknown: list[str] = []
     names = our_names(theirs)
-    for key, value in theirs.items():
+    for key, value in in_float32(theirs).items():
         why = next((why for start, why in _LEFT.items() if key.startswith(start)), None)
         name = names[key]
         if why is not None:
@@ -144,7 +143,7 @@ def _rename(
         elif name is None:
             unknown.append(key)
         else:
-            ours[name] = in_our_shape(name, value.float() if value.is_floating_point() else value)
+            ours[name] = in_our_shape(name, value)
     return in_place(ours), left, unknown
 
 

@@ -7,57 +7,53 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-Table = tuple[tuple[re.Pattern[str], str], ...]
+from scnet.weights.foreign.naming import table, translated
 
 # MMDetection's name and ours; the first entry that matches counts. 2.x and 3.x have the same names.
 _BOX = r"roi_head\.bbox_head\.(\d+)\."
 _HEAD = r"roi_head\.mask_head\.(\d+)\."
 _NORM = re.compile(r"(?<=\.)[gb]n(?=\d?\.)")  # of a head; the pyramid and the backbone have others
 _SEMANTIC = r"roi_head\.semantic_head\."
-_NAMES: Table = tuple(
-    (re.compile(theirs), ours)
-    for theirs, ours in (
-        (r"backbone\.(.*\.)?gn(\d)\.", r"backbone.net.\1bn\2."),
-        (r"backbone\.", r"backbone.net."),
-        (r"neck\.lateral_convs\.(\d+)\.conv\.", r"fpn.lateral.\1."),
-        (r"neck\.lateral_convs\.(\d+)\.[gb]n\.", r"fpn.lateral_norm.\1."),
-        (r"neck\.fpn_convs\.(\d+)\.conv\.", r"fpn.output.\1."),
-        (r"neck\.fpn_convs\.(\d+)\.[gb]n\.", r"fpn.output_norm.\1."),
-        (r"neck\.downsample_convs\.(\d+)\.conv\.", r"fpn.down.\1."),
-        (r"neck\.downsample_convs\.(\d+)\.[gb]n\.", r"fpn.down_norm.\1."),
-        (r"neck\.pafpn_convs\.(\d+)\.conv\.", r"fpn.last.\1."),
-        (r"neck\.pafpn_convs\.(\d+)\.[gb]n\.", r"fpn.last_norm.\1."),
-        (r"rpn_head\.rpn_conv\.(\d+)\.", r"rpn.convs.\1."),
-        (r"rpn_head\.rpn_(conv|cls|reg)\.", r"rpn.\1."),
-        (_BOX + r"shared_convs\.", r"roi_heads.stages.\1.convs."),
-        *((_BOX + rf"shared_fcs\.{i}\.", rf"roi_heads.stages.\1.fc{i + 1}.") for i in range(9)),
-        (_BOX + r"fc_(cls|reg)\.", r"roi_heads.stages.\1.\2."),
-        (_HEAD + r"conv_logits\.", r"roi_heads.masks.heads.\1.classifier."),
-        (_HEAD + r"conv_res\.", r"roi_heads.masks.heads.\1.flow."),
-        (_HEAD + r"(convs|upsample)\.", r"roi_heads.masks.heads.\1.\2."),
-        (r"roi_head\.feat_relay_head\.fc\.", r"roi_heads.masks.relays.0.fc."),
-        (_SEMANTIC + r"lateral_convs\.", r"branches.semantic.lateral."),
-        (_SEMANTIC + r"conv_embedding\.", r"branches.semantic.embedding."),
-        (_SEMANTIC + r"conv_logits\.", r"branches.semantic.classifier."),
-        (_SEMANTIC + r"convs\.", r"branches.semantic.convs."),
-        (r"roi_head\.glbctx_head\.fc\.", r"branches.context.classifier."),
-        (r"roi_head\.glbctx_head\.convs\.", r"branches.context.convs."),
-    )
+_NAMES = table(
+    (r"backbone\.(.*\.)?gn(\d)\.", r"backbone.net.\1bn\2."),
+    # As deformable convolutions were called before MMDetection 2.0 was released.
+    (r"backbone\.(.*\.)?conv2_offset\.", r"backbone.net.\1conv2.conv_offset."),
+    (r"backbone\.", r"backbone.net."),
+    (r"neck\.lateral_convs\.(\d+)\.conv\.", r"fpn.lateral.\1."),
+    (r"neck\.lateral_convs\.(\d+)\.[gb]n\.", r"fpn.lateral_norm.\1."),
+    (r"neck\.fpn_convs\.(\d+)\.conv\.", r"fpn.output.\1."),
+    (r"neck\.fpn_convs\.(\d+)\.[gb]n\.", r"fpn.output_norm.\1."),
+    (r"neck\.downsample_convs\.(\d+)\.conv\.", r"fpn.down.\1."),
+    (r"neck\.downsample_convs\.(\d+)\.[gb]n\.", r"fpn.down_norm.\1."),
+    (r"neck\.pafpn_convs\.(\d+)\.conv\.", r"fpn.last.\1."),
+    (r"neck\.pafpn_convs\.(\d+)\.[gb]n\.", r"fpn.last_norm.\1."),
+    (r"rpn_head\.rpn_conv\.(\d+)\.", r"rpn.convs.\1."),
+    (r"rpn_head\.rpn_(conv|cls|reg)\.", r"rpn.\1."),
+    (_BOX + r"shared_convs\.", r"roi_heads.stages.\1.convs."),
+    (_BOX + r"shared_fcs\.(\d)\.", r"roi_heads.stages.\1.fc<2+1>."),
+    (_BOX + r"fc_(cls|reg)\.", r"roi_heads.stages.\1.\2."),
+    (_HEAD + r"conv_logits\.", r"roi_heads.masks.heads.\1.classifier."),
+    (_HEAD + r"conv_res\.", r"roi_heads.masks.heads.\1.flow."),
+    (_HEAD + r"(convs|upsample)\.", r"roi_heads.masks.heads.\1.\2."),
+    (r"roi_head\.feat_relay_head\.fc\.", r"roi_heads.masks.relays.0.fc."),
+    (_SEMANTIC + r"lateral_convs\.", r"branches.semantic.lateral."),
+    (_SEMANTIC + r"conv_embedding\.", r"branches.semantic.embedding."),
+    (_SEMANTIC + r"conv_logits\.", r"branches.semantic.classifier."),
+    (_SEMANTIC + r"convs\.", r"branches.semantic.convs."),
+    (r"roi_head\.glbctx_head\.fc\.", r"branches.context.classifier."),
+    (r"roi_head\.glbctx_head\.convs\.", r"branches.context.convs."),
 )
 
 # MMDetection names the layers of a RegNet as those of a ResNet, timm does not. It counts blocks
-# from 1: "<2>" is the number of the block and one more.
+# from 1.
 _BLOCK = r"backbone\.layer(\d)\.(\d+)\."
-_REGNET: Table = tuple(
-    (re.compile(theirs), ours)
-    for theirs, ours in (
-        (r"backbone\.conv1\.", r"backbone.net.stem.conv."),
-        (r"backbone\.bn1\.", r"backbone.net.stem.bn."),
-        (_BLOCK + r"downsample\.0\.", r"backbone.net.s\1.b<2>.downsample.conv."),
-        (_BLOCK + r"downsample\.1\.", r"backbone.net.s\1.b<2>.downsample.bn."),
-        (_BLOCK + r"conv(\d)\.", r"backbone.net.s\1.b<2>.conv\3.conv."),
-        (_BLOCK + r"bn(\d)\.", r"backbone.net.s\1.b<2>.conv\3.bn."),
-    )
+_REGNET = table(
+    (r"backbone\.conv1\.", r"backbone.net.stem.conv."),
+    (r"backbone\.bn1\.", r"backbone.net.stem.bn."),
+    (_BLOCK + r"downsample\.0\.", r"backbone.net.s\1.b<2+1>.downsample.conv."),
+    (_BLOCK + r"downsample\.1\.", r"backbone.net.s\1.b<2+1>.downsample.bn."),
+    (_BLOCK + r"conv(\d)\.", r"backbone.net.s\1.b<2+1>.conv\3.conv."),
+    (_BLOCK + r"bn(\d)\.", r"backbone.net.s\1.b<2+1>.conv\3.bn."),
 )
 
 
@@ -66,7 +62,7 @@ def our_names(theirs: Mapping[str, Tensor]) -> dict[str, str | None]:
     first = theirs.get("backbone.conv1.weight")
     # Only the sizes tell a RegNet: a ResNet's first convolution is 7 cells wide.
     regnet = first is not None and first.ndim == 4 and first.shape[-1] == 3
-    return {key: (regnet and _renamed(_REGNET, key)) or our_name(key) for key in theirs}
+    return {key: (regnet and translated(_REGNET, key)) or our_name(key) for key in theirs}
 
 
 def our_name(key: str) -> str | None:
@@ -79,15 +75,5 @@ def our_name(key: str) -> str | None:
     """
     # Models with a single box or mask head number none; ours always do.
     key = re.sub(r"^(roi_head\.(?:bbox|mask)_head\.)(?!\d)", r"\g<1>0.", key)
-    name = _renamed(_NAMES, key)
+    name = translated(_NAMES, key)
     return name if name is None or name.startswith("backbone.") else _NORM.sub("norm", name)
-
-
-def _renamed(table: Table, key: str) -> str | None:
-    """Return a key with its beginning replaced by the first entry that matches; None for none."""
-    for theirs, ours in table:
-        found = theirs.match(key)
-        if found is not None:
-            named = ours.replace("<2>", str(int(found[2]) + 1)) if "<2>" in ours else ours
-            return found.expand(named) + key[found.end() :]
-    return None

@@ -14,6 +14,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from scnet.config import Config, to_dict
 from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign import deformable
 from scnet.weights.foreign.applying import (
     Applied,
     find,
@@ -169,24 +170,20 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
 
 
 def _deformable(config: Config, model: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what deformable convolutions are, where a config has some."""
+    """Return what deformable convolutions are, where there are some."""
     kind = _type(model, "backbone.dcn")
+    modulated = kind == "DCNv2" if kind in ("DCN", "DCNv2") else None
     found, wanted = config.model.backbone.deformable, one(model, "backbone.stage_with_dcn")
-    if found is None and not (isinstance(wanted, list) and any(wanted)):
+    if found is None and modulated is not None and isinstance(wanted, list) and any(wanted):
+        return {f"{deformable.PATH}.modulated": modulated}  # whose parameters are missing
+    if found is None:
         return {}  # a kind of which no stage has any
-    if kind in ("DCN", "DCNv2"):
-        groups = one(model, "backbone.dcn.deform_groups", "backbone.dcn.deformable_groups")
-        path = "model.backbone.deformable"
-        return {
-            f"{path}.modulated": kind == "DCNv2",
-            f"{path}.groups": 1 if groups is None else groups,
-        }
-    if found is not None and not found.modulated and found.groups % 3 == 0:
-        raise CheckpointError(
-            f"its deformable convolutions have {18 * found.groups} numbers at each place, which "
-            "may be DCN or DCNv2; only a config says which, give it with --config FILE.py"
-        )
-    return {}
+    groups = one(model, "backbone.dcn.deform_groups", "backbone.dcn.deformable_groups")
+    if modulated is not None and groups is None:
+        groups = 1  # mmcv's own
+    if _is_unread(groups):
+        groups = None
+    return deformable.settled(found, modulated, groups, "FILE.py")
 
 
 def _is_pafpn_with_relu(model: Mapping[str, Any]) -> bool:

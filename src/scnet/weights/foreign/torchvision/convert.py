@@ -16,18 +16,18 @@ from scnet.weights.foreign.conversion import (
     Conversion,
     Known,
     assembled,
-    require_finite,
+    require_known,
+    require_readable,
     with_classes,
 )
-from scnet.weights.foreign.faults import some
 from scnet.weights.foreign.recognise import Shapes, recognise
-from scnet.weights.foreign.torchvision import class_rows, norms, settings
+from scnet.weights.foreign.tensors import in_float32
+from scnet.weights.foreign.torchvision import background, norms, settings
 from scnet.weights.foreign.torchvision.changes import change
 from scnet.weights.foreign.torchvision.names import BODY, FC1, our_names, rename
 
 PARTS = ("rpn.head", "roi_heads.box_predictor", "roi_heads.mask_predictor")
 _GIVES = "scnet.from_torchvision(model) reads it from a model in memory"
-_USUAL = ("under model", "under model.module")  # where its training script puts the model
 
 
 class Given(NamedTuple):
@@ -50,8 +50,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
     Raises:
         CheckpointError: there is none, or not a whole one.
     """
-    found = unwrap.find(entries, PARTS, known.prefix)
-    assert found is not None  # as whoever calls has seen
+    found = unwrap.found(entries, PARTS, known.prefix)
     if known.config is not None:
         raise CheckpointError(
             f"--config {known.config}: torchvision's models have no config; to read the settings "
@@ -62,7 +61,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
     return replace(
         conversion,
         left=conversion.left | found.left,
-        where="" if found.where in _USUAL else found.where,
+        where=found.where_unless_trained,
     )
 
 
@@ -72,27 +71,21 @@ def build_from(theirs: Mapping[str, Tensor], given: Given, classes: tuple[str, .
     Raises:
         CheckpointError: they are not those of a model that is read here.
     """
-    require_finite(theirs)
-    told = change(theirs)
-    if told is not None:
-        raise CheckpointError(told)
+    require_readable(theirs, change)
     known = our_names(theirs)
-    unknown = [key for key in theirs if key not in known]
-    if unknown:
-        raise CheckpointError(f"{len(unknown)} keys have no counterpart: {some(unknown)}")
-    floats = {k: v.float() if v.is_floating_point() else v for k, v in theirs.items()}
-    ours = rename(norms.with_eps(floats, given.eps))
-    rows = class_rows.choose(class_rows.number(ours), classes)
-    ours = class_rows.take(ours, rows.kept)
+    require_known(key for key in theirs if key not in known)
+    ours = rename(norms.with_eps(in_float32(theirs), given.eps))
+    kept = background.choose(background.number(ours), classes)
+    ours = background.take(ours, kept.rows)
     shapes = Shapes({name: tuple(x.shape) for name, x in ours.items()})
     config, notes = lay(_recognised(shapes), given.settings)
     _require_anchors(shapes, config)
     if given.sizes > 1:
         ours = _by_size(ours, given.sizes)
-    assumed = rows.assumed
+    assumed = kept.assumed
     if not given.is_whole:
-        assumed = (*rows.assumed, *given.assumed, *settings.assumed(config))
-    stored = [rows.names] if rows.names else []
+        assumed = (*kept.assumed, *given.assumed, *settings.assumed(config))
+    stored = [kept.names] if kept.names else []
     config, names = with_classes(config, stored, classes, "COCO's, by their category ids")
     config = replace(config, assumed=assumed)
     return Conversion(
@@ -101,7 +94,7 @@ def build_from(theirs: Mapping[str, Tensor], given: Given, classes: tuple[str, .
         used=len(theirs),
         left={},
         settings=notes,
-        unread=rows.unread,
+        unread=kept.unread,
         assumed=assumed,
         where="",
         names=names,

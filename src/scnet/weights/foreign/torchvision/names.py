@@ -1,7 +1,7 @@
 """torchvision's parameter names and ours, old and new.
 
 Its Mask R-CNNs on a ResNet with FPN have the same parameters as ours, but for the background, which
-is its first class and our last (`class_rows.py`). Up to torchvision 0.12, and so in the published
+is its first class and our last (`background.py`). Up to torchvision 0.12, and so in the published
 file of its first Mask R-CNN, single convolutions were not numbered.
 """
 
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from torch import Tensor
 
 from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign.naming import table, translated
 from scnet.weights.foreign.places import in_place
 
 BODY = "backbone.body."  # begins the names of its ResNet
@@ -21,34 +22,28 @@ FC1 = "roi_heads.stages.0.fc1.weight"
 _BOX, _MASKS = "roi_heads.stages.0.", "roi_heads.masks.heads.0."
 _LAYER = re.compile(r"roi_heads\.stages\.0\.layers\.(\d+)\.")
 # torchvision's name and ours; the first entry that matches counts.
-_NAMES = tuple(
-    (re.compile(theirs), ours)
-    for theirs, ours in (
-        (r"backbone\.body\.", "backbone.net."),
-        (r"backbone\.fpn\.inner_blocks\.(\d)\.1\.", r"fpn.lateral_norm.\1."),
-        (r"backbone\.fpn\.layer_blocks\.(\d)\.1\.", r"fpn.output_norm.\1."),
-        (r"backbone\.fpn\.inner_blocks\.(\d)\.(?:0\.)?(?=weight|bias)", r"fpn.lateral.\1."),
-        (r"backbone\.fpn\.layer_blocks\.(\d)\.(?:0\.)?(?=weight|bias)", r"fpn.output.\1."),
-        (r"rpn\.head\.conv\.(?=weight|bias)", "rpn.conv."),
-        (r"rpn\.head\.conv\.(\d)\.0\.", r"rpn.convs.\1.conv."),
-        (r"rpn\.head\.cls_logits\.", "rpn.cls."),
-        (r"rpn\.head\.bbox_pred\.", "rpn.reg."),
-        (r"roi_heads\.box_head\.fc6\.", "roi_heads.stages.0.fc1."),
-        (r"roi_heads\.box_head\.fc7\.", "roi_heads.stages.0.fc2."),
-        (r"roi_heads\.box_head\.(\d+)\.0\.", r"roi_heads.stages.0.convs.\1.conv."),
-        (r"roi_heads\.box_head\.(\d+)\.1\.", r"roi_heads.stages.0.convs.\1.norm."),
-        (r"roi_heads\.box_head\.(\d+)\.(?=weight|bias)", r"roi_heads.stages.0.layers.\1."),
-        (r"roi_heads\.box_predictor\.cls_score\.", "roi_heads.stages.0.cls."),
-        (r"roi_heads\.box_predictor\.bbox_pred\.", "roi_heads.stages.0.reg."),
-        (r"roi_heads\.mask_head\.(\d+)\.0\.", rf"{_MASKS}convs.\1.conv."),
-        (r"roi_heads\.mask_head\.(\d+)\.1\.", rf"{_MASKS}convs.\1.norm."),
-        *(
-            (rf"roi_heads\.mask_head\.mask_fcn{n}\.", rf"{_MASKS}convs.{n - 1}.conv.")
-            for n in range(1, 5)
-        ),
-        (r"roi_heads\.mask_predictor\.conv5_mask\.", rf"{_MASKS}upsample."),
-        (r"roi_heads\.mask_predictor\.mask_fcn_logits\.", rf"{_MASKS}classifier."),
-    )
+_NAMES = table(
+    (r"backbone\.body\.", "backbone.net."),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.1\.", r"fpn.lateral_norm.\1."),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.1\.", r"fpn.output_norm.\1."),
+    (r"backbone\.fpn\.inner_blocks\.(\d)\.(?:0\.)?(?=weight|bias)", r"fpn.lateral.\1."),
+    (r"backbone\.fpn\.layer_blocks\.(\d)\.(?:0\.)?(?=weight|bias)", r"fpn.output.\1."),
+    (r"rpn\.head\.conv\.(?=weight|bias)", "rpn.conv."),
+    (r"rpn\.head\.conv\.(\d)\.0\.", r"rpn.convs.\1.conv."),
+    (r"rpn\.head\.cls_logits\.", "rpn.cls."),
+    (r"rpn\.head\.bbox_pred\.", "rpn.reg."),
+    (r"roi_heads\.box_head\.fc6\.", "roi_heads.stages.0.fc1."),
+    (r"roi_heads\.box_head\.fc7\.", "roi_heads.stages.0.fc2."),
+    (r"roi_heads\.box_head\.(\d+)\.0\.", r"roi_heads.stages.0.convs.\1.conv."),
+    (r"roi_heads\.box_head\.(\d+)\.1\.", r"roi_heads.stages.0.convs.\1.norm."),
+    (r"roi_heads\.box_head\.(\d+)\.(?=weight|bias)", r"roi_heads.stages.0.layers.\1."),
+    (r"roi_heads\.box_predictor\.cls_score\.", "roi_heads.stages.0.cls."),
+    (r"roi_heads\.box_predictor\.bbox_pred\.", "roi_heads.stages.0.reg."),
+    (r"roi_heads\.mask_head\.(\d+)\.0\.", rf"{_MASKS}convs.\1.conv."),
+    (r"roi_heads\.mask_head\.(\d+)\.1\.", rf"{_MASKS}convs.\1.norm."),
+    (r"roi_heads\.mask_head\.mask_fcn([1-9])\.", rf"{_MASKS}convs.<1-1>.conv."),
+    (r"roi_heads\.mask_predictor\.conv5_mask\.", rf"{_MASKS}upsample."),
+    (r"roi_heads\.mask_predictor\.mask_fcn_logits\.", rf"{_MASKS}classifier."),
 )
 
 
@@ -63,7 +58,7 @@ def our_names(keys: Iterable[str]) -> dict[str, str]:
     """
     theirs: dict[str, str] = {}
     for key in keys:
-        name = _name(key)
+        name = translated(_NAMES, key)
         if name in theirs:
             raise CheckpointError(f"{key} and {theirs[name]} are the same parameter")
         if name is not None:
@@ -85,14 +80,6 @@ def rename(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if side and first.shape[1] == channels * side**2:
         ours[FC1] = first.view(len(first), channels, side, side)
     return ours
-
-
-def _name(key: str) -> str | None:
-    for theirs, ours in _NAMES:
-        found = theirs.match(key)
-        if found is not None:
-            return found.expand(ours) + key[found.end() :]
-    return None
 
 
 def _numbered(theirs: Mapping[str, str]) -> dict[str, str]:

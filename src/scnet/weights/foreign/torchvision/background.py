@@ -1,4 +1,4 @@
-"""Rows of layers that say something of each class: torchvision's first is the background.
+"""The background, which is torchvision's first class and our last, and which other rows are kept.
 
 Its COCO models have a row for each of COCO's category ids, 1 to 90, of which ten belong to no
 class. Those rows stay behind. Nothing ever taught them anything but "not this", so their share of
@@ -21,16 +21,16 @@ _MASK = "roi_heads.masks.heads.0.classifier"
 _COCO_ROWS = 91
 
 
-class Rows(NamedTuple):
+class Kept(NamedTuple):
     """Which rows of torchvision's become our classes."""
 
-    kept: tuple[int, ...]  # by our label
+    rows: tuple[int, ...]  # by our label
     names: tuple[str, ...]  # of these classes, where their number tells them
     unread: tuple[str, ...]  # what to say of rows that stay behind
     assumed: tuple[str, ...]
 
 
-def choose(number: int, wanted: Sequence[str]) -> Rows:
+def choose(number: int, wanted: Sequence[str]) -> Kept:
     """Return the rows to take of so many.
 
     Args:
@@ -39,12 +39,12 @@ def choose(number: int, wanted: Sequence[str]) -> Rows:
     """
     names = coco_classes()
     if number != _COCO_ROWS or len(wanted) == number - 1:
-        return Rows(tuple(range(1, number)), (), (), ())
+        return Kept(tuple(range(1, number)), (), (), ())
     ids = coco_category_ids(names)
     left = ", ".join(str(row) for row in range(1, number) if row not in ids)
     unread = f"class rows {left}: COCO has no class of these ids, and torchvision names them N/A"
     told = f"its {number} class rows are COCO's category ids; else give all {number - 1} names"
-    return Rows(ids, names, (unread,), () if wanted else (told,))
+    return Kept(ids, names, (unread,), () if wanted else (told,))
 
 
 def number(ours: Mapping[str, Tensor]) -> int:
