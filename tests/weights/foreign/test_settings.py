@@ -113,6 +113,21 @@ DONE: dict[str, tuple[list[tuple[str, str]], dict[str, Any]]] = {
 }
 
 
+BOX_POOLED, MASK_POOLED = (f"output_size={side}, sampling_ratio=0" for side in (7, 14))
+
+
+def pooled(box: str, mask: str) -> list[tuple[str, str]]:
+    return [(BOX_POOLED, f"output_size=7, {box}"), (MASK_POOLED, f"output_size=14, {mask}")]
+
+
+LEGACY = "sampling_ratio=2, aligned=False"
+ALIGNED = "sampling_ratio=0, aligned=True"
+DONE |= {
+    "the first RoIAlign": (pooled(LEGACY, LEGACY), {"model.roi_align": "legacy"}),
+    "the RoIAlign of now": (pooled(ALIGNED, ALIGNED), {"model.roi_align": "aligned"}),
+}
+
+
 @pytest.mark.parametrize("case", DONE)
 def test_a_setting_is_done(case: str) -> None:
     changes, expected = DONE[case]
@@ -335,6 +350,22 @@ REFUSED: dict[str, tuple[list[tuple[str, str]], str]] = {
     "anchors in the middle": (
         [(SCALES, f"{SCALES}, center_offset=0.5")],
         "anchor_generator.center_offset",
+    ),
+}
+
+
+REFUSED |= {
+    "the first RoIAlign with other samples": (
+        pooled("aligned=False", LEGACY),
+        "bbox_roi_extractor.roi_layer.sampling_ratio",
+    ),
+    "the RoIAlign of now with 2 samples": (
+        pooled("sample_num=2", ALIGNED),
+        "bbox_roi_extractor.roi_layer.sample_num",
+    ),
+    "boxes and masks pooled apart": (
+        pooled(LEGACY, ALIGNED),
+        "mask_roi_extractor.roi_layer.aligned",
     ),
 }
 

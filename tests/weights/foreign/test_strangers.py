@@ -166,7 +166,7 @@ STRANGERS: dict[str, tuple[dict[str, Any], str]] = {
     "MMDetection 1.x": (
         {"state_dict": keys("rpn_head.rpn_conv.weight", "bbox_head.shared_fcs.0.weight")}
         | {"meta": {"mmdet_version": "1.2.0"}},
-        "MMDetection 1.x.*upgrade_model_version",
+        "MMDetection 1.x without masks.*reads Mask R-CNN",
     ),
     "detectron2": (
         {

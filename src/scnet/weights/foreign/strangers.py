@@ -127,11 +127,10 @@ _FILES = (
         "give the run folder or the .safetensors file of the training",
     ),
     Stranger(
-        "a checkpoint of MMDetection 1.x",
+        "a Faster R-CNN or other detector of MMDetection 1.x without masks",
         (r"(^|\.)rpn_head\.", r"(^|\.)bbox_head\.(\d\.)?(shared_fcs|fc_cls|shared_convs)"),
-        "scnet reads 2.x and 3.x: upgrade it with MMDetection 2.x's "
-        "tools/model_converters/upgrade_model_version.py, then convert the result",
-        r"roi_head\.",
+        OTHER,
+        r"roi_head\.|mask_head\.",
     ),
     Stranger(
         "a one-stage detector of MMDetection",

@@ -1,4 +1,4 @@
-"""The content of a checkpoint of MMDetection 2.x or 3.x, turned into a detector of ours."""
+"""The content of a checkpoint of MMDetection, turned into a detector of ours."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scnet.weights.foreign.conversion import (
     require_known,
     with_classes,
 )
-from scnet.weights.foreign.mmdet import config_text, settings
+from scnet.weights.foreign.mmdet import config_text, settings, version_1
 from scnet.weights.foreign.mmdet.names import our_names
 from scnet.weights.foreign.places import in_place
 from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
@@ -43,25 +43,27 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         CheckpointError: there is none, or not a whole one.
     """
     found = _model(content, entries, known.prefix)
-    ours, left, unknown = _rename(found.tensors)
+    theirs, version = version_1.upgraded(found.tensors), _version(content)
+    is_old = version_1.is_old(found.tensors)
+    ours, left, unknown = _rename(theirs)
     given = _config(content, known)
     try:
         shapes = Shapes({name: tuple(x.shape) for name, x in ours.items()})
         config = recognise(shapes)
         require_known(unknown)
-        applied = settings.apply(config, given, known.leave)
+        applied = settings.apply(config, given, known.leave, version=version, is_old=is_old)
         require_anchors(shapes, applied.config, known=bool(given), gives=_GIVES)
         stored = _stored_names(content, given)
         config, names = with_classes(applied.config, stored, known.classes)
         if applied.bgr:
             ours = to_rgb(ours)
-        original = in_place({name: k for k, name in our_names(found.tensors).items() if name})
+        original = in_place({name: k for k, name in our_names(theirs).items() if name})
         detector = assembled(config, ours, original)
     except CheckpointError as error:
-        raise CheckpointError(strangers.change(found.tensors) or str(error)) from error
+        raise CheckpointError(strangers.change(theirs) or str(error)) from error
     return Conversion(
         detector=detector,
-        source=_source(content),
+        source=f"MMDetection {version or ('1.x' if is_old else '2.x or 3.x')}",
         used=len(ours),
         left=left | found.left,
         settings=applied.changed,
@@ -73,17 +75,18 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
     )
 
 
-def _source(content: Mapping[str, Any]) -> str:
-    """Return which version wrote a file."""
+def _version(content: Mapping[str, Any]) -> str:
+    """Return which version of MMDetection wrote a file; empty where it does not say it."""
     version = config_text.one(content, "meta.mmdet_version")
-    return f"MMDetection {version if isinstance(version, str) else '2.x or 3.x'}"
+    return version if isinstance(version, str) else ""
 
 
 def _model(
     content: Mapping[str, Any], entries: list[unwrap.Entry], prefix: str | None
 ) -> unwrap.Wrapped:
     """Return the tensors of the model in a checkpoint by MMDetection's names."""
-    found = unwrap.find(entries, PARTS, prefix)
+    is_later = unwrap.has(entries, PARTS) or not unwrap.has(entries, version_1.PARTS)
+    found = unwrap.find(entries, PARTS if is_later else version_1.PARTS, prefix)
     if found is None:
         texts = [*_texts(content), *(entry.name for entry in entries)]
         holds = ", ".join(sorted(map(str, content)))[:200] or "nothing"

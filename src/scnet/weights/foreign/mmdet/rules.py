@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from scnet.weights.foreign.mmdet import pooling
+from scnet.weights.foreign.mmdet.version_1 import LEGACY_ANCHORS, LEGACY_DELTAS
+
 _ROI_LAYERS: dict[str, tuple[Any, ...]] = {
     f"roi_head.{name}.{setting}": values
     for name in ("bbox_roi_extractor", "mask_roi_extractor", "semantic_roi_extractor")
@@ -15,10 +18,7 @@ _ROI_LAYERS: dict[str, tuple[Any, ...]] = {
         "type": ("SingleRoIExtractor",),
         "finest_scale": (56,),
         "roi_layer.type": ("RoIAlign",),
-        "roi_layer.sampling_ratio": (0,),
-        "roi_layer.sample_num": (0,),  # its name in 2.0, as that below
-        "roi_layer.out_size": (7,) if name[0] == "b" else (14,),
-        "roi_layer.aligned": (True,),
+        "roi_layer.out_size": (7,) if name[0] == "b" else (14,),  # its name in 2.0
         "roi_layer.pool_mode": ("avg",),
         "featmap_strides": ([8],) if name[0] == "s" else ([4, 8, 16, 32],),
         "roi_layer.output_size": (7, [7, 7]) if name[0] == "b" else (14, [14, 14]),
@@ -91,6 +91,7 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "test_cfg.rcnn.nms.type": ("nms", "soft_nms"),
     "test_cfg.*.nms.offset": (0,),
     "test_cfg.rcnn.mask_thr_binary": (0.5,),
+    "test_cfg.keep_all_stages": (False,),  # of 1.x
     "data_preprocessor.bgr_to_rgb": (True, False),
     "data_preprocessor.rgb_to_bgr": (False,),
     "img_norm_cfg.to_rgb": (True, False),
@@ -112,6 +113,8 @@ MUST_NOT_BE: dict[str, tuple[Any, ...]] = {
 WHY = {
     "ConvWS": ": weight standardisation (WS), by which its weights are no ordinary ones",
     "ConvAWS": ": weight standardisation (WS), by which its weights are no ordinary ones",
+    LEGACY_ANCHORS: ", the anchors of MMDetection 1.x, of whole numbers and half a cell off",
+    LEGACY_DELTAS: ", by which boxes are a pixel wider (x2 - x1 + 1), as in MMDetection 1.x",
 }
 
 # What these do is known; a class of another name is told.
@@ -125,7 +128,7 @@ KNOWN: dict[str, tuple[Any, ...]] = {
     ),
     "roi_head.bbox_head.type": (
         *("Shared2FCBBoxHead", "Shared4Conv1FCBBoxHead", "ConvFCBBoxHead", "SCNetBBoxHead"),
-        "BBoxHead",
+        *("BBoxHead", "SharedFCBBoxHead"),  # the last in 1.x
     ),
     "roi_head.mask_head.type": ("FCNMaskHead", "HTCMaskHead", "SCNetMaskHead"),
     "roi_head.semantic_head.type": ("FusedSemanticHead", "SCNetSemanticHead"),
@@ -143,6 +146,7 @@ KNOWN: dict[str, tuple[Any, ...]] = {
 }
 
 HANDLED = (
+    *pooling.PATHS,
     "backbone.dcn.deform_groups",
     "backbone.dcn.deformable_groups",
     "rpn_head.anchor_generator.scales",
@@ -174,7 +178,7 @@ HARMLESS = (
     *("rpn_head.loss_cls.*", "roi_head.bbox_head.loss_cls.loss_weight", "*.class_weight"),
     *("*.in_channels", "*.out_channels", "*.feat_channels", "*.conv_out_channels"),
     *("*.fc_out_channels", "*.out_conv_channels", "*.num_classes", "*.num_convs"),
-    *("*.num_*_convs", "*.num_*_fcs", "*.norm_cfg", "*.norm_cfg.*", "*.conv_to_res"),
+    *("*.num_*_convs", "*.num_*fcs", "*.norm_cfg", "*.norm_cfg.*", "*.conv_to_res"),
     *(
         "*.reg_class_agnostic",
         "*.mask_head.class_agnostic",

@@ -24,7 +24,7 @@ from scnet.weights.foreign.applying import (
     unit,
     within,
 )
-from scnet.weights.foreign.mmdet import pipeline, rules
+from scnet.weights.foreign.mmdet import pipeline, pooling, rules, version_1
 from scnet.weights.foreign.mmdet.config_text import Unread, at, leaves, one
 
 _SHARED = ("test_cfg", "train_cfg", "data_preprocessor", "img_norm_cfg")
@@ -38,19 +38,30 @@ _NEEDED = (
 )
 
 
-def apply(config: Config, given: Mapping[str, Any], leave: tuple[str, ...] = ()) -> Applied:
+def apply(
+    config: Config,
+    given: Mapping[str, Any],
+    leave: tuple[str, ...] = (),
+    *,
+    version: str = "",
+    is_old: bool = False,
+) -> Applied:
     """Lay a parsed config over the recipe of a model.
 
     Args:
         given: what `config_text.parse` returns; empty where there is no config.
         leave: settings and steps of the test pipeline that would be refused, and are only told.
+        version: of MMDetection, as the file has it; empty where it has none.
+        is_old: whether the weights had the names of 1.x.
 
     Raises:
         CheckpointError: a setting that has no counterpart here, or one to leave that is not there.
     """
-    model = _model(given)
+    model = version_1.in_later_form(_model(given))
     images = pipeline.read(given)
     refused, unread = _sort(model)
+    refused |= pooling.refused(model)
+    refused |= version_1.refused(model, version, is_old=is_old)
     refused |= {
         step: f"images pass {step} before its network, which scnet does not do"
         for step in images.changed
@@ -141,6 +152,7 @@ def _changes(config: Config, model: Mapping[str, Any], images: pipeline.Pipeline
     changes = {
         "model.backbone.stride_in": _stride_in(config, model),
         **_deformable(config, model),
+        "model.roi_align": pooling.of_config(model),
         "model.pyramid.relu": True if _is_pafpn_with_relu(model) else None,
         "model.backbone.mean": _unit(mean, IMAGENET_DEFAULT_MEAN),
         "model.backbone.std": _unit(std, IMAGENET_DEFAULT_STD),
@@ -271,6 +283,8 @@ def _assumed(
         yield "backbone of style pytorch: strides in the 3x3 convolutions, not caffe's"
         if "group" in config.model.norms or config.model.backbone.name.endswith("_gn"):
             yield "group norm of 32 groups, convolutions without weight standardisation (WS)"
-    if "model.box.stages" in changes and not list(at(model, "roi_head.bbox_head.bbox_coder")):
+    if "model.box.stages" in changes and not list(
+        at(model, "roi_head.bbox_head.bbox_coder.target_stds")
+    ):
         stds = [stage.delta_std for stage in config.model.box.stages]
         yield f"box deltas with standard deviations {stds}"

@@ -1,0 +1,142 @@
+"""Models of MMDetection 1.x: another order of classes, other configs, other maths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.weights.foreign.files import NAMES, State, state
+from torch import Tensor
+
+from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.foreign import convert
+
+POOLED = (
+    "dict(type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign', out_size={}, sample_num=2), "
+    "out_channels=16, featmap_strides=[4, 8, 16, 32])"
+)
+CONFIG = f"""
+model = dict(
+    type='MaskRCNN', pretrained='torchvision://resnet50',
+    backbone=dict(
+        type='ResNet', depth=50, num_stages=4, out_indices=(0, 1, 2, 3), frozen_stages=1,
+        style='pytorch'),
+    neck=dict(type='FPN', in_channels=[32, 64, 128, 256], out_channels=16, num_outs=5),
+    rpn_head=dict(
+        type='RPNHead', in_channels=16, feat_channels=16, anchor_scales=[4],
+        anchor_ratios=[0.5, 1.0, 2.0], anchor_strides=[4, 8, 16, 32, 64],
+        target_means=[.0, .0, .0, .0], target_stds=[1.0, 1.0, 1.0, 1.0],
+        loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+        loss_bbox=dict(type='SmoothL1Loss', beta=1.0 / 9.0, loss_weight=1.0)),
+    bbox_roi_extractor={POOLED.format(7)},
+    bbox_head=dict(
+        type='SharedFCBBoxHead', num_fcs=2, in_channels=16, fc_out_channels=32, roi_feat_size=7,
+        num_classes=7, target_means=[0., 0., 0., 0.], target_stds=[0.05, 0.05, 0.1, 0.1],
+        reg_class_agnostic=False,
+        loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+        loss_bbox=dict(type='SmoothL1Loss', beta=1.0, loss_weight=1.0)),
+    mask_roi_extractor={POOLED.format(14)},
+    mask_head=dict(
+        type='FCNMaskHead', num_convs=4, in_channels=16, conv_out_channels=16, num_classes=7,
+        loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.0)))
+train_cfg = dict(rpn=dict(assigner=dict(type='MaxIoUAssigner', pos_iou_thr=0.7)))
+test_cfg = dict(
+    rpn=dict(
+        nms_across_levels=False, nms_pre=1000, nms_post=1000, max_num=900, nms_thr=0.7,
+        min_bbox_size=0),
+    rcnn=dict(
+        score_thr=0.05, nms=dict(type='nms', iou_thr=0.5), max_per_img=100, mask_thr_binary=0.5))
+img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='MultiScaleFlipAug', img_scale=(1333, 800), flip=False,
+        transforms=[
+            dict(type='Resize', keep_ratio=True), dict(type='RandomFlip'),
+            dict(type='Normalize', **img_norm_cfg), dict(type='Pad', size_divisor=32),
+            dict(type='ImageToTensor', keys=['img']), dict(type='Collect', keys=['img'])])]
+data = dict(test=dict(type='CocoDataset', pipeline=test_pipeline))
+"""
+LEGACY = (
+    "rpn_head.anchor_generator.type",
+    "rpn_head.bbox_coder.type",
+    "roi_head.bbox_head.bbox_coder.type",
+)
+
+
+@pytest.fixture(scope="module")
+def later(tmp_path_factory: pytest.TempPathFactory) -> State:
+    return state(tmp_path_factory.mktemp("weights"))
+
+
+def in_old_form(later: State) -> State:
+    """Return a model as 1.x has it, whose first class is the background."""
+
+    def old(name: str, value: Tensor) -> Tensor:
+        if ".fc_cls." in name:
+            return torch.cat([value[-1:], value[:-1]])
+        if ".fc_reg." in name:
+            return torch.cat([torch.full_like(value[:4], 77), value])
+        if ".conv_logits." in name:
+            return torch.cat([torch.full_like(value[:1], 77), value])
+        return value
+
+    return {name.removeprefix("roi_head."): old(name, value) for name, value in later.items()}
+
+
+def write(file: Path, weights: State, config: str | None = CONFIG, version: str = "1.2.0") -> Path:
+    meta = {"mmdet_version": version, "CLASSES": NAMES}
+    torch.save({"state_dict": weights, "meta": meta | ({"config": config} if config else {})}, file)
+    return file
+
+
+def test_it_is_refused_for_its_maths_and_can_be_left(later: State, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.pth", in_old_form(later))
+    with pytest.raises(CheckpointError, match=r"a pixel wider \(x2 - x1 \+ 1\)") as told:
+        convert.read(file)
+    assert str(told.value).endswith(f"--leave {','.join(LEGACY)}")
+    found = convert.read(file, leave=LEGACY)
+    assert found.source == "MMDetection 1.2.0"
+    assert len(found.unread) == len(LEGACY)  # all else is read
+    assert found.assumed == ()
+    config = found.detector.config
+    assert config.classes == NAMES
+    assert config.model.roi_align == "legacy"
+    assert config.model.rpn.anchor_scale == 4
+    assert config.model.rpn.after_nms == 900
+    assert config.model.box.stages[0].delta_std == (0.05, 0.05, 0.1, 0.1)
+
+
+def test_its_classes_are_in_the_order_of_later_versions(later: State, tmp_path: Path) -> None:
+    old = convert.read(write(tmp_path / "a.pth", in_old_form(later)), leave=LEGACY)
+    # As MMDetection's own tool upgrades them: the weights are of 2.x, the config is not.
+    upgraded = convert.read(write(tmp_path / "b.pth", later), leave=LEGACY)
+    expected = upgraded.detector.state_dict()
+    assert upgraded.detector.config == old.detector.config
+    for name, value in old.detector.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("is_old", [True, False])
+def test_without_a_config_the_version_is_refused(
+    later: State, tmp_path: Path, is_old: bool
+) -> None:
+    weights = in_old_form(later) if is_old else later
+    file = write(tmp_path / "a.pth", weights, config=None)
+    with pytest.raises(CheckpointError, match=r"of MMDetection 1\.2\.0.*--leave mmdet_version"):
+        convert.read(file)
+    found = convert.read(file, leave=("mmdet_version",))
+    assert "a pixel wider" in found.unread[0]
+    assert any("standard deviations" in line for line in found.assumed)
+
+
+def test_names_alone_tell_it(later: State, tmp_path: Path) -> None:
+    torch.save(in_old_form(later), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"of MMDetection 1\.x.*--leave mmdet_version"):
+        convert.read(tmp_path / "a.pth")
+
+
+def test_later_versions_are_not_asked(later: State, tmp_path: Path) -> None:
+    file = write(tmp_path / "a.pth", later, config=None, version="2.0.0+abc")
+    assert convert.read(file).unread == ()
