@@ -205,6 +205,12 @@ def test_classes_that_are_spelt_otherwise_are_the_same_and_that_is_said() -> Non
         (("CAT",), ("cat", "Cat"), {}),
         (("Cat", "DOG"), ("dog", "cat"), {"Cat": "cat", "DOG": "dog"}),
         (("-",), ("_",), {}),  # nothing is left of them
+        (("grade 1-2", "-1"), ("grade 12", "1"), {}),  # other numbers
+        (
+            ("Grade_1_2", "Cell 1"),
+            ("grade 1-2", "cell1"),
+            {"Grade_1_2": "grade 1-2", "Cell 1": "cell1"},
+        ),
         (("0",), (), {}),  # a class without a name
     ],
 )

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 # Blanks of no width. Joiners (U+200C, U+200D) are none: Persian and Indic scripts spell with them.
 _UNSEEN = re.compile("[\u200b\u2060\ufeff]")
+# What stands between words; the first group is what numbers need, as 1-2 is not 12 and -1 not 1.
+_BETWEEN = re.compile(r"((?<=\d)[\s_-]+(?=\d)|^-(?=\d))|[\s_-]+")
 
 
 def seen_name(name: str) -> str:
@@ -22,10 +24,15 @@ def seen_name(name: str) -> str:
 def folded_name(name: str) -> str:
     """Return a name without what is spelt one way or another: case, blanks, hyphens, underscores.
 
+    Numbers stay apart.
+
     >>> folded_name("Dining-Table") == folded_name("dining table")
     True
+    >>> folded_name("grade 1-2") == folded_name("grade 12")
+    False
     """
-    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", seen_name(name))).casefold()
+    plain = unicodedata.normalize("NFKC", seen_name(name)).casefold()
+    return _BETWEEN.sub(lambda found: " " if found[1] else "", plain)
 
 
 def coco_classes() -> tuple[str, ...]:
