@@ -246,9 +246,7 @@ def _add_experiment(subparsers: Any) -> None:
 
 def _add_convert(subparsers: Any) -> None:
     example = "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors"
-    help = (
-        "turn a checkpoint of MMDetection 2.x or 3.x, detectron2 or torchvision into one of scnet"
-    )
+    help = "turn a checkpoint of MMDetection, detectron2 or torchvision into one of scnet"
     from scnet.cli.convert import add_options
 
     add_options(_command(subparsers, "convert", commands.convert, help, example))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import convert
+from scnet.weights.foreign.mmdet import version_1
 
 POOLED = (
     "dict(type='SingleRoIExtractor', roi_layer=dict(type='RoIAlign', out_size={}, sample_num=2), "
@@ -140,3 +141,50 @@ def test_names_alone_tell_it(later: State, tmp_path: Path) -> None:
 def test_later_versions_are_not_asked(later: State, tmp_path: Path) -> None:
     file = write(tmp_path / "a.pth", later, config=None, version="2.0.0+abc")
     assert convert.read(file).unread == ()
+
+
+def test_every_stage_of_a_cascade_is_brought_into_the_later_form() -> None:
+    rows = torch.arange(7)  # the background and six classes
+    weights = {
+        **{f"bbox_head.{stage}.fc_cls.bias": rows for stage in range(2)},
+        **{f"bbox_head.{stage}.fc_reg.bias": rows[:4] for stage in range(2)},
+        **{f"mask_head.{stage}.conv_logits.bias": rows for stage in range(2)},
+        "semantic_head.conv_logits.bias": rows,
+        "rpn_head.rpn_cls.bias": rows,
+        "neck.fpn_convs.0.conv.bias": rows,
+    }
+    assert {name: x.tolist() for name, x in version_1.upgraded(weights).items()} == {
+        **{f"roi_head.bbox_head.{stage}.fc_cls.bias": [1, 2, 3, 4, 5, 6, 0] for stage in range(2)},
+        **{f"roi_head.bbox_head.{stage}.fc_reg.bias": [0, 1, 2, 3] for stage in range(2)},
+        **{
+            f"roi_head.mask_head.{stage}.conv_logits.bias": [1, 2, 3, 4, 5, 6] for stage in range(2)
+        },
+        "roi_head.semantic_head.conv_logits.bias": [*range(7)],
+        "rpn_head.rpn_cls.bias": [*range(7)],
+        "neck.fpn_convs.0.conv.bias": [*range(7)],
+    }
+    head = {"type": "SharedFCBBoxHead", "target_stds": [1, 1, 2, 2]}
+    layer = {"type": "RoIAlign", "sample_num": 2}
+    found = version_1.in_later_form(
+        {
+            "num_stages": 2,
+            "rpn_head": {"anchor_scales": [8]},
+            "bbox_head": [head, head],
+            "mask_roi_extractor": {"roi_layer": layer},
+            "semantic_roi_extractor": None,
+        }
+    )
+    coder = {"type": version_1.LEGACY_DELTAS}
+    stage = {"type": "SharedFCBBoxHead", "bbox_coder": coder | {"target_stds": [1, 1, 2, 2]}}
+    assert found == {
+        "rpn_head": {
+            "anchor_generator": {"type": version_1.LEGACY_ANCHORS, "scales": [8]},
+            "bbox_coder": coder,
+        },
+        "roi_head": {
+            "num_stages": 2,
+            "bbox_head": [stage, stage],
+            "mask_roi_extractor": {"roi_layer": {"aligned": False, **layer}},
+            "semantic_roi_extractor": None,
+        },
+    }

@@ -1,4 +1,4 @@
-"""Checkpoints of MMDetection 2.x and 3.x, detectron2 and torchvision, turned into ours.
+"""Checkpoints of MMDetection, detectron2 and torchvision, turned into ours.
 
 >>> from scnet.weights.foreign import convert
 >>> convert.convert("scnet_r50.pth", "scnet_r50.safetensors")  # doctest: +SKIP

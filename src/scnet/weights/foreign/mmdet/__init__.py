@@ -1,1 +1,1 @@
-"""Checkpoints of MMDetection 2.x and 3.x."""
+"""Checkpoints of MMDetection."""
