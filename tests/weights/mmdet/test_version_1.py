@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.weights.foreign.files import NAMES, State, state
+from tests.weights.foreign.files import NAMES, State, state, text
 from torch import Tensor
 
 from scnet.weights.checkpoint import CheckpointError
@@ -119,23 +119,33 @@ def test_its_classes_are_in_the_order_of_later_versions(later: State, tmp_path: 
         assert torch.equal(value, expected[name]), name
 
 
-@pytest.mark.parametrize("is_old", [True, False])
-def test_without_a_config_the_version_is_refused(
-    later: State, tmp_path: Path, is_old: bool
+@pytest.mark.parametrize("old_names", [True, False])
+def test_without_a_config_it_is_taken_for_what_all_of_1_x_was(
+    later: State, tmp_path: Path, old_names: bool
 ) -> None:
-    weights = in_old_form(later) if is_old else later
+    weights = in_old_form(later) if old_names else later
     file = write(tmp_path / "a.pth", weights, config=None)
-    with pytest.raises(CheckpointError, match=r"of MMDetection 1\.2\.0.*--leave mmdet_version"):
+    with pytest.raises(CheckpointError, match=f"--leave {','.join(LEGACY)}"):
         convert.read(file)
-    found = convert.read(file, leave=("mmdet_version",))
-    assert "a pixel wider" in found.unread[0]
+    found = convert.read(file, leave=LEGACY)
+    assert found.detector.config.model.roi_align == "legacy"
     assert any("standard deviations" in line for line in found.assumed)
 
 
 def test_names_alone_tell_it(later: State, tmp_path: Path) -> None:
     torch.save(in_old_form(later), tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"of MMDetection 1\.x.*--leave mmdet_version"):
-        convert.read(tmp_path / "a.pth")
+    assert convert.read(tmp_path / "a.pth", leave=LEGACY).source == "MMDetection 1.x"
+
+
+def test_a_config_of_2_x_is_contradicted(later: State, tmp_path: Path) -> None:
+    config = tmp_path / "later.py"
+    config.write_text(text())
+    old = write(tmp_path / "a.pth", in_old_form(later))
+    with pytest.raises(CheckpointError, match=r"1\.2\.0, where a box .*--leave mmdet_version"):
+        convert.read(old, config=config)
+    assert "a pixel wider" in convert.read(old, config=config, leave=("mmdet_version",)).unread[0]
+    # These may have been brought to 2.x.
+    assert "a pixel wider" in convert.read(write(old, later), config=config).unread[0]
 
 
 def test_later_versions_are_not_asked(later: State, tmp_path: Path) -> None:
@@ -172,7 +182,8 @@ def test_every_stage_of_a_cascade_is_brought_into_the_later_form() -> None:
             "bbox_head": [head, head],
             "mask_roi_extractor": {"roi_layer": layer},
             "semantic_roi_extractor": None,
-        }
+        },
+        version_1.UNKNOWN,
     )
     coder = {"type": version_1.LEGACY_DELTAS}
     stage = {"type": "SharedFCBBoxHead", "bbox_coder": coder | {"target_stds": [1, 1, 2, 2]}}
@@ -184,6 +195,7 @@ def test_every_stage_of_a_cascade_is_brought_into_the_later_form() -> None:
         "roi_head": {
             "num_stages": 2,
             "bbox_head": [stage, stage],
+            "bbox_roi_extractor": {"roi_layer": {"aligned": False, "sample_num": 2}},
             "mask_roi_extractor": {"roi_layer": {"aligned": False, **layer}},
             "semantic_roi_extractor": None,
         },

@@ -43,15 +43,15 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         CheckpointError: there is none, or not a whole one.
     """
     found = _model(content, entries, known.prefix)
-    theirs, version = version_1.upgraded(found.tensors), _version(content)
-    is_old = version_1.is_old(found.tensors)
+    theirs = version_1.upgraded(found.tensors)
+    origin = version_1.Origin(_version(content), version_1.is_old(found.tensors))
     ours, left, unknown = _rename(theirs)
     given = _config(content, known)
     try:
         shapes = Shapes({name: tuple(x.shape) for name, x in ours.items()})
         config = recognise(shapes)
         require_known(unknown)
-        applied = settings.apply(config, given, known.leave, version=version, is_old=is_old)
+        applied = settings.apply(config, given, known.leave, origin)
         require_anchors(shapes, applied.config, known=bool(given), gives=_GIVES)
         stored = _stored_names(content, given)
         config, names = with_classes(applied.config, stored, known.classes)
@@ -63,7 +63,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         raise CheckpointError(strangers.change(theirs) or str(error)) from error
     return Conversion(
         detector=detector,
-        source=f"MMDetection {version or ('1.x' if is_old else '2.x or 3.x')}",
+        source=f"MMDetection {origin.version or ('1.x' if origin.is_1 else '2.x or 3.x')}",
         used=len(ours),
         left=left | found.left,
         settings=applied.changed,

@@ -26,6 +26,7 @@ from scnet.weights.foreign.applying import (
 )
 from scnet.weights.foreign.mmdet import pipeline, pooling, rules, version_1
 from scnet.weights.foreign.mmdet.config_text import Unread, at, leaves, one
+from scnet.weights.foreign.mmdet.version_1 import UNKNOWN, Origin
 
 _SHARED = ("test_cfg", "train_cfg", "data_preprocessor", "img_norm_cfg")
 _ANCHORS = "rpn_head.anchor_generator"
@@ -42,26 +43,27 @@ def apply(
     config: Config,
     given: Mapping[str, Any],
     leave: tuple[str, ...] = (),
-    *,
-    version: str = "",
-    is_old: bool = False,
+    origin: Origin = UNKNOWN,
 ) -> Applied:
     """Lay a parsed config over the recipe of a model.
 
     Args:
         given: what `config_text.parse` returns; empty where there is no config.
         leave: settings and steps of the test pipeline that would be refused, and are only told.
-        version: of MMDetection, as the file has it; empty where it has none.
-        is_old: whether the weights had the names of 1.x.
+        origin: what the file says of the version that it is of.
 
     Raises:
         CheckpointError: a setting that has no counterpart here, or one to leave that is not there.
     """
-    model = version_1.in_later_form(_model(given))
+    model = version_1.in_later_form(_model(given), origin)
     images = pipeline.read(given)
     refused, unread = _sort(model)
     refused |= pooling.refused(model)
-    refused |= version_1.refused(model, version, is_old=is_old)
+    if doubt := version_1.contradiction(model, origin):
+        if origin.has_old_names:
+            refused[version_1.VERSION] = doubt
+        else:  # weights that may have been brought to 2.x, as the config says
+            unread.append(doubt)
     refused |= {
         step: f"images pass {step} before its network, which scnet does not do"
         for step in images.changed

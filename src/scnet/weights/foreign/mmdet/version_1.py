@@ -10,8 +10,8 @@ configs/legacy_1.x), which are what a config gets here; `rules.py` refuses them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -33,44 +33,61 @@ _ANCHORS = {
     "anchor_strides": "strides",
     "anchor_base_sizes": "base_sizes",
 }
-_DELTAS = {"target_means": "target_means", "target_stds": "target_stds"}
+_EXTRACTOR = {"roi_layer": {"sample_num": 2}}  # of all models of 1.x
+_DELTAS = {name: name for name in ("target_means", "target_stds")}
 
 
-def in_later_form(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings of a model as 2.x has them; those of 2.x and 3.x as they are."""
-    if "roi_head" in model or not {"rpn_head", "bbox_head"} <= model.keys():
+class Origin(NamedTuple):
+    """What a file says of the version of MMDetection that it is of."""
+
+    version: str = ""  # empty where it has none
+    has_old_names: bool = False  # of parameters, as in 1.x alone
+
+    @property
+    def is_1(self) -> bool:
+        """Whether that is 1.x, or older."""
+        major = self.version.partition(".")[0]
+        return self.has_old_names or (major.isdigit() and int(major) < 2)
+
+
+UNKNOWN = Origin()
+
+
+def in_later_form(model: Mapping[str, Any], origin: Origin) -> Mapping[str, Any]:
+    """Return the settings of a model as 2.x has them; those of 2.x and 3.x as they are.
+
+    What a config of 1.x does not say, or no config says, is as all of 1.x had it.
+    """
+    is_1 = origin.is_1 or {"rpn_head", "bbox_head"} <= model.keys()
+    if "roi_head" in model or not is_1:
         return model
     heads = {name: value for name, value in model.items() if name in _OF_HEADS}
-    for name, value in heads.items():
-        if name.endswith("_roi_extractor"):
-            heads[name] = _each(value, _pooling)
-        elif name == "bbox_head":
-            heads[name] = _each(value, _deltas)
+    heads["bbox_head"] = _each(model.get("bbox_head", {}), _deltas)
+    for name in ("bbox_roi_extractor", "mask_roi_extractor"):
+        heads[name] = _each(model.get(name, _EXTRACTOR), _pooling)
+    if "semantic_roi_extractor" in model:
+        heads["semantic_roi_extractor"] = _each(model["semantic_roi_extractor"], _pooling)
     others = {name: value for name, value in model.items() if name not in _OF_HEADS}
-    rpn = _each(model["rpn_head"], lambda head: _deltas(_anchors(head)))
+    rpn = _each(model.get("rpn_head", {}), lambda head: _deltas(_anchors(head)))
     return {**others, "rpn_head": rpn, "roi_head": heads}
 
 
-def refused(model: Mapping[str, Any], version: str, *, is_old: bool) -> dict[str, str]:
-    """Return why a file of 1.x is refused of which no config says how it runs.
+def contradiction(model: Mapping[str, Any], origin: Origin) -> str | None:
+    """Return what to say where a file is of 1.x and its config is of 2.x and says nothing of it.
 
     Args:
         model: as `in_later_form` returns it.
-        version: of MMDetection, as the file has it; empty where it has none.
-        is_old: whether the weights have the names of 1.x.
     """
-    major = version.partition(".")[0]
-    if not (is_old or (major.isdigit() and int(major) < 2 and "roi_head" not in model)):
-        return {}
-    if one(model, "rpn_head.anchor_generator.type") == LEGACY_ANCHORS:
-        return {}  # which is refused itself
-    return {
-        VERSION: f"it is of MMDetection {version or '1.x'}, where a box is a pixel wider, anchors "
-        "are of whole numbers and RoIAlign is half a cell off, and has no config of 1.x"
-    }
+    if not origin.is_1 or one(model, "rpn_head.anchor_generator.type") == LEGACY_ANCHORS:
+        return None
+    return (
+        f"it is of MMDetection {origin.version or '1.x'}, where a box is a pixel wider, anchors "
+        "are of whole numbers and RoIAlign is half a cell off, but its config is of 2.x or later "
+        "and says nothing of it"
+    )
 
 
-def is_old(names: Mapping[str, Tensor]) -> bool:
+def is_old(names: Iterable[str]) -> bool:
     """Whether parameters have the names of 1.x."""
     return any(name.startswith("bbox_head.") for name in names)
 
@@ -83,7 +100,7 @@ def upgraded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if not is_old(state):
         return dict(state)
-    rows = max((len(x) for k, x in state.items() if k.endswith("fc_cls.bias")), default=0)
+    rows = max((x.numel() for k, x in state.items() if k.endswith("fc_cls.bias")), default=0)
     return {
         f"roi_head.{name}" if _HEAD.match(name) else name: _without_background(name, value, rows)
         for name, value in state.items()
@@ -96,11 +113,12 @@ def _without_background(name: str, value: Tensor, rows: int) -> Tensor:
     Args:
         rows: number of classes, with the background.
     """
-    if name.startswith("bbox_head.") and ".fc_cls." in name:
+    has = value.shape[:1]
+    if name.startswith("bbox_head.") and ".fc_cls." in name and has == (rows,):
         return value.roll(-1, 0)
-    if name.startswith("bbox_head.") and ".fc_reg." in name and len(value) == 4 * rows:
+    if name.startswith("bbox_head.") and ".fc_reg." in name and has == (4 * rows,):
         return value[4:]
-    if name.startswith("mask_head.") and ".conv_logits." in name and len(value) == rows:
+    if name.startswith("mask_head.") and ".conv_logits." in name and has == (rows,):
         return value[1:]
     return value
 
