@@ -271,7 +271,7 @@ def load(
         keep_memory: bytes that the process may keep free for the next image, on a CPU with
             Linux; 0 keeps nothing, which is slower. None takes twice what the first prediction
             leaves free, for each image of a batch, and at most 2 GB.
-        quiet: show no progress of a download.
+        quiet: show no progress of a download, nor what is assumed of a file of another library.
 
     Raises:
         CheckpointError: missing, damaged, or of another architecture.
