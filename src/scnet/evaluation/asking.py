@@ -110,9 +110,9 @@ class AskedMatching:
         )
         if cut := result["limit"]["images_cut"]:
             warnings.warn(
-                f"{of_all(cut, result['images'], 'image', 'has')} {max_detections} predictions of "
-                f"score {exact(result['score'])} or more, the most that may be, so that some may "
-                "be missing; raise max_detections",
+                f"{of_all(cut, result['images'], 'image', 'has')} the most predictions that may be "
+                f"({max_detections}), all of score {exact(result['score'])} or more, so that some "
+                "may be missing; raise max_detections",
                 stacklevel=3,
             )
         return result
@@ -124,7 +124,7 @@ def asking(
     report: str | os.PathLike[str] | None,
     pictures: int | None,
     overwrite: bool = False,
-    metric: Metric = "coco",
+    metric: str = "coco",
     thresholds: Sequence[float] | None = None,
 ) -> Asked | AskedMatching | None:
     """Return what is asked; None if it is COCO's AP alone.

@@ -98,10 +98,16 @@ def match_instances(
 
 
 def _mapped(data: DataSet, kept: Cut, quiet: bool) -> list[Mapped]:
-    images = label_images.mapped(data, kept.rows)
     console = Console(stderr=True)
     return list(
-        track(images, "matching", len(data.ids), console=console, transient=True, disable=quiet)
+        track(
+            label_images.mapped(data, kept.rows),
+            "matching",
+            len(data.ids),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
     )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-WIDTH = 100  # of the widest table
+WIDTH = 104  # of the widest table
 _COUNTS = ("TP", "FP", "FN")
 _FIGURES = ("precision", "recall", "F1", "PQ", "matched_IoU", "object_IoU", "AP")
 
@@ -36,15 +36,17 @@ def lines(result: Json) -> Iterator[str]:
         )
     yield from _removed(result)
     yield from _uncounted(result)
-    if limit := result["limit"]["images_at_limit"]:
+    limit = result["limit"]
+    if full := limit["images_at_limit"]:
         yield (
-            f"{of_all(limit, result['images'], 'image', 'has')} the most predictions that may be, "
-            f"{result['limit']['max_detections']}"
+            f"{of_all(full, result['images'], 'image', 'has')} the most predictions that may be "
+            f"({limit['max_detections']}), {limit['images_cut']} of them with the score threshold "
+            "or more in all"
         )
 
 
 def _pooled(result: Json) -> Table:
-    names = ("IoU", *_COUNTS, *_names(), "± error", "95 %")
+    names = ("IoU", *_COUNTS, *_names(), "±", "95 %")
     rows = _table("all images together, percent", *names)
     for row in result["pooled"]:
         counts = [str(row[name]) for name in _COUNTS]
