@@ -22,6 +22,7 @@ from tests.evaluation.label_cases import (
 from tests.evaluation.made_up import SIZE, made_up, rectangle
 
 from scnet.evaluation import label_figures, label_images, label_matching
+from scnet.evaluation import label_maps as label_maps_module
 from scnet.evaluation.asking import AskedMatching, asking
 from scnet.evaluation.label_figures import spread
 from scnet.evaluation.label_matching import Tally
@@ -67,6 +68,13 @@ def test_without_thresholds_they_are_stardists_nine() -> None:
     assert result["thresholds"] == [row["IoU"] for row in result["pooled"]] == list(STARDISTS)
     assert np.allclose(STARDISTS, np.arange(0.5, 0.95, 0.05))
     assert (result["score"], result["score_from"]) == (0.5, "default")
+
+
+def test_large_images_are_compared_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = match_instances(*coco(label_maps()), thresholds=THRESHOLDS)
+    monkeypatch.setattr(label_maps_module, "_AT_ONCE", 100)
+    parted = match_instances(*coco(label_maps()), thresholds=THRESHOLDS)
+    assert parted | {"seconds": 0} == whole | {"seconds": 0}
 
 
 small_maps = st.lists(st.integers(0, 4), min_size=12, max_size=12).map(

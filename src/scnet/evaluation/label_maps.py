@@ -5,7 +5,7 @@ What overlaps in a label map is counted in pixels, without a bitmap for each obj
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int, Int32
 from scnet.ops import rle
 from scnet.types import Size
 
-Numbers = Int[np.ndarray, "_"]
+_AT_ONCE = 1 << 22  # pixels that are compared together; more take memory
 
 
 class LabelMap(NamedTuple):
@@ -41,18 +41,21 @@ def label_map(masks: Sequence[Any], size: Size) -> LabelMap:
         place, inside = _placed(masks[number - 1], size)
         several[place] |= inside & (labels[place] > 0)
         labels[place][inside] = number
-    areas = np.bincount(labels.ravel("K"), minlength=len(masks) + 1)[1:]
-    return LabelMap(labels, areas, int(several.sum()))
+    return LabelMap(labels, _areas(labels, len(masks)), int(several.sum()))
 
 
 def overlapping(objects: LabelMap, predictions: LabelMap) -> Pairs:
     """Return which objects and predictions overlap, and their IoU."""
-    of_object, of_prediction = objects.labels.ravel("K"), predictions.labels.ravel("K")
-    both = np.flatnonzero((of_object > 0) & (of_prediction > 0))
     step = len(predictions.areas) + 1
-    codes, pixels = np.unique(
-        of_object[both].astype(np.int64) * step + of_prediction[both], return_counts=True
-    )
+    of_object, of_prediction = objects.labels.ravel("K"), predictions.labels.ravel("K")
+    parts = []
+    for here in _pieces(len(of_object)):
+        both = np.flatnonzero((of_object[here] > 0) & (of_prediction[here] > 0))
+        codes = of_object[here][both].astype(np.int64) * step + of_prediction[here][both]
+        parts.append(np.unique(codes, return_counts=True))
+    all_codes, all_pixels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    codes, place = np.unique(all_codes, return_inverse=True)
+    pixels = np.bincount(place, weights=all_pixels, minlength=len(codes))
     first, second = codes // step - 1, codes % step - 1
     union = objects.areas[first] + predictions.areas[second] - pixels
     return Pairs(first, second, pixels / union)
@@ -64,6 +67,18 @@ def share_inside(predictions: LabelMap, mask: Any) -> Float[np.ndarray, "n"]:
     pixels = np.bincount(predictions.labels[place][inside], minlength=len(predictions.areas) + 1)
     share: Float[np.ndarray, "n"] = pixels[1:] / np.maximum(predictions.areas, 1)
     return share
+
+
+def _areas(labels: Int32[np.ndarray, "H W"], number: int) -> Int[np.ndarray, "n"]:
+    """Return the pixels of each label from 1 to `number`."""
+    flat, areas = labels.ravel("K"), np.zeros(number + 1, np.int64)
+    for here in _pieces(len(flat)):
+        areas += np.bincount(flat[here], minlength=number + 1)
+    return areas[1:]
+
+
+def _pieces(pixels: int) -> Iterator[slice]:
+    return (slice(start, start + _AT_ONCE) for start in range(0, pixels, _AT_ONCE))
 
 
 def _placed(mask: Any, size: Size) -> tuple[tuple[slice, slice], Bool[np.ndarray, "h w"]]:
