@@ -73,15 +73,15 @@ class Matches:
 
     @cached_property
     def finds_by_image(self) -> list[Numbers]:
-        return _by_image(self.finds.image, len(self.images))
+        return rows_of_images(self.finds.image, len(self.images))
 
     @cached_property
     def objects_by_image(self) -> list[Numbers]:
-        return _by_image(self.objects.image, len(self.images))
+        return rows_of_images(self.objects.image, len(self.images))
 
     @cached_property
     def regions_by_image(self) -> list[Numbers]:
-        return _by_image(self.regions.image, len(self.images))
+        return rows_of_images(self.regions.image, len(self.images))
 
     def find_shape(self, find: int) -> Any:
         return self.find_shapes[int(self.finds.place[find])]
@@ -251,7 +251,7 @@ def _objects(annotations: Sequence[Json], places: Numbers, partners: Numbers) ->
     )
 
 
-def _by_image(images: Numbers, count: int) -> list[Numbers]:
+def rows_of_images(images: Numbers, count: int) -> list[Numbers]:
     """Return for each image which rows are its, in their order."""
     order = np.argsort(images, kind="stable")
     return np.split(order, np.searchsorted(images[order], np.arange(1, count)))
