@@ -40,7 +40,7 @@ class Finds(NamedTuple):
     place: Numbers  # in the results
     image: Numbers  # in `Matches.images`
     label: Numbers
-    score: Float[np.ndarray, "n"]
+    score: Float[np.ndarray, "n"]  # of the box, or of the mask where masks are matched
     partner: Numbers  # the object it is, NOTHING or REGION
     partner_of_any_class: Numbers  # the same where classes do not count
 
@@ -150,7 +150,7 @@ def kind_of(truth: Json, results: Sequence[Json]) -> Kind:
 
 
 def _match(truth: Json, results: Sequence[Json], kind: Kind, iou: float, cap: int) -> Matches:
-    rows = result_rows(results, truth, [kind])
+    rows = result_rows(results, truth, [kind]).scored(kind)
     numbered = evaluable(truth, with_masks=kind == "segm")
     annotations = numbered["annotations"]
     in_class = _partners(numbered, rows, kind, iou, cap)
@@ -232,7 +232,7 @@ def _partners(
 
 def _some(found: ResultRows, chosen: Numbers) -> ResultRows:
     masks = [found.masks[i] for i in chosen.tolist()] if found.masks else []
-    return ResultRows(found.rows[chosen], found.areas[chosen], masks)
+    return ResultRows(found.rows[chosen], found.areas[chosen], masks, found.mask_scores[chosen])
 
 
 def _renumbered(places: Numbers, numbers: Numbers) -> Numbers:
