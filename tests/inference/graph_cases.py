@@ -44,7 +44,8 @@ class Whole(nn.Module):
         head = self.detector.head
         candidates, features = head.find(self.detector.dense(images, sizes), sizes)
         rois, scores, labels = self.detector.choose(candidates, images.shape[0])
-        return rois.boxes, scores, labels, head.masks(features, rois, labels)
+        masks = (x for x in head.masks(features, rois, labels) if x is not None)
+        return rois.boxes, scores, labels, *masks
 
 
 def image(height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -177,15 +177,8 @@ HARMLESS = (
     *("rpn_head.loss_cls.*", "roi_head.bbox_head.loss_cls.loss_weight", "*.class_weight"),
     *("*.in_channels", "*.out_channels", "*.feat_channels", "*.conv_out_channels"),
     *("*.fc_out_channels", "*.out_conv_channels", "*.num_classes", "*.num_convs"),
-    *(
-        "*.num_*_convs",
-        "*.num_*_fcs",
-        "*.num_fcs",
-        "*.loss_iou*",
-        "*.norm_cfg",
-        "*.norm_cfg.*",
-        "*.conv_to_res",
-    ),
+    *("*.num_*_convs", "*.num_*_fcs", "*.norm_cfg", "*.norm_cfg.*", "*.conv_to_res"),
+    *("*.mask_iou_head.num_fcs", "*.mask_iou_head.loss_iou*"),
     *(
         "*.reg_class_agnostic",
         "*.mask_head.class_agnostic",
