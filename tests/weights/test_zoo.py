@@ -285,20 +285,23 @@ def test_the_list_shows_every_name_and_where_files_lie(
 
 
 def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
-    assert len(zoo.PUBLISHED) == 49
+    assert len(zoo.PUBLISHED) == 53
     assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 14
     folders = {
         "SCNet": "scnet",
         "HTC": "htc",
         "Cascade Mask R-CNN": "cascade_rcnn",
         "Mask R-CNN": "mask_rcnn",
+        "Mask Scoring R-CNN": "ms_rcnn",
     }
     short = {"50": "r50", "101": "r101", "101 64x4d": "x101", "101 32x4d": "x101_32x4d"}
     for p in (p for p in zoo.PUBLISHED.values() if p.form == "mmdet"):
         folder, config, file = p.path.split("/")
         assert folder == folders[p.architecture]
         assert re.fullmatch(rf"{config}[-_][\w.-]*[0-9a-f]{{8}}\.pth", file)
-        assert p.name.rsplit("_", 1)[0].endswith(short[p.backbone.split("-")[1]])
+        body = p.backbone.split("-")[1].removesuffix(" caffe")
+        assert p.name.rsplit("_", 1)[0].endswith(short[body])
+        assert p.backbone.endswith("caffe") == ("_caffe_" in config)
         length = {"1x": 12, "20e": 20, "2x": 24, "3x": 36}[p.name.rsplit("_", 1)[1]]
         assert p.epochs == length
         assert f"_{p.name.rsplit('_', 1)[1]}_coco" in config

@@ -70,6 +70,8 @@ class Matches:
     iou: float  # from which a find is an object
     max_detections: int  # of an image and class
     beyond: int  # finds left out for it
+    # which score of a find counts: "mask_score" where masks are matched and some result has one
+    score_name: Literal["score", "mask_score"] = "score"
 
     @cached_property
     def finds_by_image(self) -> list[Numbers]:
@@ -174,7 +176,12 @@ def _match(truth: Json, results: Sequence[Json], kind: Kind, iou: float, cap: in
         iou=iou,
         max_detections=cap,
         beyond=len(rows.rows) - len(kept),
+        score_name="mask_score" if kind == "segm" and _any_mask_score(results) else "score",
     )
+
+
+def _any_mask_score(results: Sequence[Json]) -> bool:
+    return any("mask_score" in result for result in results)
 
 
 def _finds(

@@ -50,14 +50,11 @@ class Detections:
     mask_ious: Float[Tensor, "N"] | None = None
 
     def __post_init__(self) -> None:
-        parts: dict[str, Any] = {"boxes": self.boxes, "scores": self.scores, "labels": self.labels}
-        parts |= {"rle": self.rle}
-        if self.mask_ious is not None:
-            parts |= {"mask_ious": self.mask_ious}
-        lengths = {len(part) for part in parts.values()}
+        lengths = {len(self.boxes), len(self.scores), len(self.labels), len(self.rle)}
         if len(lengths) > 1:
-            *first, last = parts
-            raise ValueError(f"{', '.join(first)} and {last} differ in length: {sorted(lengths)}")
+            raise ValueError(f"boxes, scores, labels and rle differ in length: {sorted(lengths)}")
+        if self.mask_ious is not None and len(self.mask_ious) != len(self):
+            raise ValueError(f"{len(self.mask_ious)} mask_ious, but {len(self)} objects")
         if len(self.classes) != len(self.category_ids):
             raise ValueError(
                 f"{len(self.classes)} classes but {len(self.category_ids)} category ids"

@@ -113,7 +113,7 @@ def _texts(content: Any, folder: str = "", depth: int = 0) -> Iterator[str]:
 
 
 def _config(content: Mapping[str, Any], known: Known) -> dict[str, Any]:
-    """Return the parsed config of a checkpoint: the one that is given, else the file's own."""
+    """Return the config of a checkpoint, parsed: the one given, its own, or else what is known."""
     if known.config is not None:
         if Path(known.config).suffix in (".yaml", ".yml"):
             raise CheckpointError(
@@ -128,7 +128,7 @@ def _config(content: Mapping[str, Any], known: Known) -> dict[str, Any]:
     text = meta.get("cfg", meta.get("config"))
     if isinstance(text, Mapping):
         return {str(key): value for key, value in text.items()}
-    return config_text.parse(text) if isinstance(text, str) else {}
+    return config_text.parse(text) if isinstance(text, str) else dict(known.settings or {})
 
 
 def _rename(
@@ -156,8 +156,8 @@ def _without_spare_iou(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Leave the output of mask scoring that is of no class, where there is one more than classes.
 
-    Early configs of 2.x have 81 of them, of which the last is never asked. In files of 1.x that were
-    upgraded the first one is of the background.
+    Early configs of 2.x have 81 of them, of which the last is never asked. In files of 1.x that
+    were upgraded the first one is of the background.
 
     Raises:
         CheckpointError: nothing says which of them is of no class.
