@@ -55,7 +55,7 @@ def image(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 # torchvision's shape function of NMS calls an older name of PyTorch's.
 @pytest.mark.filterwarnings("ignore:.*create_unbacked_symint:FutureWarning")
-@pytest.mark.parametrize("name", ["htc", "scnet", *SETTINGS])
+@pytest.mark.parametrize("name", ["htc", "scnet", "mask_scoring_rcnn", *SETTINGS])
 def test_a_graph_of_the_whole_serves_every_size(name: str) -> None:
     changes = SETTINGS.get(name, {})
     detector = make_detector(name, model__box__score_threshold=0.0, **changes)

@@ -1,4 +1,4 @@
-"""Mask scoring: what the head computes and learns, where it stands, and what becomes of its scores."""
+"""Mask scoring: what its head computes and learns, and what becomes of the scores."""
 
 from __future__ import annotations
 
