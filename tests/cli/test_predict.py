@@ -6,18 +6,24 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.export_cases import sound
+from tests.export_cases import write as write_data
 from tests.model_cases import make_detector
+from torch import nn
 
 from scnet.cli.main import main
 from scnet.data.coco import load_dataset
 from scnet.evaluation.run import detect_dataset
+from scnet.evaluation.scoring import KINDS, score
 from scnet.inference.model import Model
+from scnet.model.detector import Detector
 from scnet.weights import checkpoint
 
 Json = dict[str, Any]
@@ -193,6 +199,41 @@ def test_results_of_a_list_are_those_of_an_evaluation(
     keys = ("image_id", "category_id", "segmentation")
     assert [[e[k] for k in keys] for e in found] == [[e[k] for k in keys] for e in expected]
     assert [e["score"] for e in found] == pytest.approx([e["score"] for e in expected])
+
+
+def test_scores_of_masks_go_from_a_model_through_files_to_the_figures(tmp_path: Path) -> None:
+    """What is written, loaded, predicted and evaluated by the command line agrees."""
+    detector = make_detector("mask_scoring_rcnn", model__box__score_threshold=0.0)
+    assert detector.roi_heads.masks.scoring is not None
+    nn.init.constant_(detector.roi_heads.masks.scoring.iou.bias, 0.5)
+    config = replace(detector.config, classes=("cell", "debris", "bead"))
+    named = Detector(replace(config, category_ids=(1, 2, 3)))
+    named.load_state_dict(detector.state_dict())
+    checkpoint.save(tmp_path / "model", named)
+    write_data(files := sound(tmp_path / "data"), tmp_path / "data")
+    for content in files.values():
+        content["categories"].append({"id": 3, "name": "bead"})
+    write_data(files, tmp_path / "data")
+    weights, data = str(tmp_path / "model"), str(tmp_path / "data")
+    listed = f"{data}/annotations/instances_val.json"
+    results = tmp_path / "results.json"
+    assert main(["predict", weights, "--data", listed, "-o", str(results), "--quiet"]) == 0
+    entries = json.loads(results.read_text())
+    assert entries
+    assert all(0 < entry["mask_score"] < entry["score"] for entry in entries)
+    for source, name in ((weights, "model"), (str(results), "file")):
+        out = ["--json", str(tmp_path / f"{name}.json"), "--score", "best", "--quiet"]
+        assert main(["eval", source, "--data", data, *out]) == 0
+    of_model, of_file = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("model", "file")
+    )
+    assert [of_model[kind] for kind in KINDS] == [of_file[kind] for kind in KINDS]
+    assert of_model["counts"]["score_name"] == of_file["counts"]["score_name"] == "mask_score"
+    as_masks = [{**entry, "score": entry["mask_score"]} for entry in entries]
+    assert score(files["val"], as_masks)["segm"] == of_model["segm"]
+    assert score(files["val"], entries, kinds=["bbox"])["bbox"] == of_model["bbox"]
+    shown = Model(named, "cpu").predict(tmp_path / "data" / "val" / "001.png", score=0.0)
+    assert shown.mask_ious is not None
 
 
 def test_category_ids_are_matched_by_name(

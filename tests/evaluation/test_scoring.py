@@ -14,7 +14,6 @@ import pytest
 from pycocotools import mask as reference_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-
 from tests.evaluation.made_up import made_up
 
 from scnet.evaluation.scoring import class_table, score, table
