@@ -206,6 +206,18 @@ def test_scores_of_masks_are_those_of_boxes_times_the_foretold_iou(name: str) ->
     assert (found.scores.diff() <= 0).all()  # the order is that of the boxes
 
 
+def test_it_trains_and_predicts_in_half_precision() -> None:
+    detector, batch = scoring("htc", model__box__score_threshold=0.0), make_batch((3, 1))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = detector.loss(batch)["mask_iou"]
+        found = detector.detect(batch)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+    assert found.mask_ious is not None
+    assert found.mask_ious.dtype == torch.float32
+
+
 @torch.no_grad()
 def test_the_head_judges_the_mean_of_all_branches() -> None:
     detector, batch = scoring("htc", model__box__score_threshold=0.0), make_batch((2, 1))
