@@ -26,9 +26,10 @@ class ResultRows(NamedTuple):
 
     def scored(self, kind: str) -> ResultRows:
         """Return the results with the scores of what is compared: boxes, or masks ("segm")."""
+        if kind != "segm":
+            return self
         rows = self.rows.copy()
-        if kind == "segm":
-            rows[:, 5] = self.mask_scores
+        rows[:, 5] = self.mask_scores
         return self._replace(rows=rows)
 
 
