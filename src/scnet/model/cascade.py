@@ -73,7 +73,7 @@ class Cascade(NamedTuple):
         return self.roi_heads.find(features, proposals, sizes), features
 
     def masks(self, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]) -> FoundMasks:
-        """Return the mask of each RoI's class, as probabilities on a grid over its box."""
+        """Return the mask of each RoI's class, on a grid over its box, and its foretold IoU."""
         heads = self.roi_heads
         return heads.masks.find(features, rois, labels, tuple(heads.stages))
 

@@ -165,7 +165,7 @@ class MaskBranches(nn.Module):
         labels: Int[Tensor, "R"],
         boxes: Sequence[BoxStage],
     ) -> FoundMasks:
-        """Return the mask of each RoI's class, averaged over the branches.
+        """Return the mask of each RoI's class, averaged over the branches, and its foretold IoU.
 
         Args:
             boxes: the box stages, whose shared features a relay reads.
