@@ -11,6 +11,7 @@ from tests.host_waits import gpu_path
 from tests.model_cases import make_detector
 from torch import Tensor, nn
 
+from scnet.config import ScoringConfig
 from scnet.model.detector import Detector
 
 # With all that its models are set to.
@@ -30,7 +31,9 @@ TORCHVISION: dict[str, object] = {
     "model__rpn__anchor_grid": "torchvision",
     "model__roi_align": "legacy",
 }
-SETTINGS = {"cascade_mask_rcnn_d2": DETECTRON2, "mask_rcnn": TORCHVISION}
+# And a head that scores the masks, which adds one more value.
+SCORING: dict[str, object] = {"model__mask__scoring": ScoringConfig(hidden=16)}
+SETTINGS = {"cascade_mask_rcnn_d2": DETECTRON2, "mask_rcnn": TORCHVISION | SCORING}
 
 
 class Whole(nn.Module):
@@ -55,7 +58,7 @@ def image(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 # torchvision's shape function of NMS calls an older name of PyTorch's.
 @pytest.mark.filterwarnings("ignore:.*create_unbacked_symint:FutureWarning")
-@pytest.mark.parametrize("name", ["htc", "scnet", "mask_scoring_rcnn", *SETTINGS])
+@pytest.mark.parametrize("name", ["htc", "scnet", *SETTINGS])
 def test_a_graph_of_the_whole_serves_every_size(name: str) -> None:
     changes = SETTINGS.get(name, {})
     detector = make_detector(name, model__box__score_threshold=0.0, **changes)
