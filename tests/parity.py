@@ -190,7 +190,7 @@ def inference(detector: Detector, theirs: Reference) -> list[Row]:
     # Ties are settled, so that every box behind is compared with the one that it came from.
     found = find(detector, trace, batch)
     found, moved = settle_ties(found, trace, theirs["mask.rois"][:, 1:])
-    again = detector.head.masks(trace.features, _rois(found), found.labels)
+    again, _ = detector.head.masks(trace.features, _rois(found), found.labels)
     found = found._replace(masks=torch.where(moved[:, None, None], again, found.masks))
     ours = placed(found, batch, detector.classes, detector.category_ids)
     return [
@@ -208,7 +208,7 @@ def find(detector: Detector, trace: Trace, batch: Batch) -> Found:
     heads = detector.head.roi_heads
     candidates = heads.find(trace.features, trace.given, batch.sizes)
     rois, scores, labels = detector.choose(candidates, len(batch.info))
-    masks = detector.head.masks(trace.features, rois, labels)
+    masks, _ = detector.head.masks(trace.features, rois, labels)
     return Found(rois.boxes, scores, labels, rois.image, masks)
 
 

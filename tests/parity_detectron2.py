@@ -118,7 +118,7 @@ def inference(detector: Detector, theirs: Reference) -> list[Row]:
     trace, settled = parity.run(detector, batch, goals, LOGITS_TIED)
     found = parity.find(detector, trace, batch)
     found, moved = parity.settle_ties(found, trace, theirs["mask"]["rois"][:, 1:])
-    again = detector.head.masks(trace.features, _rois(found), found.labels)
+    again, _ = detector.head.masks(trace.features, _rois(found), found.labels)
     found = found._replace(masks=torch.where(moved[:, None, None], again, found.masks))
     placed = place(found, batch, detector.classes, detector.category_ids)
     return [
