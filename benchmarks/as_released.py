@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -30,7 +30,7 @@ from scnet.bench import Ours, Setting, batch_of, contender, prepare
 from scnet.bench.machine import describe, timed
 from scnet.model.box_stage import BoxStage
 from scnet.model.features import RoIFeatures
-from scnet.model.mask_branch import MaskBranches
+from scnet.model.mask_branch import FoundMasks, MaskBranches
 from scnet.runtime.device import pick_device
 from scnet.types import RoIs
 
@@ -78,8 +78,8 @@ def as_released(
     rois: RoIs,
     labels: Int[Tensor, "R"],
     boxes: Sequence[BoxStage],
-) -> Float[Tensor, "R S S"]:
-    """Return what `MaskBranches.probabilities` does, by the steps of the release."""
+) -> FoundMasks:
+    """Return what `MaskBranches.find` does, by the steps of the release."""
     hidden = {}
     if branches.relays is not None:
         for stage in set(branches.config.fed_by):
@@ -91,14 +91,15 @@ def as_released(
     if len(masks) > 1:
         mean = np.mean([mask.cpu().numpy() for mask in masks], axis=0)
         masks = [rois.boxes.new_tensor(mean)]
-    return masks[0][torch.arange(len(labels), device=labels.device), labels]
+    chosen = masks[0][torch.arange(len(labels), device=labels.device), labels]
+    return FoundMasks(chosen, None)
 
 
 def _switch(branches: MaskBranches, released: bool) -> None:
     """Let a model make its masks in the one way or the other."""
-    branches.__dict__.pop("probabilities", None)
+    branches.__dict__.pop("find", None)
     if released:
-        branches.__dict__["probabilities"] = partial(as_released, branches)
+        branches.__dict__["find"] = partial(as_released, branches)
 
 
 def _times(seconds: dict[tuple[str, bool], list[float]]) -> Table:

@@ -34,6 +34,8 @@ _THEIRS = {
     r"^roi_heads\.stages\.0\.": "roi_head.bbox_head.fc_",
     r"^roi_heads\.masks\.heads\.0\.classifier": "roi_head.mask_head.conv_logits",
     r"^roi_heads\.masks\.heads\.0\.": "roi_head.mask_head.",
+    r"^roi_heads\.masks\.scoring\.iou": "roi_head.mask_iou_head.fc_mask_iou",
+    r"^roi_heads\.masks\.scoring\.": "roi_head.mask_iou_head.",
 }
 
 

@@ -202,6 +202,10 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "model.mask.convs": (-2,),
     "model.mask.loss_weights[]": (-0.1,),
     "model.mask.size": (0, -28),
+    "model.mask.scoring.convs": (0,),
+    "model.mask.scoring.layers": (0,),
+    "model.mask.scoring.hidden": (0,),
+    "model.mask.scoring.loss_weight": (-0.1,),
     "data.size[]": (0, -800),
     "data.scales[]": (0, -5),
     "data.flip": (-0.1, 3.0),
@@ -302,7 +306,8 @@ def everything_on() -> Config:
     given = {"widths": (64, 256, 512, 1024), "mean": (0.5,) * 3, "std": (0.2,) * 3}
     given |= {"deformable": True}
     config = replace_at(config, "model.rpn.anchor_sizes", ((32.0,),) * 5)
-    return override(config, {"model": {"backbone": given, "box": {"soft_nms": True}}})
+    optional = {"box": {"soft_nms": True}, "mask": {"scoring": True}}
+    return override(config, {"model": {"backbone": given, **optional}})
 
 
 @pytest.mark.parametrize("sizes", [[[32], [64], [128], [256]], [[32], [64], [128], [256], [1, 2]]])

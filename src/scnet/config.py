@@ -28,6 +28,7 @@ from scnet.config_model import (
     Norm,
     PAFPNConfig,
     RPNConfig,
+    ScoringConfig,
     SemanticConfig,
     SoftNMSConfig,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "PAFPNConfig",
     "RPNConfig",
     "RunConfig",
+    "ScoringConfig",
     "SemanticConfig",
     "SoftNMSConfig",
     "from_dict",

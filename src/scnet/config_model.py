@@ -228,6 +228,19 @@ class BoxConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoringConfig:
+    """Mask scoring (Huang et al. 2019): a head that tells how well each mask fits its object."""
+
+    convs: Count = 4  # 3x3 convolutions, the last of which halves the map; without norm
+    layers: Count = 2  # fully connected layers behind them
+    hidden: Count = 1024  # width of the fully connected layers
+    loss_weight: Weight = 0.5
+
+    def __post_init__(self) -> None:
+        check(self, "model.mask.scoring")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskConfig:
     # one mask branch for each entry, fed by that box stage (0 = first)
     fed_by: Annotated[tuple[CountOrNone, ...], NotEmpty()] = (2,)
@@ -240,6 +253,7 @@ class MaskConfig:
     relay: bool = False  # box features join the mask features (SCNet, sec. 4.2)
     loss_weights: tuple[Weight, ...] = (1.75,)  # one for each branch
     size: Count = 28  # side of the predicted mask
+    scoring: ScoringConfig | None = None  # None = a mask has the score of its box
 
     def __post_init__(self) -> None:
         check(self, "model.mask")

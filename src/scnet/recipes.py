@@ -23,6 +23,7 @@ from scnet.config import (
     ModelConfig,
     OptimConfig,
     RPNConfig,
+    ScoringConfig,
     SemanticConfig,
     replace_at,
 )
@@ -46,6 +47,12 @@ def mask_rcnn(num_classes: int = 80) -> Config:
 def mask_rcnn_relay(num_classes: int = 80) -> Config:
     """Mask R-CNN whose mask branch receives the box features (Table 4)."""
     return replace_at(mask_rcnn(num_classes), "model.mask.relay", True)
+
+
+def mask_scoring_rcnn(num_classes: int = 80) -> Config:
+    """Mask Scoring R-CNN (Huang et al. 2019): Mask R-CNN with a head that scores its masks."""
+    config = replace_at(mask_rcnn(num_classes), "model.mask.scoring", ScoringConfig())
+    return replace(config, recipe="mask_scoring_rcnn")
 
 
 def cascade_mask_rcnn(num_classes: int = 80) -> Config:
@@ -196,6 +203,7 @@ def lite(config: Config) -> Config:
             samples=128,
         ),
         box=replace(config.model.box, hidden=256, samples=96, score_threshold=0.05),
+        mask=_narrow_scoring(config.model.mask),
     )
     optim = OptimConfig(
         epochs=20,
@@ -211,6 +219,11 @@ def lite(config: Config) -> Config:
     )
     data = DataConfig(size=(384, 512))
     return replace(config, recipe=f"{config.recipe}_lite", model=model, optim=optim, data=data)
+
+
+def _narrow_scoring(mask: MaskConfig) -> MaskConfig:
+    scoring = mask.scoring
+    return mask if scoring is None else replace(mask, scoring=replace(scoring, hidden=256))
 
 
 def modern(config: Config) -> Config:
@@ -255,6 +268,7 @@ Recipe = Callable[[], Config]
 
 _ARCHITECTURES: dict[str, Recipe] = {
     "mask_rcnn": mask_rcnn,
+    "mask_scoring_rcnn": mask_scoring_rcnn,
     "cascade_mask_rcnn": cascade_mask_rcnn,
     "cascade_mask_rcnn_semantic": cascade_mask_rcnn_semantic,
     "cascade_mask_rcnn_d2": cascade_mask_rcnn_d2,
@@ -351,4 +365,5 @@ def _parts(config: Config) -> list[str]:
         parts.append(f"context x {model.context.loss_weight:g}")
     parts += ["averaged probabilities"] * (model.box.average == "probabilities")
     parts += ["relay"] * mask.relay + ["flow"] * mask.flow
+    parts += ["mask scoring"] * (mask.scoring is not None)
     return [*parts, f"{config.optim.epochs} epochs"]

@@ -273,3 +273,5 @@ class Found(NamedTuple):
     # which image of the batch; sorted, and by falling score within an image
     image: Int[Tensor, "R"]
     masks: Float[Tensor, "R S S"]  # probability of the mask on a grid laid over the box
+    # of each mask with its object, 0..1, as mask scoring foretells; None where the model has none
+    mask_ious: Float[Tensor, "R"] | None = None

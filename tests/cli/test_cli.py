@@ -150,6 +150,8 @@ def test_resuming_what_is_no_run_folder_says_so_and_names_the_one_above(
         ("predict w x.jpg --batch 0", "argument --batch: '0'; must be a whole number, at least 1"),
         ("eval w --data d --iou x", "argument --iou: 'x'; must be above 0 and up to 1"),
         ("eval w --data d --score good", "'good'; must be between 0 and 1, or 'best'"),
+        ("eval w --data d --thresholds 0.5 0", "argument --thresholds: '0'; must be above 0 and"),
+        ("eval w --data d --metric stardist", "argument --metric: invalid choice: 'stardist'"),
         ("eval w --data d --pictures -1", "'-1'; must be a whole number, 0 or more"),
         ("bench w --size 0x0", "'0x0'; must be height x width, such as 800x1333"),
         ("predict w EMPTY", "argument SOURCE: is empty"),
@@ -280,6 +282,14 @@ def test_train_eval_and_predict_work_from_the_command_line(
     assert "runs/scnet_lite" in Path("page/index.html").read_text()
     assert "AP50" in capsys.readouterr().out
     figures = json.loads(Path("ap.json").read_text())
+    few = ["--metric", "matching", "--score", "0.1", "--max-detections", "1", "--json", "m.json"]
+    with pytest.warns(UserWarning, match=r"2 of 2 images have the most predictions .* \(1\), all"):
+        assert main(["eval", "runs/scnet_lite", "--data", str(data), *few]) == 0
+    matched = json.loads(Path("m.json").read_text())
+    said = f"{matched['objects']} objects and 2 predictions of score 0.1 or more in 2 images"
+    assert said in capsys.readouterr().out
+    assert matched["limit"]["images_at_limit"] == matched["limit"]["images_cut"] == 2
+    assert (matched["skipped"], matched["predictions"]) == (0, 2)
     other = tmp_path / "other"
     shutil.copytree(data, other)
     for file in other.glob("annotations/*.json"):  # boxes as corners

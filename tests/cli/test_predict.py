@@ -6,18 +6,25 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as rle_mask
+from tests.export_cases import sound
+from tests.export_cases import write as write_data
 from tests.model_cases import make_detector
+from torch import nn
 
 from scnet.cli.main import main
 from scnet.data.coco import load_dataset
 from scnet.evaluation.run import detect_dataset
+from scnet.evaluation.scoring import KINDS, score
 from scnet.inference.model import Model
+from scnet.model.detector import Detector
 from scnet.weights import checkpoint
 
 Json = dict[str, Any]
@@ -193,6 +200,61 @@ def test_results_of_a_list_are_those_of_an_evaluation(
     keys = ("image_id", "category_id", "segmentation")
     assert [[e[k] for k in keys] for e in found] == [[e[k] for k in keys] for e in expected]
     assert [e["score"] for e in found] == pytest.approx([e["score"] for e in expected])
+
+
+def test_scores_of_masks_go_from_a_model_through_files_to_the_figures(tmp_path: Path) -> None:
+    """What is written, loaded, predicted and evaluated by the command line agrees."""
+    detector = make_detector("mask_scoring_rcnn", model__box__score_threshold=0.0)
+    assert detector.roi_heads.masks.scoring is not None
+    nn.init.constant_(detector.roi_heads.masks.scoring.iou.bias, 0.5)
+    bias = detector.roi_heads.masks.heads[0].classifier.bias
+    assert bias is not None
+    nn.init.constant_(bias, 5.0)  # masks fill their boxes
+    config = replace(detector.config, classes=("cell", "debris", "bead"))
+    named = Detector(replace(config, category_ids=(1, 2, 3)))
+    named.load_state_dict(detector.state_dict())
+    checkpoint.save(tmp_path / "model", named)
+    write_data(files := sound(tmp_path / "data"), tmp_path / "data")
+    for content in files.values():
+        content["categories"].append({"id": 3, "name": "bead"})
+    write_data(files, tmp_path / "data")
+    weights, data = str(tmp_path / "model"), str(tmp_path / "data")
+    results = tmp_path / "results.json"
+    listed = f"{data}/annotations/instances_val.json"
+    assert main(["predict", weights, "--data", listed, "-o", str(results), "--quiet"]) == 0
+    entries = json.loads(results.read_text())
+    assert all(0 < entry["mask_score"] < entry["score"] for entry in entries)
+    # Every other find is taken for an object, so that the order of scores decides.
+    objects = [as_object(i, e) for i, e in enumerate(entries, 1) if i % 2 and area(e)]
+    assert len(objects) > 20
+    files["val"]["annotations"] = objects
+    write_data(files, tmp_path / "data")
+    found = {}
+    for source, name in ((weights, "model"), (str(results), "file")):
+        out = ["--json", str(tmp_path / f"{name}.json"), "--score", "best", "--quiet"]
+        assert main(["eval", source, "--data", data, *out]) == 0
+        found[name] = json.loads((tmp_path / f"{name}.json").read_text())
+    for kind in KINDS:
+        assert found["model"][kind] == found["file"][kind]
+    assert found["model"]["counts"] == found["file"]["counts"]
+    assert found["model"]["counts"]["score_name"] == "mask_score"
+    as_masks = [{**entry, "score": entry["mask_score"]} for entry in entries]
+    without = [{k: v for k, v in entry.items() if k != "mask_score"} for entry in entries]
+    of_boxes = score(files["val"], without)
+    assert found["model"]["segm"] == score(files["val"], as_masks)["segm"] != of_boxes["segm"]
+    assert found["model"]["bbox"] == of_boxes["bbox"]
+
+
+def area(entry: Json) -> int:
+    return int(rle_mask.area(entry["segmentation"]))
+
+
+def as_object(number: int, entry: Json) -> Json:
+    """Return a find as an annotation, with the box of its mask."""
+    keys = ("image_id", "category_id", "segmentation")
+    box = rle_mask.toBbox(entry["segmentation"]).tolist()
+    kept = {key: entry[key] for key in keys}
+    return {**kept, "id": number, "bbox": box, "area": area(entry), "iscrowd": 0}
 
 
 def test_category_ids_are_matched_by_name(

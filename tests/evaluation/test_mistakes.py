@@ -88,6 +88,21 @@ def test_the_worst_are_of_different_images() -> None:
     assert worst(found.misses, 2) == found.misses[:2]
 
 
+def test_masks_with_scores_of_their_own_are_counted_by_these() -> None:
+    truth, results = made_up(2)
+    scored = [{**r, "mask_score": r["score"] / 2} for r in results]
+    ours, theirs = (
+        summarise(judge(match(truth, found), threshold))
+        for found, threshold in ((scored, 0.3), (results, 0.6))
+    )
+    assert (ours.pop("score_name"), theirs.pop("score_name")) == ("mask_score", "score")
+    assert ours["overall"]["TP"] == theirs["overall"]["TP"] > 0
+    assert ours["confusion"] == theirs["confusion"]
+    boxes = summarise(judge(match(truth, scored, kind="bbox"), 0.6))
+    assert boxes["score_name"] == "score"
+    assert "at mask score 0.3 and IoU 0.5 of masks" in line({**ours, "score_name": "mask_score"})
+
+
 def test_the_summary_counts_at_the_best_threshold() -> None:
     matches = match(*made_up(11))
     summary = summarise(judge(matches, "best"))

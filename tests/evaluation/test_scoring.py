@@ -14,6 +14,7 @@ import pytest
 from pycocotools import mask as reference_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+from tests.evaluation.made_up import made_up
 
 from scnet.evaluation.scoring import class_table, score, table
 
@@ -348,6 +349,38 @@ def test_a_malformed_result_is_named(change: Json, message: str) -> None:
     results[2] |= change
     with pytest.raises(ValueError, match=rf"detection 2 \(image [34]\): .*({message})"):
         score(truth, results)
+
+
+def test_masks_go_by_their_own_score_and_boxes_by_theirs(tmp_path: Path) -> None:
+    truth, results = made_up(0)
+    random = np.random.default_rng(0)
+    scored = [{**r, "mask_score": r["score"] * random.random()} for r in results]
+    as_masks = [{**r, "score": r["mask_score"]} for r in scored]
+    found = score(truth, scored)
+    assert found["bbox"] == score(truth, results)["bbox"]
+    assert found["segm"] == score(truth, as_masks)["segm"]
+    assert found["segm"] != score(truth, results)["segm"]
+    # Where only some have one, the others keep their score.
+    half = [s if i % 2 else r for i, (r, s) in enumerate(zip(results, scored, strict=True))]
+    mixed = [m if i % 2 else r for i, (r, m) in enumerate(zip(results, as_masks, strict=True))]
+    assert score(truth, half)["segm"] == score(truth, mixed)["segm"]
+    # To pycocotools a file of them is one of the scores of boxes.
+    (tmp_path / "truth.json").write_text(json.dumps({**truth, "info": {}}))
+    (tmp_path / "found.json").write_text(json.dumps(scored))
+    with contextlib.redirect_stdout(io.StringIO()):
+        loaded = COCO(str(tmp_path / "truth.json")).loadRes(str(tmp_path / "found.json"))
+    assert [loaded.anns[i + 1]["score"] for i in range(len(scored))] == [
+        r["score"] for r in results
+    ]
+
+
+@pytest.mark.parametrize("value", ["high", None, float("nan"), [1]])
+def test_a_mask_score_that_is_no_number_is_named(value: Any) -> None:
+    truth, results = made_up(0)
+    results[3] = {**results[3], "mask_score": value}
+    with pytest.raises(ValueError, match=r"detection 3 .*: mask_score .* is not a finite number"):
+        score(truth, results)
+    assert score(truth, results, kinds=["bbox"])["bbox"]["AP"] >= 0  # no mask, no score of it
 
 
 def test_masks_of_every_shape_pass_the_check_of_run_lengths() -> None:

@@ -11,6 +11,7 @@ from tests.host_waits import gpu_path
 from tests.model_cases import make_detector
 from torch import Tensor, nn
 
+from scnet.config import ScoringConfig
 from scnet.model.detector import Detector
 
 # With all that its models are set to.
@@ -30,7 +31,9 @@ TORCHVISION: dict[str, object] = {
     "model__rpn__anchor_grid": "torchvision",
     "model__roi_align": "legacy",
 }
-SETTINGS = {"cascade_mask_rcnn_d2": DETECTRON2, "mask_rcnn": TORCHVISION}
+# And a head that scores the masks, which adds one more value.
+SCORING: dict[str, object] = {"model__mask__scoring": ScoringConfig(hidden=16)}
+SETTINGS = {"cascade_mask_rcnn_d2": DETECTRON2, "mask_rcnn": TORCHVISION | SCORING}
 
 
 class Whole(nn.Module):
@@ -44,7 +47,8 @@ class Whole(nn.Module):
         head = self.detector.head
         candidates, features = head.find(self.detector.dense(images, sizes), sizes)
         rois, scores, labels = self.detector.choose(candidates, images.shape[0])
-        return rois.boxes, scores, labels, head.masks(features, rois, labels)
+        masks = (x for x in head.masks(features, rois, labels) if x is not None)
+        return rois.boxes, scores, labels, *masks
 
 
 def image(height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,6 +112,36 @@ def test_the_table_is_short_however_many_objects() -> None:
 def test_fields_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="differ in length"):
         make(3, rle=[])
+
+
+def test_masks_have_the_score_of_their_box_unless_the_model_scores_them() -> None:
+    found = make(3)
+    assert found.mask_scores is found.scores
+    assert all("mask_score" not in row for row in found.to_coco(1))
+    ious = torch.tensor([0.5, 1.0, 0.25])
+    scored = make(3, mask_ious=ious)
+    assert torch.equal(scored.mask_scores, found.scores * ious)
+    rows = json.loads(json.dumps(scored.to_coco(1)))
+    assert [row.pop("mask_score") for row in rows] == scored.mask_scores.tolist()
+    assert rows == json.loads(json.dumps(found.to_coco(1)))  # score is that of the box
+    assert scored[[2, 0]].mask_scores.tolist() == scored.mask_scores[[2, 0]].tolist()
+    assert len(scored[scored.mask_scores > 0.4]) == 2
+    assert str(scored) == str(found)
+    with pytest.raises((ValueError, TypeError), match="mask_ious"):  # or the check of shapes
+        make(3, mask_ious=ious[:2])
+
+
+def test_supervision_gets_the_score_of_the_box_and_that_of_the_mask_beside_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def detections(**given: object) -> dict[str, object]:
+        return given
+
+    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=detections))
+    plain, scored = (make(2, mask_ious=x).to_supervision() for x in (None, torch.full((2,), 0.5)))
+    assert plain["data"].keys() == {"class_name"}
+    assert scored["confidence"].tolist() == plain["confidence"].tolist()
+    assert scored["data"]["mask_score"].tolist() == (plain["confidence"] / 2).tolist()
 
 
 def test_missing_supervision_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,8 @@ def found_in(detector: Detector, scene: Scene, proposals: Proposals, batch: Batc
     features = RoIFeatures(scene, heads.config)
     candidates = heads.find(features, proposals, batch.sizes)
     rois, scores, labels = detector.choose(candidates, len(batch.info))
-    masks = detector.head.masks(features, rois, labels)
-    return Found(rois.boxes, scores, labels, rois.image, masks)
+    masks, ious = detector.head.masks(features, rois, labels)
+    return Found(rois.boxes, scores, labels, rois.image, masks, ious)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -196,9 +196,9 @@ def test_prediction_runs_a_head_that_feeds_others_once(relay: bool, passes: int)
     calls: list[nn.Module] = []
     for head in masks.heads:
         head.register_forward_hook(lambda module, given, out: calls.append(module))
-    together = masks.probabilities(features, rois, labels, stages)
+    together = masks.find(features, rois, labels, stages)
     assert len(calls) == passes  # a relay makes the branches' features differ
-    torch.testing.assert_close(together, torch.stack(logits).sigmoid().mean(0))
+    torch.testing.assert_close(together.probabilities, torch.stack(logits).sigmoid().mean(0))
 
 
 def test_mask_loss_reaches_the_box_head_through_the_relay_alone() -> None:

@@ -25,7 +25,7 @@ def parts(model: ModelConfig) -> tuple[object, ...]:
         (len(box.stages), box.class_agnostic),
         semantic and semantic.residual,
         model.context is not None,
-        (mask.fed_by, mask.trained_on, mask.residual, mask.flow, mask.relay),
+        (mask.fed_by, mask.trained_on, mask.residual, mask.flow, mask.relay, mask.scoring is None),
         (model.norm, model.rpn.border, model.backbone.frozen_norm),
     )
 

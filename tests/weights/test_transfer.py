@@ -317,6 +317,35 @@ def test_only_the_offsets_of_new_deformable_convolutions_start_anew(modulated: b
     assert left == "left of the weights: nothing"
 
 
+def test_the_scores_of_masks_are_taken_where_both_have_them() -> None:
+    source = detector("mask_scoring_rcnn", model__mask__scoring={"hidden": 8})
+    same = detector("htc", model__mask__scoring={"hidden": 8})
+    assert not any(".scoring." in layer for layer in reasons(taken(same, source)))
+    given, own = source.state_dict(), same.state_dict()
+    assert all(torch.equal(own[k], given[k]) for k in given if ".scoring." in k)
+    done = taken(detector("mask_rcnn"), source)
+    assert {key.split(".")[2] for key in done.left} == {"scoring"}
+    anew = reasons(taken(detector("mask_scoring_rcnn"), detector("mask_rcnn")))
+    assert set(anew.values()) == {ABSENT}
+    assert all(part_of(layer)[0] == "mask scoring" for layer in anew)
+    deeper = detector("mask_rcnn", model__mask__scoring={"hidden": 8, "convs": 2})
+    why = reasons(taken(deeper, source))
+    assert why["roi_heads.masks.scoring.convs.0"] == "convolutions: 2 instead of 4"
+    layers = detector("mask_rcnn", model__mask__scoring={"hidden": 8, "layers": 1})
+    why = reasons(taken(layers, source))
+    assert why["roi_heads.masks.scoring.iou"] == "fully connected layers: 1 instead of 2"
+
+
+def test_the_scores_of_masks_are_matched_by_class() -> None:
+    source = detector("mask_scoring_rcnn", model__mask__scoring={"hidden": 8})
+    target = detector("mask_scoring_rcnn", ("cell", "mug"), model__mask__scoring={"hidden": 8})
+    before = target.roi_heads.masks.scoring.iou.weight.clone()  # type: ignore[union-attr]
+    taken(target, source)
+    ours, theirs = (d.roi_heads.masks.scoring.iou.weight for d in (target, source))  # type: ignore[union-attr]
+    assert torch.equal(ours[0], theirs[CLASSES_OF.index("cell")])
+    assert torch.equal(ours[1], before[1])
+
+
 def test_a_relay_needs_the_box_stage_that_it_reads() -> None:
     stages = (BoxStageConfig(side=14),)
     source = detector("mask_rcnn_relay")

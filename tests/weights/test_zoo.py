@@ -23,6 +23,7 @@ from torchvision.models.detection import (
 )
 
 from scnet.cli.main import main
+from scnet.config import ScoringConfig
 from scnet.data.classes import coco_classes
 from scnet.inference.model import load
 from scnet.weights import checkpoint, zoo
@@ -291,6 +292,7 @@ def test_the_list_shows_every_name_and_where_files_lie(
 # of that name.
 SHORTENED = {
     r"_fpn|_mstrain(-poly)?|_400_1400|_16x1|_c3-c5|-all|_coco": "",
+    "ms_rcnn": "mask_scoring_rcnn",
     "mdconv": "dcnv2",
     "dconv": "dcn",
     "x101_64x4d": "x101",
@@ -304,6 +306,7 @@ FOLDERS = {
     "_gn-all": "gn",
     "cascade_mask": "cascade_rcnn",
     "mask_rcnn": "mask_rcnn",
+    "ms_rcnn": "ms_rcnn",
 }
 
 
@@ -318,7 +321,7 @@ def shortened(config: str) -> str:
 
 
 def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
-    assert len(zoo.PUBLISHED) == 89
+    assert len(zoo.PUBLISHED) == 93
     assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 17
     for p in (p for p in zoo.PUBLISHED.values() if p.form == "mmdet"):
         folder, config, file = p.path.split("/")
@@ -448,6 +451,34 @@ def test_the_list_of_detectron2_is_regular() -> None:
         assert p.epochs == usual[length]
         assert f"_{length}" in p.path
         assert 34 < p.mask_ap < p.box_ap < 49
+
+
+@pytest.mark.parametrize("says_so", [False, True])
+def test_files_of_caffe_style_are_read_as_they_were_trained(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says_so: bool
+) -> None:
+    """Those that hold no config say nothing of it; where one is there, it counts."""
+    source = mmdet_files.mask_rcnn(80, model__mask__scoring=ScoringConfig(hidden=8))
+    file = mmdet_files.write(tmp_path / "a.pth", source)
+    if says_so:
+        content = torch.load(file, weights_only=True)
+        content["meta"]["config"] = "model = dict(backbone=dict(style='pytorch'))"
+        torch.save(content, file)
+    published = publish(monkeypatch, file.read_bytes())
+    published = replace(published, backbone="ResNet-50 caffe")
+    monkeypatch.setitem(zoo.PUBLISHED, "tiny", published)
+    cache.mkdir(parents=True)
+    (cache / published.file).write_bytes(file.read_bytes())
+    detector = checkpoint.load(zoo.fetch("tiny"))
+    backbone, own = detector.config.model.backbone, source.backbone.net.conv1.weight
+    assert detector.config.recipe == "mask_scoring_rcnn"
+    if says_so:
+        assert (backbone.stride_in, backbone.std) == ("3x3", None)
+        return
+    assert (backbone.stride_in, backbone.mean) == ("1x1", None)
+    assert backbone.std == pytest.approx((1 / 255,) * 3)
+    assert torch.equal(detector.backbone.net.conv1.weight, own.flip(1))
+    assert not any("RGB" in line or "style" in line for line in detector.config.assumed)
 
 
 def test_files_of_torchvision_are_converted_as_its_functions_run_them(

@@ -243,7 +243,7 @@ def _parts(model: Model) -> Iterator[tuple[Any, str, str]]:
     for i, stage in enumerate(detector.head.roi_heads.stages):
         yield stage, "forward", f"box stage {i + 1}"
     yield chooser, "class_nms", "class NMS"
-    yield detector.head.roi_heads.masks, "probabilities", "mask branch"
+    yield detector.head.roi_heads.masks, "find", "mask branch"
     yield predicting, "place", "run lengths"
 
 

@@ -100,9 +100,10 @@ def _add_eval(subparsers: Any) -> None:
         "scnet eval runs/scnet_lite --data my_data --json figures.json\n"
         "         scnet eval runs/scnet_lite --data my_data --report page\n"
         "         scnet eval results.json --data my_data --report page    scores a result file\n"
+        "         scnet eval runs/cells --data cells --metric matching    StarDist's figures\n"
         "         scnet eval runs/scnet_lite --data other --data.boxes corners    how it is read"
     )
-    help = "measure box and mask AP on a data set, and show where it errs"
+    help = "measure box and mask AP, or matched instances, on a data set, and show where it errs"
     parser = _command(subparsers, "eval", evaluate.run, help, example)
     _add_weights(parser, or_else="; or COCO results, a .json file")
     evaluate.add_options(parser)

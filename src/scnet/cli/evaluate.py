@@ -1,4 +1,4 @@
-"""What `scnet eval` does: AP, and what it is asked beside: counts, a page of mistakes."""
+"""What `scnet eval` does: AP or another metric, and beside AP counts and a page of mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scnet.cli.values import count, iou, share_or_best
 # What `evaluate` and `evaluate_results` take alike, by the same names.
 _ASKED = (
     *("max_detections", "score", "iou", "report", "pictures", "overwrite"),
-    *("settings", "quiet"),
+    *("metric", "thresholds", "settings", "quiet"),
 )
 
 
@@ -24,13 +24,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "part of the data (default: val)"
     parser.add_argument("--split", default="val", choices=("train", "val", "test"), help=text)
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
+    text = (
+        "coco = box and mask AP; matching = label maps matched by IoU as StarDist does, AP = TP / "
+        "(TP + FP + FN) and panoptic quality (default: coco)"
+    )
+    parser.add_argument("--metric", default="coco", choices=("coco", "matching"), help=text)
+    text = "IoUs of the matching metric (default: 0.5 0.55 ... 0.9)"
+    parser.add_argument("--thresholds", type=iou, nargs="+", metavar="IOU", help=text)
     text = "write a page with all figures and pictures of the worst mistakes to this new folder"
     parser.add_argument("--report", metavar="DIR", help=text)
     text = "replace an existing report or file of figures"
     parser.add_argument("--overwrite", action="store_true", help=text)
     text = (
-        "count true and false finds and misses from this score on; best = that of the highest F1 "
-        "(default: 0.5 in a report, else no counts)"
+        "count true and false finds and misses from this score on; best = that of the highest F1, "
+        "with --metric matching of the highest mean AP (default: 0.5 in a report and with --metric "
+        "matching, else no counts)"
     )
     parser.add_argument("--score", type=share_or_best, metavar="SCORE|best", help=text)
     text = "IoU of masks from which a find is an object in these counts (default: 0.5)"
@@ -74,6 +82,27 @@ def _scored(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, Any
 
 
 def _show(result: dict[str, Any], options: argparse.Namespace) -> None:
+    (_show_matching if options.metric == "matching" else _show_coco)(result)
+    if options.json:
+        write_json(options.json, result)
+    if options.report:
+        print(f"wrote {options.report}; next: open {Path(options.report) / 'index.html'}")
+
+
+def _show_matching(result: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from scnet.evaluation.label_table import WIDTH, lines, tables
+
+    console = Console()
+    console.width = max(console.width, WIDTH)
+    for table in tables(result):
+        console.print(table)
+    for line in lines(result):
+        print(line)
+
+
+def _show_coco(result: dict[str, Any]) -> None:
     from rich.console import Console
 
     from scnet.evaluation.scoring import class_table, table
@@ -85,7 +114,3 @@ def _show(result: dict[str, Any], options: argparse.Namespace) -> None:
     console.print(class_table(result))
     if "counts" in result:
         print(line(result["counts"]))
-    if options.json:
-        write_json(options.json, result)
-    if options.report:
-        print(f"wrote {options.report}; next: open {Path(options.report) / 'index.html'}")

@@ -61,6 +61,10 @@ def _is_unsplit_file(options: Options) -> bool:
     return is_of_any_split(Path(options.data))
 
 
+def _matches(options: Options) -> bool:
+    return bool(options.metric == "matching")
+
+
 def _peer_alone(options: Options) -> bool:
     """Return whether `bench` measures no model of ours; without any name it does."""
     return bool(options.model) and set(options.model) == {"torchvision"}
@@ -134,6 +138,24 @@ TABLE = (
         _is_unsplit_file,
         "--data is one annotation file that is named for no split",
         "leave it out, or give the folder of the data set",
+    ),
+    Unused(
+        "eval",
+        "thresholds",
+        lambda options: options.metric == "coco",
+        "AP is over IoUs of COCO's own",
+        "leave it out, or give --metric matching",
+    ),
+    Unused(
+        "eval",
+        "iou",
+        _matches,
+        "--metric matching has IoU thresholds of its own",
+        "leave it out, or give --thresholds",
+    ),
+    *(
+        Unused("eval", name, _matches, "a report is of the coco metric", "leave it out")
+        for name in ("report", "pictures")
     ),
     Unused(
         "eval",

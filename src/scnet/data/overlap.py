@@ -20,7 +20,8 @@ Severity = Literal["error", "warning", "note"]
 Said = tuple[Severity, str, str]  # severity, reason, what to do
 
 KNOWN = frozenset(
-    ["id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd", "score"]
+    {"id", "image_id", "category_id", "bbox", "segmentation", "area", "iscrowd", "score"}
+    | {"mask_score"}
 )
 # Keys by which other tools mark what shall not be learnt from or scored.
 TELLING = frozenset(

@@ -1,21 +1,25 @@
-"""What an evaluation is asked beside AP: counts at a score threshold, and a report of them."""
+"""What an evaluation is asked: the metric, or beside COCO's AP counts and a report of them."""
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from scnet.data.coco import CocoDataset
+from scnet.data.wording import of_all
+from scnet.evaluation.label_metric import THRESHOLDS, match_instances
 from scnet.evaluation.matching import match
 from scnet.evaluation.report import PICTURES, refuse_other, write
-from scnet.evaluation.summary import DEFAULT_SCORE, Score, judge, summarise
+from scnet.evaluation.summary import DEFAULT_SCORE, Score, exact, judge, summarise
 from scnet.runtime.files import refuse_taken
 
 Json = dict[str, Any]
+Metric = Literal["coco", "matching"]
 
 DEFAULT_IOU = 0.5
 
@@ -31,8 +35,7 @@ class Asked:
     pictures: int = PICTURES  # of the worst misses, and of the worst false finds
 
     def __post_init__(self) -> None:
-        if self.score != "best" and not 0 <= self.score <= 1:
-            raise ValueError(f"score is {self.score}; expected 0 to 1, or 'best'")
+        _check_score(self.score)
         if not 0 < self.iou <= 1:
             raise ValueError(f"iou is {self.iou}; expected above 0 and up to 1")
         if self.pictures < 0:
@@ -47,11 +50,7 @@ class Asked:
             ValueError: the score is below it.
             FileExistsError: the folder of the report exists and holds what shall stay.
         """
-        if self.score != "best" and self.score < lowest:
-            raise ValueError(
-                f"score {self.score:g} is below {lowest:g}, from which on the model finds objects "
-                "(model.box.score_threshold), so that counts would lack some; give a higher one"
-            )
+        _refuse_below(self.score, lowest)
         if self.report:
             if self.overwrite:
                 refuse_other(self.report)
@@ -76,18 +75,73 @@ class Asked:
         return {**result, "counts": summary}
 
 
+@dataclass(frozen=True, kw_only=True)
+class AskedMatching:
+    """The matching metric instead of COCO's."""
+
+    thresholds: tuple[float, ...] = THRESHOLDS
+    score: Score | None = None  # 0.5
+
+    def __post_init__(self) -> None:
+        _check_score(DEFAULT_SCORE if self.score is None else self.score)
+        if not self.thresholds:
+            raise ValueError("thresholds are none; expected IoUs above 0 and up to 1")
+        for threshold in self.thresholds:
+            if not 0 < threshold <= 1:
+                raise ValueError(f"thresholds have {threshold}; expected above 0 and up to 1")
+            if self.thresholds.count(threshold) > 1:
+                raise ValueError(f"thresholds have {threshold} twice; give each once")
+
+    def check(self, lowest: float = 0.0) -> None:
+        """Refuse a score below `lowest`, as `Asked.check` does."""
+        _refuse_below(DEFAULT_SCORE if self.score is None else self.score, lowest)
+
+    def answer(
+        self, truth: Json, results: Sequence[Json], max_detections: int | None, quiet: bool
+    ) -> Json:
+        """Return the figures; warn of images that may lack predictions for the limit of them."""
+        result = match_instances(
+            truth,
+            results,
+            thresholds=self.thresholds,
+            score=self.score,
+            max_detections=max_detections,
+            quiet=quiet,
+        )
+        if cut := result["limit"]["images_cut"]:
+            warnings.warn(
+                f"{of_all(cut, result['images'], 'image', 'has')} the most predictions that may be "
+                f"({max_detections}), all of score {exact(result['score'])} or more, so that some "
+                "may be missing; raise max_detections",
+                stacklevel=3,
+            )
+        return result
+
+
 def asking(
     score: Score | None,
     iou: float | None,
     report: str | os.PathLike[str] | None,
     pictures: int | None,
     overwrite: bool = False,
-) -> Asked | None:
-    """Return what is asked; None if it is AP alone.
+    metric: str = "coco",
+    thresholds: Sequence[float] | None = None,
+) -> Asked | AskedMatching | None:
+    """Return what is asked; None if it is COCO's AP alone.
 
     Raises:
-        ValueError: an option has no effect without another, or is out of range.
+        ValueError: there is no such metric; an option has no effect without another or is one of
+            the other metric, or is out of range.
     """
+    if metric == "matching":
+        _refuse_cocos(iou=iou, report=report, pictures=pictures)
+        return AskedMatching(
+            thresholds=THRESHOLDS if thresholds is None else tuple(thresholds), score=score
+        )
+    if metric != "coco":
+        raise ValueError(f"there is no metric {metric!r}; expected 'coco' or 'matching'")
+    if thresholds is not None:
+        raise ValueError("thresholds have no effect on the coco metric; ask for metric 'matching'")
     if score is None and report is None:
         if iou is not None or pictures is not None:
             name = "iou" if iou is not None else "pictures"
@@ -103,6 +157,28 @@ def asking(
         overwrite=overwrite,
         pictures=PICTURES if pictures is None else pictures,
     )
+
+
+def _refuse_cocos(**options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            instead = "give thresholds" if name == "iou" else "leave it out"
+            raise ValueError(
+                f"{name} is of the coco metric and has no effect on metric 'matching'; {instead}"
+            )
+
+
+def _check_score(score: Score) -> None:
+    if score != "best" and not 0 <= score <= 1:
+        raise ValueError(f"score is {score}; expected 0 to 1, or 'best'")
+
+
+def _refuse_below(score: Score, lowest: float) -> None:
+    if score != "best" and score < lowest:
+        raise ValueError(
+            f"score {score:g} is below {lowest:g}, from which on the model finds objects "
+            "(model.box.score_threshold), so that counts would lack some; give a higher one"
+        )
 
 
 def about(dataset: CocoDataset, data: str, split: str, **source: str) -> Json:

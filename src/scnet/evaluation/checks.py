@@ -23,6 +23,7 @@ class Columns(NamedTuple):
     """Results, a row each."""
 
     scores: Float[np.ndarray, "n"]
+    mask_scores: Float[np.ndarray, "n"]  # `scores` where a result has none, or none are asked for
     boxes: Float[np.ndarray, "n 4"]  # x, y, width, height; zeros where not asked for
     areas: Int[np.ndarray, "n"]  # pixels of the masks; zeros where not asked for
 
@@ -52,7 +53,7 @@ def _check_each(
     for number, result in enumerate(results):
         problem = (
             _wrong_ids(result, sizes, categories)
-            or _wrong_numbers(result, boxes="bbox" in kinds)
+            or _wrong_numbers(result, boxes="bbox" in kinds, masks="segm" in kinds)
             or ("segm" in kinds and _wrong_mask(result, sizes[result["image_id"]]))
         )
         if problem:
@@ -65,13 +66,15 @@ def _at_a_glance(
     """Return results as columns; None if anything is wrong with any, or seems to be."""
     try:
         shapes = np.array([sizes[r["image_id"]] for r in results], np.int64).reshape(-1, 2)
-        scores = np.array([r["score"] for r in results])
+        scores = mask_scores = np.array([r["score"] for r in results])
+        if "segm" in kinds:
+            mask_scores = np.array([r.get("mask_score", r["score"]) for r in results])
         boxes = np.zeros((len(results), 4))
         if "bbox" in kinds:
             boxes = np.array([r["bbox"] for r in results]).reshape(-1, 4)
         if not categories.issuperset(r["category_id"] for r in results):
             return None
-        for column in (scores, boxes):
+        for column in (scores, mask_scores, boxes):
             if column.dtype.kind not in "fi" or len(column) != len(results):
                 return None
             if not np.isfinite(column).all():
@@ -84,7 +87,8 @@ def _at_a_glance(
             areas = rle.sound_areas([m["counts"] for m in masks], shapes)
         if areas is None:
             return None
-        return Columns(scores.astype(np.float64), boxes.astype(np.float64), areas)
+        scores, mask_scores, boxes = (x.astype(np.float64) for x in (scores, mask_scores, boxes))
+        return Columns(scores, mask_scores, boxes, areas)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
@@ -93,8 +97,11 @@ def _columns(results: Sequence[Json], kinds: Sequence[str]) -> Columns:
     """Return results that were checked one by one as columns."""
     boxes = [r["bbox"] if "bbox" in kinds else (0, 0, 0, 0) for r in results]
     areas = [rle.area(r["segmentation"]) if "segm" in kinds else 0 for r in results]
-    scores = [r["score"] for r in results]
-    return Columns(np.array(scores, np.float64), np.array(boxes, np.float64), np.array(areas))
+    scores = np.array([r["score"] for r in results], np.float64)
+    mask_scores = scores
+    if "segm" in kinds:
+        mask_scores = np.array([r.get("mask_score", r["score"]) for r in results], np.float64)
+    return Columns(scores, mask_scores, np.array(boxes, np.float64), np.array(areas))
 
 
 def _wrong_ids(result: Json, sizes: Mapping[int, Size], categories: set[int]) -> str:
@@ -105,9 +112,11 @@ def _wrong_ids(result: Json, sizes: Mapping[int, Size], categories: set[int]) ->
     return ""
 
 
-def _wrong_numbers(result: Json, boxes: bool) -> str:
+def _wrong_numbers(result: Json, boxes: bool, masks: bool) -> str:
     if not _finite([result.get("score")], 1):
         return f"score {result.get('score')} is not a finite number"
+    if masks and "mask_score" in result and not _finite([result["mask_score"]], 1):
+        return f"mask_score {result['mask_score']} is not a finite number"
     if boxes and not _finite(result.get("bbox"), 4):
         return f"bbox {result.get('bbox')} is not four finite numbers x, y, width, height"
     return ""

@@ -22,6 +22,15 @@ class ResultRows(NamedTuple):
     rows: Float[np.ndarray, "n 7"]  # image, x, y, width, height, score, category
     areas: Int[np.ndarray, "n"]  # pixels of the masks
     masks: list[Any]  # run lengths
+    mask_scores: Float[np.ndarray, "n"]  # of the masks; those of the rows where they have no other
+
+    def scored(self, kind: str) -> ResultRows:
+        """Return the results with the scores of what is compared: boxes, or masks ("segm")."""
+        if kind != "segm":
+            return self
+        rows = self.rows.copy()
+        rows[:, 5] = self.mask_scores
+        return self._replace(rows=rows)
 
 
 def result_rows(results: Sequence[Json], given: Json, kinds: Sequence[str]) -> ResultRows:
@@ -34,7 +43,7 @@ def result_rows(results: Sequence[Json], given: Json, kinds: Sequence[str]) -> R
     rows[:, 5] = columns.scores
     rows[:, 6] = [categories[r["category_id"]] for r in results]
     masks = [r["segmentation"] for r in results] if "segm" in kinds else []
-    return ResultRows(rows, columns.areas, masks)
+    return ResultRows(rows, columns.areas, masks, columns.mask_scores)
 
 
 def evaluable(given: Json, with_masks: bool) -> Json:

@@ -40,7 +40,7 @@ class Finds(NamedTuple):
     place: Numbers  # in the results
     image: Numbers  # in `Matches.images`
     label: Numbers
-    score: Float[np.ndarray, "n"]
+    score: Float[np.ndarray, "n"]  # of the box, or of the mask where masks are matched
     partner: Numbers  # the object it is, NOTHING or REGION
     partner_of_any_class: Numbers  # the same where classes do not count
 
@@ -70,18 +70,20 @@ class Matches:
     iou: float  # from which a find is an object
     max_detections: int  # of an image and class
     beyond: int  # finds left out for it
+    # which score of a find counts: "mask_score" where masks are matched and some result has one
+    score_name: Literal["score", "mask_score"] = "score"
 
     @cached_property
     def finds_by_image(self) -> list[Numbers]:
-        return _by_image(self.finds.image, len(self.images))
+        return rows_of_images(self.finds.image, len(self.images))
 
     @cached_property
     def objects_by_image(self) -> list[Numbers]:
-        return _by_image(self.objects.image, len(self.images))
+        return rows_of_images(self.objects.image, len(self.images))
 
     @cached_property
     def regions_by_image(self) -> list[Numbers]:
-        return _by_image(self.regions.image, len(self.images))
+        return rows_of_images(self.regions.image, len(self.images))
 
     def find_shape(self, find: int) -> Any:
         return self.find_shapes[int(self.finds.place[find])]
@@ -150,7 +152,7 @@ def kind_of(truth: Json, results: Sequence[Json]) -> Kind:
 
 
 def _match(truth: Json, results: Sequence[Json], kind: Kind, iou: float, cap: int) -> Matches:
-    rows = result_rows(results, truth, [kind])
+    rows = result_rows(results, truth, [kind]).scored(kind)
     numbered = evaluable(truth, with_masks=kind == "segm")
     annotations = numbered["annotations"]
     in_class = _partners(numbered, rows, kind, iou, cap)
@@ -174,7 +176,12 @@ def _match(truth: Json, results: Sequence[Json], kind: Kind, iou: float, cap: in
         iou=iou,
         max_detections=cap,
         beyond=len(rows.rows) - len(kept),
+        score_name="mask_score" if kind == "segm" and _any_mask_score(results) else "score",
     )
+
+
+def _any_mask_score(results: Sequence[Json]) -> bool:
+    return any("mask_score" in result for result in results)
 
 
 def _finds(
@@ -232,7 +239,7 @@ def _partners(
 
 def _some(found: ResultRows, chosen: Numbers) -> ResultRows:
     masks = [found.masks[i] for i in chosen.tolist()] if found.masks else []
-    return ResultRows(found.rows[chosen], found.areas[chosen], masks)
+    return ResultRows(found.rows[chosen], found.areas[chosen], masks, found.mask_scores[chosen])
 
 
 def _renumbered(places: Numbers, numbers: Numbers) -> Numbers:
@@ -251,7 +258,7 @@ def _objects(annotations: Sequence[Json], places: Numbers, partners: Numbers) ->
     )
 
 
-def _by_image(images: Numbers, count: int) -> list[Numbers]:
+def rows_of_images(images: Numbers, count: int) -> list[Numbers]:
     """Return for each image which rows are its, in their order."""
     order = np.argsort(images, kind="stable")
     return np.split(order, np.searchsorted(images[order], np.arange(1, count)))

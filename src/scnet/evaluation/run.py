@@ -19,7 +19,7 @@ from scnet.data.images import DataError
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
 from scnet.data.wording import counted
-from scnet.evaluation.asking import about, asking, say_notes
+from scnet.evaluation.asking import AskedMatching, Metric, about, asking, say_notes
 from scnet.evaluation.reading import reading_of
 from scnet.evaluation.scoring import score as score_results
 from scnet.evaluation.summary import Score
@@ -61,8 +61,10 @@ def evaluate(
     pictures: int | None = None,
     overwrite: bool = False,
     name: str = "",
+    metric: Metric = "coco",
+    thresholds: Sequence[float] | None = None,
 ) -> Result:
-    """Return the COCO figures of a model on a split of a data set.
+    """Return the COCO figures of a model on a split of a data set, or those of another metric.
 
     Args:
         model: a loaded model, or what `load` takes.
@@ -79,12 +81,16 @@ def evaluate(
         overwrite: the report may replace another one.
         pictures: of the worst misses, and of the worst false finds, on that page; 12 if not given.
         name: of the model on that page, where it is given loaded.
+        metric: "matching" compares label maps as StarDist does, from a score of 0.5 if none is
+            given; "best" is then that of the highest mean AP of this metric.
+        thresholds: IoUs of the matching metric; 0.5, 0.55, ..., 0.9 if not given.
 
     Returns:
         `{"bbox": {"AP": .., ...}, "segm": {...}, "per_class": {...}, "images": n, "skipped": n,
         "seconds": s}`, AP as fractions. With `data.unreadable` "skip" in the model's config, images
         that cannot be used are left out and counted as skipped. With a score or a report also
-        "counts", as `evaluation.summary.SUMMARY` says.
+        "counts", as `evaluation.summary.SUMMARY` says. Figures of the matching metric are those of
+        `evaluation.label_metric.RESULT`, and "skipped".
 
     Raises:
         ValueError: an option has no effect, or the model finds nothing of so low a score.
@@ -95,7 +101,7 @@ def evaluate(
     Example:
         >>> evaluate(scnet.load("runs/cells"), "my_data")["segm"]["AP"]  # doctest: +SKIP
     """
-    asked = asking(score, iou, report, pictures, overwrite)
+    asked = asking(score, iou, report, pictures, overwrite, metric, thresholds)
     if not isinstance(model, Model):
         name = name or os.fspath(model)
     model = model if isinstance(model, Model) else load(model)
@@ -107,12 +113,17 @@ def evaluate(
         say_notes(dataset, notes)
     if dataset.contrast_warning:
         warnings.warn(dataset.contrast_warning, stacklevel=2)
+    cap = max_detections or model.config.model.box.max_detections
+    if isinstance(asked, AskedMatching):
+        start = time.perf_counter()
+        found, faults = _look(model, dataset, batch_size, max_detections, quiet)
+        result = asked.answer(*looked_at(dataset, found), cap, quiet)
+        return result | {"skipped": len(faults), "seconds": _since(start)}
     result, found = evaluate_dataset(
         model, dataset, batch_size=batch_size, max_detections=max_detections, quiet=quiet
     )
     if asked is None:
         return result
-    cap = max_detections or model.config.model.box.max_detections
     recipe = model.config.recipe
     said = about(dataset, str(data), split, model=name or recipe, recipe=recipe)
     return asked.answer(result, dataset, *looked_at(dataset, found), cap, said)
@@ -136,6 +147,23 @@ def evaluate_dataset(
         DataError: an image cannot be used, or none can.
     """
     start = time.perf_counter()
+    found, faults = _look(finder, dataset, batch_size, max_detections, quiet)
+    result: Result = {}
+    if rank() == 0:
+        most = max_detections or finder.config.model.box.max_detections
+        result = _figures(dataset, found, most)
+    result = gather(result)[0]
+    return result | {"skipped": len(faults), "seconds": _since(start)}, found
+
+
+def _look(
+    finder: Finder,
+    dataset: CocoDataset,
+    batch_size: int,
+    max_detections: int | None,
+    quiet: bool,
+) -> tuple[list[Detections | None], list[str]]:
+    """Return what was found in each image, and why the others cannot be used."""
     _require_bands(finder, dataset)
     mine = range(rank(), len(dataset), world_size())
     images = track(
@@ -154,13 +182,13 @@ def evaluate_dataset(
     faults = [outcome for outcome in outcomes if isinstance(outcome, str)]
     if faults and len(faults) == len(outcomes):
         raise DataError(f"none of the {len(faults)} images can be used; {faults[0]}")
-    result: Result = {}
     if rank() == 0:
         _warn_of(faults, len(outcomes))
-        most = max_detections or finder.config.model.box.max_detections
-        result = _figures(dataset, found, most)
-    seconds = round(time.perf_counter() - start, 3)
-    return gather(result)[0] | {"skipped": len(faults), "seconds": seconds}, found
+    return found, faults
+
+
+def _since(start: float) -> float:
+    return round(time.perf_counter() - start, 3)
 
 
 def _require_bands(finder: Finder, dataset: CocoDataset) -> None:
@@ -235,7 +263,7 @@ def _warn_of(faults: Sequence[str], images: int) -> None:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         warnings.warn(
             f"{len(faults)} of {images} images left out of the evaluation: {faults[0]}{more}",
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -37,6 +37,8 @@ def score(
 ) -> Result:
     """Compare results with an annotation file, both as COCO lays them out.
 
+    Masks go by the `mask_score` of a result where it has one, boxes by its `score`.
+
     Returns `{"bbox": {"AP": .., ..}, "segm": {..}, "per_class": {..}, "images": n, "seconds": s}`;
     AP as fractions, -1 where there is no object to find. `max_detections` caps the detections of
     each image and class, in AP too, and names the last recall, `AR100`. No argument is changed.
@@ -64,7 +66,7 @@ def _score(
     }
     result: Result = {}
     for kind in kinds:
-        result[kind], aps = _figures(truth, found, kind, max_detections)
+        result[kind], aps = _figures(truth, found.scored(kind), kind, max_detections)
         for entry, ap in zip(per_class.values(), aps, strict=True):
             entry[kind] = ap
     seconds = round(time.perf_counter() - start, 3)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from scnet.data.layout import SplitName
 from scnet.data.parse import parse_json
 from scnet.data.reading import entries, read_images
 from scnet.data.wording import of_all
-from scnet.evaluation.asking import about, asking, say_notes
+from scnet.evaluation.asking import AskedMatching, Metric, about, asking, say_notes
 from scnet.evaluation.scoring import KINDS, Result
 from scnet.evaluation.scoring import score as score_results
 from scnet.evaluation.summary import Score
@@ -39,19 +40,22 @@ def evaluate_results(
     overwrite: bool = False,
     settings: Mapping[str, Any] | None = None,
     quiet: bool = True,
+    metric: Metric = "coco",
+    thresholds: Sequence[float] | None = None,
 ) -> Result:
     """Return the figures of a COCO result file, as `run.evaluate` does of a model.
 
     Boxes and masks are scored where the results have them. `max_detections` caps the results of an
-    image and class, 100 if not given. `settings` say how the annotations are read, such as
-    `{"data": {"crowd": "objects"}}`. `quiet` keeps to itself what was made of the annotations,
-    and of how many images there is no result.
+    image and class, 100 if not given; in the matching metric those of an image, and none if not
+    given. `settings` say how the annotations are read, such as `{"data": {"crowd": "objects"}}`.
+    `quiet` keeps to itself what was made of the annotations, and of how many images there is no
+    result.
 
     Raises:
         ConfigError: a setting is none of the data.
         ValueError: the file holds no COCO results, or they are not of these data.
     """
-    asked = asking(score, iou, report, pictures, overwrite)
+    asked = asking(score, iou, report, pictures, overwrite, metric, thresholds)
     if asked:
         asked.check()
     config = _data_config(settings or {})
@@ -62,6 +66,11 @@ def evaluate_results(
     if not quiet:
         say_notes(dataset)
         _say_missing(Path(file), results, dataset)
+    if isinstance(asked, AskedMatching):
+        matched = asked.answer(dataset.ground_truth, results, max_detections, quiet)
+        if not quiet:
+            _say_limit(Path(file), results, dataset)
+        return matched | {"skipped": 0}
     kinds = [k for k in KINDS if any(FIELDS[k] in entry for entry in results)] or KINDS
     cap = max_detections or MAX_DETECTIONS
     result = score_results(dataset.ground_truth, results, max_detections=cap, kinds=kinds)
@@ -124,6 +133,18 @@ def _say_missing(file: Path, results: list[dict[str, Any]], dataset: CocoDataset
         print(
             f"note: {file}: no result for {of_all(missing, len(dataset.images), 'image')}, "
             "which count as looked at without finding anything",
+            file=sys.stderr,
+        )
+
+
+def _say_limit(file: Path, results: list[dict[str, Any]], dataset: CocoDataset) -> None:
+    """Say of how many images there are as many results as a usual limit of a model allows."""
+    numbers = Counter(Counter(entry.get("image_id") for entry in results).values())
+    if numbers and max(numbers) == MAX_DETECTIONS:
+        full = of_all(numbers[MAX_DETECTIONS], len(dataset.images), "image", "has")
+        print(
+            f"note: {file}: {full} {MAX_DETECTIONS} results and none more, the usual limit of a "
+            "model; where there are more objects than that, predict with a higher one",
             file=sys.stderr,
         )
 

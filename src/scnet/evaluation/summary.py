@@ -21,6 +21,7 @@ SUMMARY = """
 kind               "segm" or "bbox": what had to overlap
 iou                from which IoU a find is an object
 score              the score threshold; finds of this score or a higher one are counted
+score_name         "score", or "mask_score" where masks have scores of their own
 score_from         "given"; "best": that of the highest overall F1; "default": there is no best
 max_detections     most finds of an image and class
 beyond             finds left out for it
@@ -72,6 +73,7 @@ def summarise(judged: Judged) -> Summary:
         "kind": matches.kind,
         "iou": matches.iou,
         "score": threshold,
+        "score_name": matches.score_name,
         "score_from": judged.score_from,
         "max_detections": matches.max_detections,
         "beyond": matches.beyond,
@@ -96,14 +98,14 @@ def summarise(judged: Judged) -> Summary:
 
 def line(summary: Summary) -> str:
     """Return the overall figures as a sentence."""
-    of = summary["overall"]
-    shown = ", ".join(f"{name} {share(of[name])}" for name in ("precision", "recall", "F1"))
+    of, name = summary["overall"], summary["score_name"].replace("_", " ")
+    shown = ", ".join(f"{key} {share(of[key])}" for key in ("precision", "recall", "F1"))
     best = "no threshold finds any"
     if of["best_score"] is not None:
-        best = f"best F1 {share(of['best_F1'])} at score {exact(of['best_score'])}"
+        best = f"best F1 {share(of['best_F1'])} at {name} {exact(of['best_score'])}"
     what = "masks" if summary["kind"] == "segm" else "boxes"
     return (
-        f"at score {exact(summary['score'])} and IoU {summary['iou']:g} of {what}: {shown} "
+        f"at {name} {exact(summary['score'])} and IoU {summary['iou']:g} of {what}: {shown} "
         f"({of['TP']} true, {of['FP']} false, {of['FN']} missed); {best}"
     )
 

@@ -30,7 +30,7 @@ ROWS = 20  # of the printed table
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """Objects of one image, by falling score. Selections keep everything together.
+    """Objects of one image, by falling score of their boxes. Selections keep everything together.
 
     >>> found = model.predict("cells.png")  # doctest: +SKIP
     >>> found[found.scores > 0.8].plot().save("cells_masks.png")  # doctest: +SKIP
@@ -46,11 +46,15 @@ class Detections:
     # PIL image or (H, W, 3) uint8 array, for `plot`; None = read again from `path`
     image: Any = None
     path: str = ""
+    # IoU of each mask with its object, 0..1, as the model foretells; None = it does not score masks
+    mask_ious: Float[Tensor, "N"] | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(self.boxes), len(self.scores), len(self.labels), len(self.rle)}
         if len(lengths) > 1:
             raise ValueError(f"boxes, scores, labels and rle differ in length: {sorted(lengths)}")
+        if self.mask_ious is not None and len(self.mask_ious) != len(self):
+            raise ValueError(f"{len(self.mask_ious)} mask_ious, but {len(self)} objects")
         if len(self.classes) != len(self.category_ids):
             raise ValueError(
                 f"{len(self.classes)} classes but {len(self.category_ids)} category ids"
@@ -68,6 +72,7 @@ class Detections:
             scores=self.scores[chosen],
             labels=self.labels[chosen],
             rle=[self.rle[i] for i in chosen.tolist()],
+            mask_ious=None if self.mask_ious is None else self.mask_ious[chosen],
         )
 
     def __repr__(self) -> str:
@@ -86,6 +91,11 @@ class Detections:
             corners = " ".join(f"{v:6.1f}" for v in box)
             rows.append(f"{name:<{width}}  {score:5.3f}  {corners}  {area:8d}")
         return rows + [f"... and {len(self) - ROWS} more"] * (len(self) > ROWS)
+
+    @property
+    def mask_scores(self) -> Float[Tensor, "N"]:
+        """Score of each mask: that of its box, times the IoU where the model scores masks."""
+        return self.scores if self.mask_ious is None else self.scores * self.mask_ious
 
     @property
     def names(self) -> list[str]:
@@ -107,13 +117,15 @@ class Detections:
     def to_coco(self, image_id: int | str) -> list[dict[str, Any]]:
         """Return the entries of a COCO result file, ready for JSON.
 
+        `score` is that of the box. Where the model scores masks, each entry has a `mask_score` too.
+
         Args:
             image_id: of the image, in the annotation file that the results are for.
         """
         x1, y1, x2, y2 = self.boxes.double().unbind(1)
         rows = torch.stack([x1, y1, x2 - x1, y2 - y1], dim=1).tolist()
         values = zip(rows, self.scores.tolist(), self.labels.tolist(), self.rle, strict=True)
-        return [
+        entries: list[dict[str, Any]] = [
             {
                 "image_id": image_id,
                 "category_id": self.category_ids[label],
@@ -123,9 +135,16 @@ class Detections:
             }
             for box, score, label, mask in values
         ]
+        if self.mask_ious is not None:
+            for entry, score in zip(entries, self.mask_scores.tolist(), strict=True):
+                entry["mask_score"] = score
+        return entries
 
     def to_supervision(self) -> Any:
         """Return the same as `supervision.Detections`.
+
+        Its confidence is the score of the box; that of the mask is in `data`, where the model
+        scores masks.
 
         Raises:
             ImportError: supervision is not installed.
@@ -135,16 +154,21 @@ class Detections:
         except ImportError as error:
             hint = "to_supervision() needs the package supervision: pip install supervision"
             raise ImportError(hint) from error
+        data = {"class_name": np.array(self.names, dtype=str)}
+        if self.mask_ious is not None:
+            data["mask_score"] = self.mask_scores.numpy()
         return supervision.Detections(
             xyxy=self.boxes.numpy(),
             mask=self.masks().numpy(),
             confidence=self.scores.numpy(),
             class_id=self.labels.numpy(),
-            data={"class_name": np.array(self.names, dtype=str)},
+            data=data,
         )
 
     def plot(self, score: float = 0.0, **options: Any) -> Image.Image:
-        """Draw the objects of at least this score; `options` as in `pictures.overlay.overlay`.
+        """Draw the objects whose boxes have at least this score, with it.
+
+        `options` are those of `pictures.overlay.overlay`.
 
         Raises:
             ValueError: there is neither an image nor a path to read it from.
@@ -183,11 +207,14 @@ def place(
     """
     inverse = batch.inverse
     if inverse.device.type == "mps":  # has no float64, which placing needs
-        found, inverse = Found(*(x.cpu() for x in found)), inverse.cpu()
+        found = Found(*(x if x is None else x.cpu() for x in found))  # type: ignore[arg-type]
+        inverse = inverse.cpu()
     back = inverse[found.image]
     placed = seen_back(found.boxes, back)
     # One copy to the host instead of four; float64 holds all of them exactly.
-    columns = (placed, found.scores[:, None], found.labels[:, None], found.image[:, None])
+    columns = [placed, found.scores[:, None], found.labels[:, None], found.image[:, None]]
+    if found.mask_ious is not None:
+        columns.append(found.mask_ious[:, None])
     table = torch.cat([x.double() for x in columns], dim=1).cpu()
     image = table[:, 6].long()
     # Run lengths are made where the masks are: only they travel from a GPU, not pixels.
@@ -210,6 +237,7 @@ def place(
             classes=classes,
             category_ids=category_ids,
             path=info.path,
+            mask_ious=None if found.mask_ious is None else of_image[:, 7].float(),
         )
         for of_image, start, info in rows
     ]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from scnet.config import ModelConfig
 from scnet.model.box_stage import BoxOutput, BoxStage
 from scnet.model.features import RoIFeatures, SceneBranches, SceneOutput
-from scnet.model.mask_branch import MaskBranches
+from scnet.model.mask_branch import FoundMasks, MaskBranches
 from scnet.model.rpn import RPN, RPNOutput
 from scnet.model.sampling import Choose, sample_rois
 from scnet.types import Batch, Candidates, Losses, Proposals, RoIs, Samples, Targets
@@ -72,12 +72,10 @@ class Cascade(NamedTuple):
         features = RoIFeatures(dense.scene.scene, self.roi_heads.config)
         return self.roi_heads.find(features, proposals, sizes), features
 
-    def masks(
-        self, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]
-    ) -> Float[Tensor, "R S S"]:
-        """Return the mask of each RoI's class, as probabilities on a grid over its box."""
+    def masks(self, features: RoIFeatures, rois: RoIs, labels: Int[Tensor, "R"]) -> FoundMasks:
+        """Return the mask of each RoI's class, on a grid over its box, and its foretold IoU."""
         heads = self.roi_heads
-        return heads.masks.probabilities(features, rois, labels, tuple(heads.stages))
+        return heads.masks.find(features, rois, labels, tuple(heads.stages))
 
 
 class Step(NamedTuple):

@@ -88,8 +88,8 @@ class Detector(nn.Module):
             rois, scores, labels = self.choose(
                 candidates, len(batch.info), min_score, max_detections
             )
-            masks = self.head.masks(features, rois, labels)
-        return Found(rois.boxes, scores, labels, rois.image, masks)
+            masks, ious = self.head.masks(features, rois, labels)
+        return Found(rois.boxes, scores, labels, rois.image, masks, ious)
 
     def choose(
         self,

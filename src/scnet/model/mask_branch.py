@@ -1,7 +1,9 @@
 """Mask branches: heads, mask information flow (HTC, sec. 3.2) and feature relay (SCNet, sec. 4.2).
 
 A recipe has one branch or several, each fed by a box stage. At inference all of them read the final
-boxes and their probabilities are averaged.
+boxes and their probabilities are averaged. Mask scoring (`mask_scoring.py`) is one head for all of
+them: it learns on the last of the stages that feed a branch, from the mean mask of the branches fed
+there, and at inference judges the mean of all.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from scnet.config import MaskConfig, ModelConfig
 from scnet.model.box_stage import BoxStage
 from scnet.model.features import RoIFeatures
 from scnet.model.layers import ConvReLU, init_classifier, kaiming_normal, stack
-from scnet.ops.masks import crop_targets
+from scnet.model.mask_scoring import MaskScoring
+from scnet.ops.masks import crop_targets, shares_inside
 from scnet.runtime.distributed import mean_count
 from scnet.types import Losses, RoIs, Samples, Targets
 
@@ -28,6 +31,13 @@ class MaskFeatures(NamedTuple):
 
     own: Float[Tensor, "R D s s"]  # what its logits are made of
     shared: Float[Tensor, "R D s s"]  # what other parts read: the next head, with information flow
+
+
+class FoundMasks(NamedTuple):
+    """The masks of RoIs."""
+
+    probabilities: Float[Tensor, "R S S"]
+    ious: Float[Tensor, "R"] | None  # with the object, as mask scoring foretells; None without it
 
 
 class MaskHead(nn.Module):
@@ -106,6 +116,7 @@ class MaskBranches(nn.Module):
             if config.mask.relay
             else None
         )
+        self.scoring = MaskScoring(config) if config.mask.scoring else None
 
     def loss(
         self,
@@ -133,23 +144,28 @@ class MaskBranches(nn.Module):
         goals = crop_targets(targets.masks, rows, rois.boxes, self.config.size)
         # Each loss is the weighted mean cross-entropy over the pixels of all positive RoIs.
         pixels = mean_count(goals.new_full((), goals.shape[0])) * self.config.size**2
-        pooled, losses = features(rois, self.side), {}
+        pooled, losses, all_logits = features(rois, self.side), {}, []
         for branch, fed_by in enumerate(self.config.fed_by):
             if fed_by == stage:
                 logits = self(branch, pooled, hidden, labels)[:, 0]
                 total = F.binary_cross_entropy_with_logits(logits, goals, reduction="sum")
                 name = f"mask{branch + 1}" if len(self.heads) > 1 else "mask"
                 losses[name] = self.config.loss_weights[branch] * total / pixels
+                all_logits.append(logits)
+        if self.scoring is not None and stage == max(self.config.fed_by):
+            found = torch.stack(all_logits).sigmoid().mean(0)
+            shares = shares_inside(targets.masks, rows, rois.boxes)
+            losses["mask_iou"] = self.scoring.loss(pooled, found, labels, goals, shares)
         return losses
 
-    def probabilities(
+    def find(
         self,
         features: RoIFeatures,
         rois: RoIs,
         labels: Int[Tensor, "R"],
         boxes: Sequence[BoxStage],
-    ) -> Float[Tensor, "R S S"]:
-        """Return the mask of each RoI's class, averaged over the branches.
+    ) -> FoundMasks:
+        """Return the mask of each RoI's class, averaged over the branches, and its foretold IoU.
 
         Args:
             boxes: the box stages, whose shared features a relay reads.
@@ -166,7 +182,10 @@ class MaskBranches(nn.Module):
                 self(branch, pooled, hidden.get(stage), labels)
                 for branch, stage in enumerate(self.config.fed_by)
             ]
-        return torch.stack([x.sigmoid() for x in logits]).mean(0)[:, 0].float()
+        found = torch.stack([x.sigmoid() for x in logits]).mean(0)[:, 0].float()
+        if self.scoring is None:
+            return FoundMasks(found, None)
+        return FoundMasks(found, self.scoring(pooled, found, labels).clamp(0, 1))
 
     def forward(
         self,

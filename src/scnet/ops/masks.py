@@ -6,11 +6,13 @@ Nothing here holds a bitmap of the whole image for each object.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
@@ -129,6 +131,38 @@ def crop_targets(
         pooled = roi_align(masks[:, None], rois, size, sampling_ratio=0, aligned=True)
         targets[rows] = (pooled[:, 0] >= 0.5).to(boxes)
     return targets
+
+
+def shares_inside(
+    crops: MaskCrops, index: Int[Tensor, "R"], boxes: Float[Tensor, "R 4"]
+) -> Float[Tensor, "R"]:
+    """Return which share of the pixels of its mask, `index`, lies in each box.
+
+    The sides of a box are rounded down to whole pixels, and it is at least one pixel wide and high,
+    as in MMDetection. A mask without pixels has the share 0.
+    """
+    areas = [height * width for height, width in crops.sizes]
+    starts = itertools.accumulate(areas, initial=0)
+    plan = [(start, *size) for start, size in zip(starts, crops.sizes, strict=False)]
+    of_masks = torch.tensor(plan, dtype=torch.int64).view(-1, 3).to(index.device)
+    first, height, width = of_masks[index].unbind(1)
+    before = F.pad(crops.pixels.cumsum(0, dtype=torch.int64), (1, 0))
+    rows = torch.arange(max((h for h, _ in crops.sizes), default=0), device=index.device)
+
+    def count(left: Tensor, top: Tensor, right: Tensor, bottom: Tensor) -> Tensor:
+        """Count the pixels of each mask in a box of its crop; all but the margin is in bounds."""
+        left, right = (torch.minimum(x.clamp(min=1), width - 1) for x in (left, right))
+        top, bottom = (torch.minimum(x.clamp(min=1), height - 1) for x in (top, bottom))
+        within = (rows >= top[:, None]) & (rows < bottom[:, None])
+        row = torch.where(within, first[:, None] + rows * width[:, None], 0)
+        in_row = before[row + right[:, None]] - before[row + left[:, None]]
+        return (in_row * within).sum(1)
+
+    low, high = torch.split(boxes.floor().long(), 2, dim=1)
+    high = torch.maximum(high, low + 1)
+    corners = torch.cat((low, high), dim=1) - crops.origin[index].repeat(1, 2)
+    whole = count(torch.ones_like(width), torch.ones_like(height), width - 1, height - 1)
+    return count(*corners.unbind(1)) / whole.clamp(min=1)
 
 
 def _groups(masks: Sequence[int], sizes: Sequence[Size]) -> list[list[int]]:

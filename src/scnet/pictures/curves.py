@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scnet.pictures.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY
+from scnet.pictures.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
 Record = Mapping[str, Any]
 Line = tuple[list[float], list[float]]  # epochs, values
@@ -18,12 +18,14 @@ COLOURS = {
     "rpn": SKY,
     "box heads": ORANGE,
     "mask": GREEN,
+    "mask scoring": VERMILION,
     "semantic": PURPLE,
     "context": BLUE,
     "boxes": ORANGE,
     "masks": GREEN,
 }
-TITLES = {"box": "box heads"}  # beside "boxes", whose AP is drawn below
+# "box" stands beside "boxes", whose AP is drawn below.
+TITLES = {"box": "box heads", "mask_iou": "mask scoring"}
 SMOOTH = 0.04  # width of the running mean, as a share of the run
 
 
@@ -54,7 +56,7 @@ def curves(records: Sequence[Record], path: str | Path) -> Path:
 
 
 def grouped(losses: Mapping[str, float]) -> dict[str, float]:
-    """Return the sums of the losses of each part: rpn, box, mask, semantic, context."""
+    """Return the sums of the losses of each part: rpn, box, mask, mask_iou, semantic, context."""
     sums: dict[str, float] = defaultdict(float)
     for name, value in losses.items():
         part = name.split(".")[0].rstrip("0123456789")

@@ -43,7 +43,8 @@ def rows(layer: str, to: Config, of: Config) -> Rows | None:
     if re.fullmatch(r"roi_heads\.stages\.\d+\.reg", layer):
         return _boxes(to, of)
     if re.fullmatch(
-        r"roi_heads\.masks\.heads\.\d+\.classifier|branches\.context\.classifier", layer
+        r"roi_heads\.masks\.(heads\.\d+\.classifier|scoring\.iou)|branches\.context\.classifier",
+        layer,
     ):
         return _matched(to.classes, _names(of))
     if layer == "branches.semantic.classifier":

@@ -16,6 +16,7 @@ means the same by what it says. The rules:
                                 Plain convolutions are no blocks with a skip, nor the other way
                                 round, and what reads 12 convolutions cannot read 4
     feature relays              as their mask branch
+    mask scoring                by name, where both have it with as many convolutions and layers
 
 What joins by a sum (semantic map, context, relay, flow) may be there or not: the others remain.
 """
@@ -38,6 +39,7 @@ _NAMES = (
     ("rpn.", "RPN"),
     ("branches.semantic.", "semantic branch"),
     ("branches.context.", "global context"),
+    ("roi_heads.masks.scoring.", "mask scoring"),
 )
 _NUMBERED_NAMES = {
     "stages": "box stage",
@@ -45,7 +47,7 @@ _NUMBERED_NAMES = {
     "masks.relays": "feature relay",
 }
 # What no other layer of its part reads, or reads as if it were not there before it has learnt.
-_ENDS = re.compile(r"(cls|reg|classifier|flow\.conv|embedding\.conv|conv_offset)$")
+_ENDS = re.compile(r"(cls|reg|classifier|scoring\.iou|flow\.conv|embedding\.conv|conv_offset)$")
 ANCHORS = tuple(f.name for f in fields(RPNConfig) if f.name.startswith("anchor_"))
 
 
@@ -195,6 +197,17 @@ def _instead(pair: Pair) -> str:
     return f"convolutions: {own} instead of {other}"
 
 
+def _depth_of_scoring(pair: Pair) -> Why:
+    own, other = pair.to.mask.scoring, pair.of.mask.scoring
+    if own is None or other is None:
+        return None
+    if own.convs != other.convs:
+        return f"convolutions: {own.convs} instead of {other.convs}"
+    if own.layers != other.layers:
+        return f"fully connected layers: {own.layers} instead of {other.layers}"
+    return None
+
+
 def _semantic_blocks(pair: Pair) -> Why:
     own, other = pair.to.semantic, pair.of.semantic
     if own is None or other is None or own.residual == other.residual:
@@ -215,4 +228,5 @@ _OBJECTIONS: tuple[tuple[str, Callable[[Pair], Why]], ...] = (
     (r"roi_heads\.stages\.\d+\.reg", _deltas),
     (r"roi_heads\.masks\.heads\.\d+\.convs\..*", _kind_of_convs),
     (r"roi_heads\.masks\.heads\.\d+\.(upsample|classifier)", _all_convs),
+    (r"roi_heads\.masks\.scoring\..*", _depth_of_scoring),
 )

@@ -19,10 +19,11 @@ import http.client
 import os
 import sys
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from scnet.runtime.files import whole_file
 from scnet.settings import suggest
@@ -38,6 +39,12 @@ TORCHVISION_SERVERS = ("https://download.pytorch.org/models",)
 SERVER_VARIABLE = "SCNET_ZOO_URL"  # environment variable: another address to ask instead
 TIMEOUT = 30.0  # seconds to wait for a connection, and for each part of the answer
 CHUNK = 1 << 18  # bytes read at once
+CAFFE = "caffe"  # how the backbone of such a row ends
+# Of the configs by which MMDetection's models of that style were trained, where no file says it.
+_CAFFE: Mapping[str, Any] = {
+    "model": {"backbone": {"style": "caffe"}},
+    "img_norm_cfg": {"mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0], "to_rgb": False},
+}
 _NORM_EPS = {"tv_mask_rcnn_r50": 0.0}  # of torchvision's weights, where it is not PyTorch's own
 
 
@@ -190,6 +197,8 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
     if published.form == "detectron2":
         config = published.path.split("/")[1]
         known = known._replace(settings=baselines.settings(published.backbone, config))
+    elif published.backbone.endswith(CAFFE):
+        known = known._replace(settings=_CAFFE)
     elif published.form == "torchvision":
         # As its functions build it with these weights; only the first runs with eps 0.
         known = known._replace(settings={}, norm_eps=_NORM_EPS.get(name))

@@ -38,6 +38,26 @@ def test_a_usual_config_is_read_whole(weights: State, tmp_path: Path) -> None:
     assert found.detector.config.assumed == ()
 
 
+IOU_HEAD = (
+    "type='mmdet.MaskScoringRoIHead', mask_iou_head=dict(type='MaskIoUHead', num_convs=4, "
+    "num_fcs=2, roi_feat_size=14, in_channels=16, conv_out_channels=16, fc_out_channels=1024, "
+    "num_classes=6, loss_iou=dict(type='MSELoss', loss_weight=0.5)),"
+)
+SCORES_MASKS = [
+    ("type='MaskRCNN'", "type='MaskScoringRCNN'"),
+    ("type='StandardRoIHead',", IOU_HEAD),
+    ("pos_iou_thr=0.7))", "pos_iou_thr=0.7)), rcnn=dict(mask_thr_binary=0.5)"),
+]
+
+
+def test_a_config_that_scores_masks_is_read_whole() -> None:
+    found = applied(*SCORES_MASKS)
+    assert found.unread == ()
+    changes = [*SCORES_MASKS[:1], (SCORES_MASKS[1][0], IOU_HEAD.replace("size=14", "size=28"))]
+    with pytest.raises(CheckpointError, match=r"mask_iou_head\.roi_feat_size = 28, but scnet has"):
+        applied(*changes)
+
+
 # What is changed in the config, and what then is set here.
 DONE: dict[str, tuple[list[tuple[str, str]], dict[str, Any]]] = {
     "one size for all images": (

@@ -275,7 +275,6 @@ CHANGED: dict[str, tuple[tuple[str, ...], str, str]] = {
         "backbone.",
         "ConvNeXt.*norms behind",
     ),
-    "mask scoring": (("roi_head.mask_iou_head.convs.0.conv.weight",), "", "Mask Scoring"),
     "PointRend": (("roi_head.point_head.fcs.0.conv.weight",), "", "PointRend"),
     "heads apart": (("roi_head.bbox_head.cls_convs.0.conv.weight",), "", "of boxes apart"),
     "a deep stem": (("backbone.stem.0.weight",), "backbone.conv1", "ResNetV1d"),

@@ -18,6 +18,7 @@ from torch import Tensor
 import scnet
 from scnet import recipes
 from scnet.cli.main import main
+from scnet.config import ScoringConfig
 from scnet.data.classes import coco_classes
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.foreign import convert
@@ -102,6 +103,94 @@ def test_a_full_size_model_with_norms_everywhere_converts_completely(
     assert model.backbone.name == ("resnet50_gn" if norm == "gn" else "resnet50.tv_in1k")
     filled = [x.flatten()[0].item() for x in found.detector.state_dict().values()]
     assert sorted(filled) == sorted(x.flatten()[0].item() for x in state.values())
+
+
+# Of MMDetection's MaskIoUHead, as its code makes them: convs are mmcv's Conv2d, no ConvModule.
+SCORING = {
+    "convs.0.weight": (256, 257, 3, 3),
+    **{f"convs.{i}.weight": (256, 256, 3, 3) for i in (1, 2, 3)},
+    **{f"convs.{i}.bias": (256,) for i in (0, 1, 2, 3)},
+    "fcs.0.weight": (1024, 12544),
+    "fcs.1.weight": (1024, 1024),
+    "fcs.0.bias": (1024,),
+    "fcs.1.bias": (1024,),
+    "fc_mask_iou.weight": (80, 1024),
+    "fc_mask_iou.bias": (80,),
+}
+
+
+@pytest.mark.parametrize("depth", ["50", "101"])
+def test_a_full_size_model_that_scores_masks_converts_completely(
+    reference_dir: Path, tmp_path: Path, depth: str
+) -> None:
+    state = layout(reference_dir, f"mask_rcnn_r{depth}")
+    for i, (name, shape) in enumerate(SCORING.items(), len(state)):
+        state[f"roi_head.mask_iou_head.{name}"] = torch.tensor(float(i)).expand(shape)
+    found = convert.read(save(tmp_path / "a.pth", state))
+    assert (found.used, found.left) == (len(state), {})
+    recipe = "mask_scoring_rcnn" + ("_r101" if depth == "101" else "")
+    assert found.detector.config.recipe == recipe
+    assert found.detector.config.model.mask == recipes.find(recipe).model.mask
+    filled = found.detector.state_dict().values()
+    assert sorted(x.flatten()[0].item() for x in filled) == list(range(len(state)))
+
+
+@pytest.fixture
+def scoring(tmp_path: Path) -> State:
+    """Return the weights of a small model that scores masks, by MMDetection's names."""
+    config = ScoringConfig(convs=3, layers=1, hidden=8)
+    detector = mmdet_files.mask_rcnn(6, model__mask__scoring=config)
+    file = mmdet_files.write(tmp_path / "written.pth", detector)
+    loaded: State = torch.load(file, weights_only=True)["state_dict"]
+    return loaded
+
+
+def test_a_small_model_that_scores_masks_keeps_its_numbers(scoring: State, tmp_path: Path) -> None:
+    found = convert.convert(save(tmp_path / "a.pth", scoring), tmp_path / "a.safetensors")
+    detector = scnet.load(tmp_path / "a.safetensors", device="cpu").detector
+    head = detector.roi_heads.masks.scoring
+    assert head is not None
+    assert head.config == ScoringConfig(convs=3, layers=1, hidden=8)
+    names = {"iou.": "fc_mask_iou."}
+    for name, value in head.state_dict().items():
+        theirs = re.sub(r"^iou\.", names["iou."], name)
+        assert torch.equal(value, scoring[f"roi_head.mask_iou_head.{theirs}"]), name
+    assert "masks scored by 3 convolutions and 2 layers" in str(found)
+
+
+SPARE = "roi_head.mask_iou_head.fc_mask_iou."
+
+
+def with_spare_output(state: State) -> State:
+    """Return weights with an output of mask scoring that is of no class, as early configs have."""
+    return {k: torch.cat([v, v[:1] + 9]) if k.startswith(SPARE) else v for k, v in state.items()}
+
+
+@pytest.mark.parametrize("version", ["2.0.0", "2.28.1", "3.0.0"])
+def test_an_output_of_mask_scoring_that_is_of_no_class_is_left(
+    scoring: State, tmp_path: Path, version: str
+) -> None:
+    meta = {"mmdet_version": version, "CLASSES": SIX}
+    found = convert.read(save(tmp_path / "a.pth", with_spare_output(scoring), meta=meta))
+    assert found.left == {f"{SPARE[:-1]}, last output": "it is of no class"}
+    head = found.detector.roi_heads.masks.scoring
+    assert head is not None
+    assert torch.equal(head.iou.weight, scoring[f"{SPARE}weight"])
+
+
+@pytest.mark.parametrize("meta", [{}, {"mmdet_version": "1.2.0+abc"}])
+def test_where_nothing_says_which_output_is_of_no_class_the_file_is_refused(
+    scoring: State, tmp_path: Path, meta: dict[str, str]
+) -> None:
+    file = save(tmp_path / "a.pth", with_spare_output(scoring), meta=meta)
+    with pytest.raises(CheckpointError, match=r"7 outputs for 6 classes.*meta\.mmdet_version"):
+        convert.read(file)
+
+
+def test_mask_scoring_of_other_classes_is_refused(scoring: State, tmp_path: Path) -> None:
+    other = {k: v[:4] if k.startswith(SPARE) else v for k, v in scoring.items()}
+    with pytest.raises(CheckpointError, match="fc_mask_iou"):
+        convert.read(save(tmp_path / "a.pth", other))
 
 
 BIAS = "roi_head.bbox_head.2.fc_cls.bias"

@@ -159,6 +159,7 @@ def test_every_stage_of_a_cascade_is_brought_into_the_later_form() -> None:
         **{f"bbox_head.{stage}.fc_cls.bias": rows for stage in range(2)},
         **{f"bbox_head.{stage}.fc_reg.bias": rows[:4] for stage in range(2)},
         **{f"mask_head.{stage}.conv_logits.bias": rows for stage in range(2)},
+        "mask_iou_head.fc_mask_iou.bias": rows,
         "semantic_head.conv_logits.bias": rows,
         "rpn_head.rpn_cls.bias": rows,
         "neck.fpn_convs.0.conv.bias": rows,
@@ -169,6 +170,7 @@ def test_every_stage_of_a_cascade_is_brought_into_the_later_form() -> None:
         **{
             f"roi_head.mask_head.{stage}.conv_logits.bias": [1, 2, 3, 4, 5, 6] for stage in range(2)
         },
+        "roi_head.mask_iou_head.fc_mask_iou.bias": [1, 2, 3, 4, 5, 6],
         "roi_head.semantic_head.conv_logits.bias": [*range(7)],
         "rpn_head.rpn_cls.bias": [*range(7)],
         "neck.fpn_convs.0.conv.bias": [*range(7)],

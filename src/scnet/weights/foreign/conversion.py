@@ -24,7 +24,8 @@ class Known(NamedTuple):
     prefix: str | None = None
     leave: tuple[str, ...] = ()
     folder: str | os.PathLike[str] | None = None  # where the file lies, with what is beside it
-    settings: Mapping[str, Any] | None = None  # a config's values that need not be read
+    # a config's values that need not be read; of MMDetection those of a file that holds none
+    settings: Mapping[str, Any] | None = None
     norm_eps: float | None = None  # of torchvision's frozen norms, which no file of it holds
 
 
@@ -88,6 +89,10 @@ def _heads(model: ModelConfig) -> str:
         parts.append(f"RPN of {model.rpn.convs} convolutions")
     if (box.convs, box.layers) != (0, 2):
         parts.append(f"boxes by {box.convs} convolutions and {box.layers} fully connected")
+    if (scoring := model.mask.scoring) is not None:
+        parts.append(
+            f"masks scored by {scoring.convs} convolutions and {scoring.layers + 1} layers"
+        )
     convs = {"pyramid": 1, "box": box.convs, "mask": model.mask.convs}
     norms = {k: v for k, v in model.norms._asdict().items() if v != "none" and convs[k]}
     if norms:

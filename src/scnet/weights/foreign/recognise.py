@@ -20,6 +20,7 @@ from scnet.config import (
     ModelConfig,
     Norm,
     PAFPNConfig,
+    ScoringConfig,
 )
 from scnet.model.layers import GROUPS
 from scnet.weights.checkpoint import CheckpointError
@@ -40,6 +41,7 @@ _REGNETS: dict[tuple[tuple[int, ...], int], str] = {
     ((2, 5, 11, 1), 224): "regnetx_120",
 }
 _RESNET, _REGNET = "backbone.net.layer1.", "backbone.net.s1."
+_SCORING = "roi_heads.masks.scoring."
 _MUST_HAVE: dict[str, str | tuple[str, ...]] = {
     "a ResNet, ResNeXt or RegNet backbone": (_RESNET, _REGNET),
     "a feature pyramid": "fpn.output.",
@@ -85,7 +87,8 @@ def recognise(shapes: Shapes) -> Config:
     missing = [what for what, prefix in _MUST_HAVE.items() if not shapes.has(prefix)]
     if missing:
         raise CheckpointError(
-            "not a Mask R-CNN, Cascade Mask R-CNN, HTC or SCNet on a ResNet or RegNet with FPN: "
+            "not a Mask R-CNN, Mask Scoring R-CNN, Cascade Mask R-CNN, HTC or SCNet on a ResNet or "
+            "RegNet with FPN: "
             f"{', '.join(missing)} not found"
         )
     backbone = _backbone(shapes)
@@ -124,7 +127,9 @@ def recognise(shapes: Shapes) -> Config:
         channels=shapes["fpn.output.0.weight"][0],
         semantic=semantic,
         box=box,
-        mask=replace(model.mask, size=_mask_size(shapes, model.mask)),
+        mask=replace(
+            model.mask, size=_mask_size(shapes, model.mask), scoring=_scoring(shapes, model.mask)
+        ),
     )
     return replace(base, model=_with_norms(model, shapes))
 
@@ -205,6 +210,7 @@ def _parts(model: ModelConfig) -> dict[str, Any]:
         "skips in the mask head": mask.residual,
         "flow between mask heads": mask.flow,
         "feature relay": mask.relay,
+        "mask scoring": mask.scoring is not None,
         "semantic branch": semantic is not None,
         "skips in the semantic branch": semantic is not None and semantic.residual,
         "global context": model.context is not None,
@@ -221,10 +227,23 @@ def _parts_of(shapes: Shapes) -> dict[str, Any]:
         "skips in the mask head": skips,
         "flow between mask heads": shapes.has("roi_heads.masks.heads.1.flow."),
         "feature relay": shapes.has("roi_heads.masks.relays.0."),
+        "mask scoring": shapes.has(_SCORING),
         "semantic branch": shapes.has("branches.semantic."),
         "skips in the semantic branch": shapes.has("branches.semantic.convs.0.conv1."),
         "global context": shapes.has("branches.context."),
     }
+
+
+def _scoring(shapes: Shapes, mask: MaskConfig) -> ScoringConfig | None:
+    """Return how deep and wide the head is that scores masks, where there is one."""
+    if mask.scoring is None:
+        return None
+    return replace(
+        mask.scoring,
+        convs=shapes.count(f"{_SCORING}convs."),
+        layers=shapes.count(f"{_SCORING}fcs."),
+        hidden=shapes[f"{_SCORING}iou.weight"][-1],
+    )
 
 
 def _mask_size(shapes: Shapes, mask: MaskConfig) -> int:

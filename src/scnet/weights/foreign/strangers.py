@@ -202,7 +202,6 @@ _CHANGES = (
         ),
         f"{OURS}, with norms in pyramid, box heads and mask heads",
     ),
-    Stranger("Mask Scoring (mask_iou_head)", (r"^roi_head\.mask_iou_head\.",), OTHER),
     Stranger("PointRend", (r"^roi_head\.point_head\.",), OTHER),
     Stranger(
         "convolutions or layers of classes and of boxes apart in its box heads",

@@ -25,6 +25,7 @@ from scnet.weights.foreign.recognise import Shapes, recognise, require_anchors
 from scnet.weights.foreign.tensors import in_float32, in_our_shape, to_rgb
 
 PARTS = ("rpn_head", "roi_head")  # which every model has
+_IOU = "roi_heads.masks.scoring.iou"
 _GIVES = "FILE.py"  # the file that holds a config
 # Keys that a right file may carry in its model, with the reason why they are left.
 _LEFT = {
@@ -45,9 +46,12 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
     found = _model(content, entries, known.prefix)
     theirs = version_1.upgraded(found.tensors)
     origin = version_1.Origin(_version(content), version_1.is_old(found.tensors))
+    source = f"MMDetection {origin.version or ('1.x' if origin.is_1 else '2.x or 3.x')}"
     ours, left, unknown = _rename(theirs)
     given = _config(content, known)
     try:
+        ours, spare = _without_spare_iou(ours, source)
+        left |= spare
         shapes = Shapes({name: tuple(x.shape) for name, x in ours.items()})
         config = recognise(shapes)
         require_known(unknown)
@@ -63,7 +67,7 @@ def build(content: Mapping[str, Any], entries: list[unwrap.Entry], known: Known)
         raise CheckpointError(strangers.change(theirs) or str(error)) from error
     return Conversion(
         detector=detector,
-        source=f"MMDetection {origin.version or ('1.x' if origin.is_1 else '2.x or 3.x')}",
+        source=source,
         used=len(ours),
         left=left | found.left,
         settings=applied.changed,
@@ -112,7 +116,7 @@ def _texts(content: Any, folder: str = "", depth: int = 0) -> Iterator[str]:
 
 
 def _config(content: Mapping[str, Any], known: Known) -> dict[str, Any]:
-    """Return the parsed config of a checkpoint: the one that is given, else the file's own."""
+    """Return the config of a checkpoint, parsed: the one given, its own, or else what is known."""
     if known.config is not None:
         if Path(known.config).suffix in (".yaml", ".yml"):
             raise CheckpointError(
@@ -127,7 +131,7 @@ def _config(content: Mapping[str, Any], known: Known) -> dict[str, Any]:
     text = meta.get("cfg", meta.get("config"))
     if isinstance(text, Mapping):
         return {str(key): value for key, value in text.items()}
-    return config_text.parse(text) if isinstance(text, str) else {}
+    return config_text.parse(text) if isinstance(text, str) else dict(known.settings or {})
 
 
 def _rename(
@@ -148,6 +152,32 @@ def _rename(
         else:
             ours[name] = in_our_shape(name, value)
     return in_place(ours), left, unknown
+
+
+def _without_spare_iou(
+    ours: dict[str, Tensor], source: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Leave the output of mask scoring that is of no class, where there is one more than classes.
+
+    Early configs of 2.x have 81 of them, of which the last is never asked. In files of 1.x that
+    were upgraded the first one is of the background.
+
+    Raises:
+        CheckpointError: nothing says which of them is of no class.
+    """
+    classes, outputs = (
+        len(ours[name]) if name in ours and ours[name].ndim else 0
+        for name in ("roi_heads.stages.0.cls.bias", f"{_IOU}.bias")
+    )
+    if outputs != classes or not classes:
+        return ours, {}
+    if not source.startswith(("MMDetection 2.", "MMDetection 3.")) or source.endswith(" 3.x"):
+        raise CheckpointError(
+            f"its mask_iou_head has {outputs} outputs for {classes - 1} classes, and no version "
+            "2.x or 3.x (meta.mmdet_version) says that the last is of none"
+        )
+    own = {k: v[:-1] if k.rpartition(".")[0] == _IOU else v for k, v in ours.items()}
+    return own, {"roi_head.mask_iou_head.fc_mask_iou, last output": "it is of no class"}
 
 
 def _stored_names(content: Mapping[str, Any], given: Mapping[str, Any]) -> list[tuple[str, ...]]:

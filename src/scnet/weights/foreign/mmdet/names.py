@@ -13,6 +13,7 @@ from scnet.weights.foreign.naming import table, translated
 _BOX = r"roi_head\.bbox_head\.(\d+)\."
 _HEAD = r"roi_head\.mask_head\.(\d+)\."
 _NORM = re.compile(r"(?<=\.)[gb]n(?=\d?\.)")  # of a head; the pyramid and the backbone have others
+_SCORING = r"roi_head\.mask_iou_head\."
 _SEMANTIC = r"roi_head\.semantic_head\."
 _NAMES = table(
     (r"backbone\.(.*\.)?gn(\d)\.", r"backbone.net.\1bn\2."),
@@ -35,6 +36,8 @@ _NAMES = table(
     (_HEAD + r"conv_logits\.", r"roi_heads.masks.heads.\1.classifier."),
     (_HEAD + r"conv_res\.", r"roi_heads.masks.heads.\1.flow."),
     (_HEAD + r"(convs|upsample)\.", r"roi_heads.masks.heads.\1.\2."),
+    (_SCORING + r"fc_mask_iou\.", r"roi_heads.masks.scoring.iou."),
+    (_SCORING + r"(convs|fcs)\.", r"roi_heads.masks.scoring.\1."),
     (r"roi_head\.feat_relay_head\.fc\.", r"roi_heads.masks.relays.0.fc."),
     (_SEMANTIC + r"lateral_convs\.", r"branches.semantic.lateral."),
     (_SEMANTIC + r"conv_embedding\.", r"branches.semantic.embedding."),

@@ -80,6 +80,7 @@ MUST_BE: dict[str, tuple[Any, ...]] = {
     "roi_head.mask_head.upsample_cfg.scale_factor": (2,),
     "roi_head.mask_head.conv_kernel_size": (3,),
     "roi_head.mask_head.predictor_cfg.type": _PLAIN_CONV,
+    "roi_head.mask_iou_head.roi_feat_size": (14, [14, 14]),
     "roi_head.semantic_head.fusion_level": (1,),
     "roi_head.semantic_head.num_ins": (5,),
     "roi_head.feat_relay_head.roi_feat_size": (7, [7, 7]),
@@ -119,11 +120,12 @@ WHY = {
 
 # What these do is known; a class of another name is told.
 KNOWN: dict[str, tuple[Any, ...]] = {
-    "type": ("MaskRCNN", "CascadeRCNN", "HybridTaskCascade", "SCNet"),
+    "type": ("MaskRCNN", "MaskScoringRCNN", "CascadeRCNN", "HybridTaskCascade", "SCNet"),
     "backbone.type": ("ResNet", "ResNeXt", "RegNet"),
     "rpn_head.type": ("RPNHead",),
     "roi_head.type": (
         *("StandardRoIHead", "CascadeRoIHead", "HybridTaskCascadeRoIHead", "SCNetRoIHead"),
+        "MaskScoringRoIHead",
         *("DynamicRoIHead", "PISARoIHead"),  # others in training alone
     ),
     "roi_head.bbox_head.type": (
@@ -131,6 +133,7 @@ KNOWN: dict[str, tuple[Any, ...]] = {
         *("BBoxHead", "SharedFCBBoxHead"),  # the last in 1.x
     ),
     "roi_head.mask_head.type": ("FCNMaskHead", "HTCMaskHead", "SCNetMaskHead"),
+    "roi_head.mask_iou_head.type": ("MaskIoUHead",),
     "roi_head.semantic_head.type": ("FusedSemanticHead", "SCNetSemanticHead"),
     "roi_head.glbctx_head.type": ("GlobalContextHead",),
     "roi_head.feat_relay_head.type": ("FeatureRelayHead",),
@@ -179,6 +182,7 @@ HARMLESS = (
     *("*.in_channels", "*.out_channels", "*.feat_channels", "*.conv_out_channels"),
     *("*.fc_out_channels", "*.out_conv_channels", "*.num_classes", "*.num_convs"),
     *("*.num_*_convs", "*.num_*fcs", "*.norm_cfg", "*.norm_cfg.*", "*.conv_to_res"),
+    "*.mask_iou_head.loss_iou*",
     *(
         "*.reg_class_agnostic",
         "*.mask_head.class_agnostic",

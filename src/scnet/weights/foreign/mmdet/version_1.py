@@ -21,6 +21,7 @@ PARTS = ("rpn_head", "bbox_head", "mask_head")  # which every model has
 LEGACY_ANCHORS, LEGACY_DELTAS = "LegacyAnchorGenerator", "LegacyDeltaXYWHBBoxCoder"
 VERSION = "mmdet_version"
 _HEAD = re.compile(r"(?:bbox|mask|mask_iou|semantic)_head\.")
+_OF_MASKS = r"mask_head\.(?:\d\.)?conv_logits\.|mask_iou_head\.fc_mask_iou\."
 # What became part of `roi_head`.
 _OF_HEADS = (
     *("bbox_roi_extractor", "bbox_head", "mask_roi_extractor", "mask_head", "shared_head"),
@@ -118,7 +119,7 @@ def _without_background(name: str, value: Tensor, rows: int) -> Tensor:
         return value.roll(-1, 0)
     if name.startswith("bbox_head.") and ".fc_reg." in name and has == (4 * rows,):
         return value[4:]
-    if name.startswith("mask_head.") and ".conv_logits." in name and has == (rows,):
+    if re.match(_OF_MASKS, name) and has == (rows,):
         return value[1:]
     return value
 
