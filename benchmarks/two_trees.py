@@ -67,6 +67,8 @@ class Worker:
 
     def __init__(self, tree: Path, args: Namespace) -> None:
         tree = tree.resolve()
+        if not (tree / "src/scnet").is_dir() or not (tree / "benchmarks/train_step.py").is_file():
+            raise SystemExit(f"{tree} is no checkout of this project; make one: git worktree add")
         command = [sys.executable, str(Path(__file__).resolve()), str(tree), str(tree)]
         command += ["--worker", "--size", *map(str, args.size), "--models", *args.models]
         self.process = subprocess.Popen(
