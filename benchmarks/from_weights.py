@@ -39,6 +39,7 @@ from scnet.training.resuming import CONFIG, stored_config
 
 CLASSES = ("person", "bottle", "dining table", "chair", "car")  # those with most images
 FEW = 100  # images of the small set
+TASKS = ("balloon", "few")
 SETTINGS: dict[str, Any] = {"eval": {"every": 0, "pictures": 0}, "run": {"trackers": []}}
 
 
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", type=float, nargs="+", default=[1.0])
     parser.add_argument("--finetune", action="store_true", help="the source with --finetune, too")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
     parser.add_argument("--source-steps", type=int, default=2000)
     parser.add_argument("--size", type=int, nargs=2, help="data.size; else the recipe's")
     parser.add_argument("-o", "--output", type=Path, default=Path("from_weights"))
@@ -95,10 +97,11 @@ def main() -> None:
     rest, few = split(coco, args.output / "data")
     settings = merge(SETTINGS, {"data": {"size": args.size}} if args.size else {})
     source = Run(Task("source", rest, settings), None, args.source_steps, 0, 1.0)
-    tasks = (
+    tasks: tuple[Task, ...] = (
         Task("balloon", balloon, settings),
         Task("few", few, merge(settings, {"data": {"classes": list(CLASSES)}})),
     )
+    tasks = tuple(task for task in tasks if task.name in args.tasks)
     start = done(source, args.recipe, args.output)
     for run in planned(tasks, start, args):
         done(run, args.recipe, args.output)
