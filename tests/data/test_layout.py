@@ -140,7 +140,12 @@ def test_a_part_of_the_training_images_has_the_rest_and_the_test_split_beside_it
     tmp_path: Path, content: Any, write: Write
 ) -> None:
     folder = tmp_path / "annotations"
-    for name, images in (("fit3", "train"), ("val1", "train"), ("train", "train"), ("test", "test")):
+    for name, images in (
+        ("fit3", "train"),
+        ("val1", "train"),
+        ("train", "train"),
+        ("test", "test"),
+    ):
         write(content, folder / f"instances_{name}.json", tmp_path / images)
     fit = folder / "instances_fit3.json"
     assert not is_of_any_split(fit)
@@ -157,5 +162,7 @@ def test_a_part_of_the_training_images_has_the_rest_and_the_test_split_beside_it
         find_split(numbered, "val")
     for number in (1, 2):
         (folder / f"instances_val{number}.json").unlink()
-    with pytest.raises(NoSplitError, match=r"no val split beside it; looked for instances_val.json"):
+    with pytest.raises(
+        NoSplitError, match=r"no val split beside it; looked for instances_val.json"
+    ):
         find_split(numbered, "val")

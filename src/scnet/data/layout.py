@@ -231,7 +231,9 @@ def _beside_part(file: Path, start: str, split: SplitName) -> Path:
     """Return the file of another split beside a part of the training images."""
     words = "|".join(WORDS[split])
     for pattern in (rf"{start}({words})", rf"{start}({words})\d+"):
-        found = [f for f in sorted(file.parent.glob("*.json")) if re.fullmatch(pattern, f.stem, re.I)]
+        found = [
+            f for f in sorted(file.parent.glob("*.json")) if re.fullmatch(pattern, f.stem, re.I)
+        ]
         if len(found) == 1:
             return found[0]
         if found:
@@ -244,9 +246,9 @@ def _beside_part(file: Path, start: str, split: SplitName) -> Path:
 
 
 def _sibling(file: Path, split: SplitName) -> Path:
-    start = _part_of_training(file)
-    if start is not None and split != "train":
-        return _beside_part(file, start, split)
+    prefix = _part_of_training(file)
+    if prefix is not None and split != "train":
+        return _beside_part(file, prefix, split)
     if split == "train" or split_of(file) in (None, split):
         return file
     named = _NAMED.fullmatch(file.stem)
