@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from scnet.config import DataConfig
+from scnet.data.check import check
 from scnet.data.coco import CocoDataset, DataError, load_dataset
 from scnet.data.sides import ByName, by_name
 from scnet.settings import ConfigError
@@ -236,3 +237,16 @@ def test_pasted_objects_have_the_class_of_their_own_mirroring(make: Make) -> Non
         seen.add((mirrored, bool(others)))
         assert set(others) <= {0, 2}
     assert seen == {(False, False), (False, True), (True, False), (True, True)}
+
+
+def test_the_check_says_and_refuses_what_a_training_does(make: Make, coco_folder: Path) -> None:
+    make(0.5)
+    said = [p.reason for p in check(coco_folder).problems if p.severity == "note"]
+    assert any("left_door and right_door change places" in reason for reason in said)
+    unmirrored = check(coco_folder, config=replace(PLAIN, flip_swaps="auto"))
+    assert not any("mirrored images" in problem.reason for problem in unmirrored.problems)
+    report = check(coco_folder, config=DataConfig(flip_swaps=(("left_door", "boot"),)))
+    assert not report.ok
+    (refused,) = [p for p in report.problems if "flip_swaps" in p.reason]
+    assert refused.reason == "data.flip_swaps: there is no class boot"
+    assert refused.action.startswith("the classes are left_door, hood, right_door. Name pairs")
