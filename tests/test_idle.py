@@ -27,6 +27,8 @@ IDLE: tuple[tuple[str, dict[str, Any], str, str], ...] = (
     ("scnet", {"optim.warmup_steps": 0, "optim.warmup_factor": 0.1}, "optim.warmup_factor", "is 0"),
     ("scnet_lite", {"optim.max_steps": 9, "optim.epochs": 2}, "optim.epochs", "max_steps"),
     ("scnet", {"run.keep_epochs": 50}, "run.keep_epochs", "fewer epochs"),
+    ("scnet", {"data.flip": 0, "data.flip_swaps": "auto"}, "data.flip_swaps", "mirrored"),
+    ("scnet", {"data.flip": 0, "data.flip_swaps": [["a", "b"]]}, "data.flip_swaps", "mirrored"),
     ("mask_rcnn", {"data.stuff_maps": "maps"}, "data.stuff_maps", "no semantic branch"),
     ("scnet", {"model.mask.flow": True}, "model.mask.flow", "one mask branch"),
     *(
@@ -71,6 +73,9 @@ USED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("scnet", {"model.rpn.anchor_sizes": None, "model.rpn.anchor_scale": 4.0}),
     ("mask_rcnn", {"model.box.average": "logits"}),
     ("mask_rcnn", {"data.stuff_maps": "none"}),
+    ("scnet", {"data.flip_swaps": [["a", "b"]]}),
+    ("scnet", {"data.flip": 0, "data.vertical_flip": 0.5, "data.flip_swaps": "auto"}),
+    ("scnet", {"data.flip": 0, "data.flip_swaps": []}),
     ("mask_rcnn", {"model.box.norm": "batch", "model.box.convs": 4, "model.mask.norm": None}),
     ("scnet", {"model.box.soft_nms": True, "model.box.nms_iou": 0.4}),
 )

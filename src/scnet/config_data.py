@@ -36,6 +36,9 @@ class DataConfig:
     scales: tuple[Count, ...] = ()
     flip: Share = 0.5  # chance that a training image is mirrored
     vertical_flip: Share = 0.0  # likewise upside down; for cells and aerial images
+    # classes that change places in a mirrored image, such as [[left_arm, right_arm]]; "auto" =
+    # those whose names differ in the word left or right alone; empty = none
+    flip_swaps: Literal["auto"] | tuple[tuple[str, str], ...] = "auto"
     # large-scale jitter: a training image is scaled by a random factor of this range, such as 0.1
     # to 2.0, where 1 is `size`. An image that is then larger than `size` is cut to it at random
     jitter: tuple[Positive, Positive] | None = None
@@ -85,6 +88,8 @@ class DataConfig:
             )
         if self.jitter and self.scales:
             raise ConfigError("data.jitter and data.scales both choose the size; set only one")
+        if isinstance(self.flip_swaps, tuple):
+            require_pairs(self.flip_swaps)
         if isinstance(self.range, tuple) and not self.range[0] < self.range[1]:
             raise ConfigError(f"data.range: {self.range}; expected a lower and a higher value")
         read_anew = {self.coordinates, self.box_coordinates} - {"pixels", None}
@@ -108,4 +113,20 @@ def require_colours(data: DataConfig, bands: int) -> None:
         raise ConfigError(
             f"data.color_jitter: changes the colours of 3 bands, but there are {bands}; "
             "set --data.color-jitter '[0,0,0]'"
+        )
+
+
+def require_pairs(pairs: tuple[tuple[str, str], ...]) -> None:
+    """Refuse pairs of classes that say two things of one class."""
+    names = [name for pair in pairs for name in pair]
+    for left, right in pairs:
+        if left == right:
+            raise ConfigError(
+                f"data.flip_swaps: {left} is paired with itself; leave the pair out, as a class in "
+                "no pair stays what it is"
+            )
+    if double := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(
+            f"data.flip_swaps: {double} is in {names.count(double)} pairs; keep one of them, as a "
+            "class changes places with one other"
         )

@@ -53,6 +53,12 @@ def _soft_nms(facts: Facts) -> str | None:
     return None if soft is None else soft.method
 
 
+def _nothing_mirrored(facts: Facts) -> bool:
+    """Return whether classes would change places in mirrored images, and there are none."""
+    data = facts.config.data
+    return data.flip_swaps != () and data.flip == data.vertical_flip == 0
+
+
 def _never_reached(config: Config) -> list[int]:
     """Return the milestones of the learning rate that lie behind the end of the training."""
     optim = config.optim
@@ -154,6 +160,12 @@ _BESIDE_OTHERS = (
         "there is one mask branch, and information flows from one to the next",
         "set model.mask.fed_by and model.mask.loss_weights for several",
         granted={"model.mask.flow": False},
+    ),
+    Rule(
+        ("data.flip_swaps",),
+        _nothing_mirrored,
+        "no image is mirrored (data.flip 0, data.vertical_flip 0)",
+        "set data.flip",
     ),
     Rule(
         ("data.stuff_maps",),

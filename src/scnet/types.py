@@ -100,6 +100,14 @@ class View:
         return bottom - top, right - left
 
     @property
+    def reflected(self) -> bool:
+        """Whether it is a mirror image, with left and right of things exchanged.
+
+        Mirrored both ways it is not, but turned by 180 degrees.
+        """
+        return self.horizontal != self.vertical
+
+    @property
     def inverse(self) -> Inverse:
         """Return the way back to the pixels of the original."""
         left, top, right, bottom = self.window

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from scnet.data.images import DataError
-from scnet.data.layout import annotation_files, find_split, locate_images
+from scnet.data.layout import (
+    NoSplitError,
+    annotation_files,
+    find_split,
+    is_of_any_split,
+    locate_images,
+)
 
 Write = Callable[..., Path]
 
@@ -128,3 +134,35 @@ def test_the_real_data_sets_are_found(data_dir: Path) -> None:
     assert root_of(data_dir / "coco600_400px", "train").name == "train2017"
     for name in ("dsb2018_le360", "balloon_1024px", "coco_oneperson_400px"):
         assert root_of(data_dir / name, "val").name == "val"
+
+
+def test_a_part_of_the_training_images_has_the_rest_and_the_test_split_beside_it(
+    tmp_path: Path, content: Any, write: Write
+) -> None:
+    folder = tmp_path / "annotations"
+    for name, images in (
+        ("fit3", "train"),
+        ("val1", "train"),
+        ("train", "train"),
+        ("test", "test"),
+    ):
+        write(content, folder / f"instances_{name}.json", tmp_path / images)
+    fit = folder / "instances_fit3.json"
+    assert not is_of_any_split(fit)
+    for split, name in (("train", "fit3"), ("val", "val1"), ("test", "test")):
+        assert find_split(fit, split).annotations == folder / f"instances_{name}.json"
+    assert root_of(fit, "train") == root_of(fit, "val") == tmp_path / "train"
+    assert root_of(fit, "test") == tmp_path / "test"
+    assert find_split(tmp_path, "train").annotations == folder / "instances_train.json"
+    fit.rename(folder / "instances_train3.json")
+    numbered = folder / "instances_train3.json"
+    assert find_split(numbered, "val").annotations == folder / "instances_val1.json"
+    write(content, folder / "instances_val2.json", tmp_path / "train")
+    with pytest.raises(DataError, match=r"several files for the val split: instances_val1.json, i"):
+        find_split(numbered, "val")
+    for number in (1, 2):
+        (folder / f"instances_val{number}.json").unlink()
+    with pytest.raises(
+        NoSplitError, match=r"no val split beside it; looked for instances_val.json"
+    ):
+        find_split(numbered, "val")

@@ -11,7 +11,7 @@ from tests.quick import QUICK, no_curves
 
 from scnet.cli.main import main
 from scnet.data.synthetic.scene import generate
-from scnet.experiments import figure1, figure6, runs, tabulate
+from scnet.experiments import carparts, figure1, figure6, runs, tabulate
 from scnet.experiments.plan import Plan, Size
 from scnet.settings import merge
 
@@ -34,6 +34,10 @@ TINY = Size(
     gpus=0,
     backbones=("ResNet-50",),
     image_size=(64, 96),
+    equal={
+        "steps": {"optim": {"max_steps": 2}},
+        "minutes": {"optim": {"max_steps": 3, "max_minutes": 60.0}},
+    },
 )
 
 MakePlan = Callable[..., Plan]
@@ -60,7 +64,7 @@ def make_plan(root: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch) -> Make
     monkeypatch.setattr("scnet.pictures.curves.curves", no_curves)
     monkeypatch.setattr(tabulate, "ROUNDS", 2)
     monkeypatch.setattr("scnet.bench.peak_of", lambda *given: 0.5)  # would start processes
-    for module in (tabulate, figure1, figure6):
+    for module in (tabulate, carparts, figure1, figure6):
         monkeypatch.setattr(module, "finish", partial(runs.finish, launch=here))
 
     def make(name: str, seeds: int = 1, speed: bool = False) -> Plan:

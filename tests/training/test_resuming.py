@@ -43,6 +43,30 @@ def test_a_run_goes_on_from_any_working_folder(
     assert resume(run, quiet=True) == run
 
 
+def test_an_older_run_keeps_left_and_right_as_it_began(
+    data: Path, quick: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in (data / "annotations").glob("*.json"):
+        content = json.loads(file.read_text())
+        for side, category in zip(("left", "right"), content["categories"], strict=True):
+            category["name"] = f"{side} shape"
+        file.write_text(json.dumps(content))
+    settings = merge(quick, {"optim": {"max_steps": 2}, "eval": {"every": 0, "pictures": 0}})
+    settings = merge(settings, {"run": {"trackers": []}})
+    run = train("mask_rcnn", data, output=data.parent / "run", settings=settings)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "note: in mirrored images left shape and right shape change places" in said
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    assert stored["data"].pop("flip_swaps") == "auto"
+    (run / "config.yaml").write_text(yaml.safe_dump(stored))
+    with pytest.raises(ConfigError, match=r"data\.flip_swaps: cannot change to auto"):
+        resume(run, settings={"data": {"flip_swaps": "auto"}}, quiet=True)
+    resume(run)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "note: in mirrored images left shape and right shape stay what they are" in said
+    assert checkpoint.load(run / "last").config.data.flip_swaps == "auto"  # written before
+
+
 def test_a_finished_run_is_said_to_be_at_its_end(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -144,7 +144,7 @@ def experiment(options: argparse.Namespace) -> None:
     plan = Plan(
         name=options.name,
         size=size,
-        data=data_folders(options.data, size),
+        data=data_folders(options.data, size, options.name),
         data_given=bool(options.data),
         seeds=options.seeds if options.name in SEEDED else 1,
         root=Path(options.output),

@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from scnet.config import DataConfig
+from scnet.config import ConfigError, DataConfig
 from scnet.data.areas import ACTION as AREA_ACTION
 from scnet.data.areas import area_fault
-from scnet.data.categories import look_alikes, roots
+from scnet.data.categories import ClassError, look_alikes, roots
 from scnet.data.check_contents import contents_of
 from scnet.data.check_images import Chosen, Progress, choose, read_images, stuff_maps
 from scnet.data.check_pixels import Look
+from scnet.data.classes import seen_name
 from scnet.data.faults import (
     TOO_DEEP,
     ReadRuns,
@@ -43,6 +44,7 @@ from scnet.data.mistakes import judge_file
 from scnet.data.overlap import repeated, unknown_keys
 from scnet.data.reading import is_image_list, read_content
 from scnet.data.report import Problem, Summary
+from scnet.data.sides import find_swaps
 from scnet.data.wording import counted
 from scnet.ops.rle import Runs, extent, runs
 from scnet.types import Size
@@ -91,6 +93,7 @@ class FileCheck:
         for said in contents_of(self.summary, self.config.crowd, images, names, sound, left_out):
             self.add(said[0], "", *said[1:])
         self._nothing_to_learn()
+        self._sides(names, left_out)
         kept = [entry for entries in sound.values() for entry in entries]
         drawn = [entry for entry in kept if isinstance(entry["segmentation"], list)]
         if fault := hole_fault([entry for entry in drawn if len(entry["segmentation"]) > 1]):
@@ -122,6 +125,22 @@ class FileCheck:
         learnt = self.summary.split in ("train", "all")
         if learnt and not sum(self.summary.per_class.values()) and not self._is_faulty:
             self.add("error", "", "no object to learn from", "annotate some, or give another file")
+
+    def _sides(self, names: Mapping[int, str], left_out: Collection[str]) -> None:
+        """Say which classes change places in mirrored images, as a training does."""
+        if self.summary.split not in ("train", "all"):
+            return
+        own = dict.fromkeys(seen_name(name) for name in names.values())
+        learnt = self.config.classes or tuple(name for name in own if name not in left_out)
+        mirrors = self.config.flip > 0 or self.config.vertical_flip > 0
+        try:
+            found = find_swaps(self.config.flip_swaps, learnt, None, mirrors=mirrors)
+        except (ClassError, ConfigError) as error:
+            reason, _, action = str(error).partition("; ")
+            self.add("error", "", reason, action)
+            return
+        for note in found.notes:
+            self.add("note", "", note, "nothing to do if that is meant; else set data.flip_swaps")
 
     @property
     def _is_faulty(self) -> bool:

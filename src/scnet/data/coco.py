@@ -24,6 +24,7 @@ from scnet.data.annotations import (
     numbered,
     read_annotations,
 )
+from scnet.data.categories import ClassError
 from scnet.data.contents import Contents
 from scnet.data.copy_paste import paste_objects
 from scnet.data.faults import box_fault, is_crowd, is_finite
@@ -32,6 +33,7 @@ from scnet.data.layout import Split, SplitName, find_split, locate_images
 from scnet.data.overlap import double_entries, repeated_notes
 from scnet.data.resizing import size_action
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
+from scnet.data.sides import Swaps, find_swaps
 from scnet.data.survey import contrast_warning, count_bands
 from scnet.data.transforms import (
     Objects,
@@ -72,6 +74,7 @@ class CocoDataset(Dataset[Sample]):
         train: bool,
         semantic: bool = False,
         stuff: StuffMaps | None = None,
+        swaps: Swaps | None = None,
     ) -> None:
         self.annotation_file = source.path
         self.image_root = image_root
@@ -86,6 +89,7 @@ class CocoDataset(Dataset[Sample]):
         self.train = train
         self.semantic = semantic
         self.stuff = stuff
+        self.swaps = swaps
         self.seed = 0
         self.epoch = 0
 
@@ -211,6 +215,9 @@ class CocoDataset(Dataset[Sample]):
         stuff = None
         if self.semantic and self.stuff:
             stuff = view_map(self.stuff.read(record.file_name, view.resized), view)
+        if view.reflected and self.swaps is not None:
+            objects = replace(objects, labels=self.swaps.labels[objects.labels])
+            stuff = stuff if stuff is None else self.swaps.of_map(stuff)
         return Sample(image, self._info(record, view), objects, stuff)
 
     def picture(self, index: int) -> Image.Image:
@@ -278,7 +285,25 @@ def load_dataset(
         source = replace(source, notes=(*source.notes, said))
     root, source = _with_images(found, source)
     stuff = find_stuff_maps(config.stuff_maps, root, source.path) if semantic and train else None
-    return CocoDataset(source, root, config, train=train, semantic=semantic, stuff=stuff)
+    swaps = _swaps(source, config, stuff) if train else None
+    return CocoDataset(
+        source, root, config, train=train, semantic=semantic, stuff=stuff, swaps=swaps
+    )
+
+
+def _swaps(source: AnnotationFile, config: DataConfig, stuff: StuffMaps | None) -> Swaps:
+    """Return which classes change places in mirrored images.
+
+    Raises:
+        DataError: the setting names a class that there is not.
+    """
+    mirrors = config.flip > 0 or config.vertical_flip > 0
+    try:
+        return find_swaps(
+            config.flip_swaps, tuple(source.categories.values()), stuff, mirrors=mirrors
+        )
+    except ClassError as error:
+        raise DataError(f"{source.path}: {error}") from None
 
 
 def _with_images(split: Split, source: AnnotationFile) -> tuple[Path, AnnotationFile]:

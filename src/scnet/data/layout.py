@@ -4,6 +4,8 @@
 - CVAT: annotations/instances_default.json; images in images/default/
 - Roboflow: train/_annotations.coco.json, valid/_annotations.coco.json; images beside the file
 - one file: any COCO JSON, given directly; images near it
+- parts: instances_fit320.json or instances_train380.json, given directly: the number says how many
+  of the training images; instances_val80.json beside it has the rest
 - without COCO files: data sets of the formats in `foreign`, whose folders of labels stand for files
 """
 
@@ -27,6 +29,8 @@ WORDS: dict[str, tuple[str, ...]] = {
 }
 _ANY_WORD = "|".join(word for words in WORDS.values() for word in words)
 _NAMED = re.compile(rf"(?:instances_|annotations_|coco_)?({_ANY_WORD})(?:\d{{4}})?([_-].*)?", re.I)
+# A part of the training images, by their number; four digits are a year.
+_PART = re.compile(rf"(instances_|annotations_|coco_)?(fit|{_ANY_WORD})\d+", re.I)
 _FOLDER = re.compile(rf"({_ANY_WORD})(?:\d{{4}})?", re.I)
 _IN_SPLIT_FOLDER = ("_annotations.coco.json", "annotations.json", "labels.json", "instances.json")
 _UNSPLIT = re.compile(r"(instances|annotations|labels|result|coco|_annotations)([._-].*)?", re.I)
@@ -123,7 +127,8 @@ def split_of(file: Path) -> str | None:
 
 def is_of_any_split(path: Path) -> bool:
     """Return whether a data set is one file that stands for whatever split it is asked for."""
-    return path.is_file() and split_of(path) is None and not _foreign(path)
+    of_none = path.is_file() and split_of(path) is None and not _part_of_training(path)
+    return of_none and not _foreign(path)
 
 
 def annotation_files(path: Path) -> list[Path]:
@@ -215,7 +220,35 @@ def _split_named(word: str) -> str:
     return next(split for split, words in WORDS.items() if word.lower() in words)
 
 
+def _part_of_training(file: Path) -> str | None:
+    """Return how the name of a part of the training images begins; None if it is none."""
+    part = None if _NAMED.fullmatch(file.stem) else _PART.fullmatch(file.stem)
+    trains = part and part[2].lower() in ("fit", *WORDS["train"])
+    return (part[1] or "") if part and trains else None
+
+
+def _beside_part(file: Path, start: str, split: SplitName) -> Path:
+    """Return the file of another split beside a part of the training images."""
+    words = "|".join(WORDS[split])
+    for pattern in (rf"{start}({words})", rf"{start}({words})\d+"):
+        found = [
+            f for f in sorted(file.parent.glob("*.json")) if re.fullmatch(pattern, f.stem, re.I)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(f.name for f in found)
+            raise DataError(f"{file}: several files for the {split} split: {names}; keep one there")
+    raise NoSplitError(
+        f"{file}: no {split} split beside it; looked for {start}{WORDS[split][0]}.json, with or "
+        f"without a number of images, in {file.parent}; add one or give a folder that has it"
+    )
+
+
 def _sibling(file: Path, split: SplitName) -> Path:
+    prefix = _part_of_training(file)
+    if prefix is not None and split != "train":
+        return _beside_part(file, prefix, split)
     if split == "train" or split_of(file) in (None, split):
         return file
     named = _NAMED.fullmatch(file.stem)
@@ -302,13 +335,16 @@ def _image_roots(file: Path, split: str) -> Iterator[Path]:
     """Yield folders that may hold the images of an annotation file, likeliest first."""
     inner = re.search(r"annot|label|json|^data$", file.parent.name, re.I)
     bases = [file.parent.parent, file.parent] if inner else [file.parent]
-    own = _split_named(named[1]) if (named := _NAMED.fullmatch(file.stem)) else split
+    named = _NAMED.fullmatch(file.stem)
+    own = {_split_named(named[1]) if named else split}
+    if not named and _PART.fullmatch(file.stem):
+        own.add("train")  # of which it has a part
     for base in bases:
         for folder in (base, base / "images"):
             inside = sorted(d for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
             for d in inside:
                 word = _FOLDER.fullmatch(d.name)
-                if word and _split_named(word[1]) == own:
+                if word and _split_named(word[1]) in own:
                     yield from (d, d / "images")
         part = re.sub(r"^(instances|annotations)_", "", file.stem)
         yield from (d for d in (base / "images" / part,) if d.is_dir())  # as CVAT writes it

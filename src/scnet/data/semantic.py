@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ class StuffMaps:
 
     folder: Path
     num_classes: int
+    names: Mapping[int, str] = field(default_factory=dict)  # of values, as a list beside it says
 
     def path(self, file_name: str) -> Path | None:
         """Return the map of an image; None if it has none."""
@@ -63,11 +64,11 @@ def find_stuff_maps(setting: str, image_root: Path, annotations: Path) -> StuffM
         folder = next(filter(_holds_maps, _usual_places(image_root)), None)
         if folder is None:
             return None
-        return StuffMaps(folder, _count_classes(folder, annotations.parent))
+        return _with_classes(folder, annotations.parent)
     given = Path(setting).expanduser()
     for folder in (given / image_root.name, given):
         if _holds_maps(folder):
-            return StuffMaps(folder, _count_classes(folder, annotations.parent))
+            return _with_classes(folder, annotations.parent)
     raise DataError(
         f'data.stuff_maps: no PNG files in {given}; give their folder, "auto" or "none"'
     )
@@ -105,13 +106,27 @@ def _holds_maps(folder: Path) -> bool:
     return folder.is_dir() and next(folder.glob("*.png"), None) is not None
 
 
-def _count_classes(folder: Path, annotations: Path) -> int:
-    """Return the number of classes: a list beside the maps says it, else their largest value."""
+def _with_classes(folder: Path, annotations: Path) -> StuffMaps:
+    """Return maps with their classes: a list beside them says these, else their largest value."""
+    file = _list_of(folder, annotations)
+    if file is None:
+        return StuffMaps(folder, _count_classes(folder))
+    names = _read_list(file)
+    known = {value: name for value, name in names.items() if isinstance(name, str)}
+    return StuffMaps(folder, max(names) + 1, known)
+
+
+def _list_of(folder: Path, annotations: Path) -> Path | None:
+    """Return the list of the classes of a folder of maps; None if there is none."""
     prefix = folder.name.split("_")[0]
     for place in (annotations, folder.parent, folder):
         for file in sorted(place.glob("*categories.json")):
             if file.name.startswith(prefix) or place == folder:
-                return _count_listed(file)
+                return file
+    return None
+
+
+def _count_classes(folder: Path) -> int:
     if "stuffthingmaps" in str(folder):
         return COCO_STUFF
     maps = sorted(folder.glob("*.png"))
@@ -122,10 +137,18 @@ def _count_classes(folder: Path, annotations: Path) -> int:
     return max(largest) + 1
 
 
-def _count_listed(file: Path) -> int:
+def _read_list(file: Path) -> dict[int, object]:
+    """Return the name of each value; None where the list has none.
+
+    Raises:
+        DataError: it is no list, or an empty one.
+    """
     try:
         listed = json.loads(file.read_text())
-        return max(int(entry.get("train_id", i)) for i, entry in enumerate(listed)) + 1
+        found = {int(e.get("train_id", i)): e.get("name") for i, e in enumerate(listed)}
+        if not found:
+            raise ValueError("it is empty")
+        return found
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(f"{file}: not a list of categories: {error}") from None
 

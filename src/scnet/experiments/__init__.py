@@ -1,10 +1,12 @@
-"""The tables and figures of the SCNet paper as commands: `scnet experiment NAME`.
+"""The tables and figures of the SCNet paper, and left and right parts of cars, as commands:
+`scnet experiment NAME`.
 
     plan.py       sizes, runs and their command lines
     runs.py       carry out trainings, each once, and read what came of them
     tables.py     the rows of tables 1 to 5, and the published figures (`published.csv`)
     compare.py    rows over seeds, and differences paired by seed
     tabulate.py   carries out a table
+    carparts.py   left and right parts of cars, at equal steps and at equal time
     figure1.py    IoU of the samples that reach the mask branch, in training and at inference
     figure6.py    what methods find in the same images, chosen by rule
     speed.py      images a second of all methods beside each other
@@ -24,6 +26,7 @@ EXPERIMENTS = {
     "table5": "loss weight of the global context",
     "figure1": "IoU of the samples that reach the mask branch, in training and at inference",
     "figure6": "what Cascade Mask R-CNN, HTC and SCNet find in the same images",
+    "carparts": "left and right parts of cars, at equal steps and at equal time",
     "speed": "images a second of all methods beside each other, and where the time goes",
 }
 # Which of them some options speak to; `scnet experiment` refuses the others.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from scnet.config import DataConfig
 from scnet.data.coco import load_dataset
 from scnet.data.images import DataError
-from scnet.experiments import figure1, figure6, speed, tabulate
-from scnet.experiments.plan import VARIABLE, Plan, Run
+from scnet.data.layout import SplitName
+from scnet.experiments import carparts, figure1, figure6, speed, tabulate
+from scnet.experiments.plan import VARIABLE, Plan, Run, name_of
 from scnet.experiments.runs import RECORD, parameters
 from scnet.experiments.tables import TABLES, Table
 
@@ -23,6 +24,7 @@ class Experiment(NamedTuple):
     run: Callable[[Plan, Say], Path]  # carries it out and returns its page
     runs: Callable[[Plan], list[Run]]  # all trainings that it needs
     pictures: Callable[[Plan], list[str]]  # names of the pictures of its page
+    splits: tuple[SplitName, ...] = ("train", "val")  # that it reads
 
 
 def _each(plan: Plan, names: Iterable[str]) -> list[Run]:
@@ -32,7 +34,7 @@ def _each(plan: Plan, names: Iterable[str]) -> list[Run]:
 
 
 def _picture_of_each(plan: Plan) -> list[str]:
-    return [f"{plan.name}_{data.name}.png" for data in plan.data]
+    return [f"{plan.name}_{name_of(data)}.png" for data in plan.data]
 
 
 def _experiment_of(table: Table) -> Experiment:
@@ -52,6 +54,7 @@ EXPERIMENTS = {name: _experiment_of(table) for name, table in TABLES.items()} | 
         lambda plan: [plan.run(name, data, 0) for data in plan.data for name in figure6.METHODS],
         _picture_of_each,
     ),
+    "carparts": Experiment(carparts.run, carparts.runs, carparts.pictures, carparts.SPLITS),
     "speed": Experiment(
         speed.run,
         lambda plan: [],
@@ -68,7 +71,7 @@ def run(plan: Plan, say: Say) -> Path:
         ExperimentError: a training failed.
     """
     for data in plan.data if runs(plan) else ():
-        say(check_data(data))
+        say(check_data(data, EXPERIMENTS[plan.name].splits))
     return EXPERIMENTS[plan.name].run(plan, say)
 
 
@@ -86,7 +89,7 @@ def dry_run(plan: Plan) -> None:
     for line in describe(plan):
         print(line)
     for data in plan.data if runs(plan) else ():
-        print(check_data(data))
+        print(check_data(data, EXPERIMENTS[plan.name].splits))
 
 
 def describe(plan: Plan) -> list[str]:
@@ -98,7 +101,12 @@ def describe(plan: Plan) -> list[str]:
         f"{plan.name}, size {plan.size.name}, on {machine}: {len(planned)} trainings, "
         f"{len(finished)} of them finished",
         *(f"  {run.command(plan.size.gpus)}" for run in planned if run not in finished),
-        *(line for data in plan.data if planned for line in _layout(data)),
+        *(
+            line
+            for data in plan.data
+            if planned
+            for line in _layout(data, EXPERIMENTS[plan.name].splits)
+        ),
         f"disk: {_disk_gb(planned):.1f} GB of checkpoints",
         "files:",
         *(f"  {run.folder / RECORD}" for run in planned),
@@ -106,7 +114,7 @@ def describe(plan: Plan) -> list[str]:
     ]
 
 
-def check_data(data: Path) -> str:
+def check_data(data: Path, splits: Sequence[SplitName]) -> str:
     """Return what is in a data set.
 
     Raises:
@@ -117,16 +125,20 @@ def check_data(data: Path) -> str:
             f"{VARIABLE} is not set; it names the folder that holds {data.name}. Set it, or give "
             "--data PATH"
         )
-    sets = [load_dataset(data, "train", DataConfig(), train=False)]
-    sets.append(load_dataset(data, "val", DataConfig(), train=False))
-    return f"{data}: {len(sets[0])} train and {len(sets[1])} val images"
+    sets = {split: load_dataset(data, split, DataConfig(), train=False) for split in splits}
+    numbers = [f"{len(dataset)} {split}" for split, dataset in sets.items()]
+    return f"{data}: {', '.join(numbers[:-1])} and {numbers[-1]} images"
 
 
-def _layout(data: Path) -> list[str]:
-    return [
-        f"data: {data}/annotations/instances_train*.json, images in {data}/train*/",
-        f"      {data}/annotations/instances_val*.json, images in {data}/val*/",
+def _layout(data: Path, splits: Sequence[SplitName]) -> list[str]:
+    if data.suffix == ".json":
+        others = ", ".join(f"instances_{split}*.json" for split in splits[1:])
+        return [f"data: {data}, and beside it {others}"]
+    lines = [
+        f"{data}/annotations/instances_{split}*.json, images in {data}/{split}*/"
+        for split in splits
     ]
+    return [f"data: {lines[0]}", *(f"      {line}" for line in lines[1:])]
 
 
 def _disk_gb(planned: list[Run]) -> float:

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
-from scnet.experiments.runs import Outcome
 from scnet.experiments.statistics import Spread, paired, spread
 from scnet.experiments.tables import Row
 
 BySeed = Mapping[int, float | None]
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A training and its figures, in per cent, by the name of their column."""
+
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def memory_gb(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+    def figure(self, column: str) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -18,19 +34,19 @@ class Compared:
     """A row with what its trainings gave."""
 
     row: Row
-    outcomes: tuple[Outcome, ...]  # one for each seed
+    outcomes: tuple[Measured, ...]  # one for each seed
     figures: dict[str, Spread | None]  # by column
     gains: dict[str, Spread | None]  # differences to the baseline, by column; empty without one
 
 
 def compare(
-    rows: Sequence[Row], outcomes: Mapping[str, Sequence[Outcome]], columns: Sequence[str]
+    rows: Sequence[Row], outcomes: Mapping[str, Sequence[Measured]], columns: Sequence[str]
 ) -> list[Compared]:
     """Return every row over the seeds; `outcomes` by the name of the recipe at paper size."""
     return [_compare(row, outcomes, columns) for row in rows]
 
 
-def by_seed(outcomes: Sequence[Outcome], column: str) -> BySeed:
+def by_seed(outcomes: Sequence[Measured], column: str) -> BySeed:
     """Return a figure for each seed."""
     return {outcome.seed: outcome.figure(column) for outcome in outcomes}
 
@@ -64,13 +80,13 @@ def as_json(compared: Compared) -> dict[str, Any]:
     }
 
 
-def _of_seed(outcome: Outcome, columns: Sequence[str]) -> dict[str, float | None]:
+def _of_seed(outcome: Measured, columns: Sequence[str]) -> dict[str, float | None]:
     figures = {column: outcome.figure(column) for column in columns}
     return {**figures, "memory_gb": outcome.memory_gb, "seconds": outcome.seconds}
 
 
 def _compare(
-    row: Row, outcomes: Mapping[str, Sequence[Outcome]], columns: Sequence[str]
+    row: Row, outcomes: Mapping[str, Sequence[Measured]], columns: Sequence[str]
 ) -> Compared:
     own = outcomes[row.recipe]
     figures = {column: spread(by_seed(own, column).values()) for column in columns}

@@ -26,7 +26,7 @@ from scnet.data.loader import train_loader
 from scnet.evaluation.run import detect_dataset, truth_as_detections
 from scnet.experiments import page, plots
 from scnet.experiments.page import Page, markdown, with_spread
-from scnet.experiments.plan import Plan, Run
+from scnet.experiments.plan import Plan, Run, name_of
 from scnet.experiments.runs import Outcome, finish
 from scnet.experiments.statistics import earth_movers, paired, share_below, spread
 from scnet.experiments.tabulate import machines
@@ -90,7 +90,7 @@ def run(plan: Plan, say: Say) -> Path:
             name: {str(seed): measure(c) for seed, c in of_model.items()}
             for name, of_model in collected.items()
         }
-        results.append({"data": data.name, "models": measures})
+        results.append({"data": name_of(data), "models": measures})
     return page.write(plan, _page(body, outcomes, results))
 
 
@@ -205,7 +205,7 @@ DISTANCES = {
 
 
 def _section(plan: Plan, data: Path, collected: Mapping[str, Mapping[int, Collected]]) -> list[str]:
-    picture = f"figure1_{data.name}.png"
+    picture = f"figure1_{name_of(data)}.png"
     panels = {}
     for (name, of_model), letter in zip(collected.items(), "ab", strict=True):
         title = f"({letter}) Training {MODELS[name]}" + " sample consistency" * (letter == "b")
@@ -217,7 +217,7 @@ def _section(plan: Plan, data: Path, collected: Mapping[str, Mapping[int, Collec
         for name, of_model in collected.items()
     }
     return [
-        f"## {data.name}",
+        f"## {name_of(data)}",
         f"![IoU of the samples that reach the mask branch]({picture})",
         "Distance of the distributions in training and at inference, in IoU x 1000 (earth "
         "mover's distance; 0 where they are the same):",

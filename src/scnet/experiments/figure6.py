@@ -21,7 +21,7 @@ from scnet.evaluation.run import detect_dataset, truth_as_detections
 from scnet.evaluation.scoring import score
 from scnet.experiments import page
 from scnet.experiments.page import Page, markdown
-from scnet.experiments.plan import Plan, Run
+from scnet.experiments.plan import Plan, Run, name_of
 from scnet.experiments.runs import Outcome, finish
 from scnet.experiments.tabulate import machines
 from scnet.inference.detections import Detections
@@ -62,9 +62,9 @@ def run(plan: Plan, say: Say) -> Path:
         found = {name: _found(one, dataset) for name, one in runs.items()}
         scores = {name: image_scores(dataset, of_method) for name, of_method in found.items()}
         choices = choose(scores)
-        picture = f"figure6_{data.name}.png"
+        picture = f"figure6_{name_of(data)}.png"
         draw(dataset, found, scores, choices).save(plan.folder / picture)
-        body += [f"## {data.name}", f"![Found by each method]({picture})"]
+        body += [f"## {name_of(data)}", f"![Found by each method]({picture})"]
         body.append(_table(dataset, scores, choices))
         results.append(_as_json(data, dataset, scores, choices))
     return page.write(plan, _page(body, outcomes, results))
@@ -140,7 +140,7 @@ def _as_json(
     data: Path, dataset: CocoDataset, scores: Scores, choices: Sequence[Choice]
 ) -> dict[str, Any]:
     return {
-        "data": data.name,
+        "data": name_of(data),
         "images": [record.file_name for record in dataset.images],
         "mask_ap": scores,
         "chosen": [{"image": dataset.images[c.index].file_name, "rule": c.rule} for c in choices],

@@ -36,6 +36,7 @@ class Size:
     gpus: int  # that a plan is made for; a training takes those of the machine
     backbones: tuple[str, ...]  # whose rows of Table 1 are measured
     image_size: ImageSize  # of the speed experiment
+    equal: Mapping[str, Settings]  # what all methods of `carparts` get, by the name of the budget
 
 
 SMALL = Size(
@@ -53,6 +54,11 @@ SMALL = Size(
     gpus=0,
     backbones=("ResNet-50",),
     image_size=(400, 667),
+    equal={
+        "steps": {"optim": {"max_steps": 2000}, "eval": {"every": 5}},
+        # The steps are more than fit into the time.
+        "minutes": {"optim": {"max_steps": 10**6, "max_minutes": 20.0}, "eval": {"every": 5}},
+    },
 )
 
 PAPER = Size(
@@ -64,9 +70,29 @@ PAPER = Size(
     gpus=8,
     backbones=("ResNet-50", "ResNet-101", "ResNeXt-101"),
     image_size=(800, 1333),
+    # Of 320 images, which 20 epochs are too short for: 1200 steps, of 20 an epoch.
+    equal={
+        "steps": {
+            "optim": {"epochs": 60, "milestones": [48, 57], "warmup_steps": 200},
+            "eval": {"every": 5},
+        },
+        # The rate falls at the same parts of the time.
+        "minutes": {
+            "optim": {
+                "epochs": 1000,
+                "milestones": [800, 950],
+                "warmup_steps": 200,
+                "max_minutes": 15.0,
+            },
+            "eval": {"every": 5},
+        },
+    },
 )
 
 SIZES = {size.name: size for size in (SMALL, PAPER)}
+
+# What is taken in `$SCNET_DATA` by experiments that are about one data set.
+DATA_OF = {"carparts": "carparts/annotations/instances_fit320.json"}
 
 # Settings that a data set asks for, by the name of its folder. Nuclei have no upright position.
 OF_DATA: dict[str, Settings] = {"dsb2018_le360": {"data": {"vertical_flip": 0.5}}}
@@ -81,11 +107,13 @@ class Run:
     seed: int
     settings: Settings
     root: Path  # folder of all runs of this size
+    budget: str = ""  # where several lengths of training are compared
 
     @property
     def folder(self) -> Path:
         """Folder of the run; all experiments share it."""
-        return self.root / self.data.name / f"{self.recipe}-seed{self.seed}"
+        budget = f"-{self.budget}" if self.budget else ""
+        return self.root / name_of(self.data) / f"{self.recipe}{budget}-seed{self.seed}"
 
     @property
     def config(self) -> Config:
@@ -142,14 +170,16 @@ class Plan:
         """Return the trainings of these recipes on a data set, seed after seed."""
         return [self.run(name, data, seed) for seed in range(self.seeds) for name in names]
 
-    def run(self, name: str, data: Path, seed: int) -> Run:
+    def run(self, name: str, data: Path, seed: int, budget: str = "") -> Run:
         """Return one training; `name` is that of the recipe at paper size."""
+        length = self.size.equal[budget] if budget else {}
         return Run(
             recipe=name + self.size.suffix,
             data=data,
             seed=seed,
-            settings=merge(self.size.settings, OF_DATA.get(data.name, {})),
+            settings=merge(merge(self.size.settings, OF_DATA.get(data.name, {})), length),
             root=self.root / self.size.name / "runs",
+            budget=budget,
         )
 
     def command(self) -> str:
@@ -165,15 +195,26 @@ class Plan:
         return shlex.join(words)
 
 
-def data_folders(given: Sequence[str], size: Size) -> tuple[Path, ...]:
-    """Return the data sets that were named, or the usual one of a size.
+def name_of(data: Path) -> str:
+    """Return what a data set is called: its folder, or an annotation file with where it lies.
+
+    >>> name_of(Path("/data/carparts/annotations/instances_fit320.json"))
+    'carparts-annotations-instances_fit320'
+    """
+    if data.suffix != ".json":
+        return data.name
+    return "-".join([*data.absolute().parent.parts[-2:], data.stem]).lstrip("/-")
+
+
+def data_folders(given: Sequence[str], size: Size, name: str = "") -> tuple[Path, ...]:
+    """Return the data sets that were named, or the usual one of an experiment or a size.
 
     Raises:
         DataError: two of them have the same name, by which results are told apart.
     """
     base = os.environ.get(VARIABLE, f"${VARIABLE}")
-    found = tuple(Path(path) for path in given) or (Path(base) / size.data,)
-    names = [path.name for path in found]
+    found = tuple(Path(path) for path in given) or (Path(base) / DATA_OF.get(name, size.data),)
+    names = [name_of(path) for path in found]
     if double := next((name for name in names if names.count(name) > 1), None):
         raise DataError(f"--data: two data sets are named {double}; rename a folder")
     return found

@@ -18,7 +18,7 @@ import yaml
 from scnet.bench.machine import describe
 from scnet.config import Config, from_dict, override, to_dict
 from scnet.experiments.page import write_whole
-from scnet.experiments.plan import Run
+from scnet.experiments.plan import Run, name_of
 from scnet.model.detector import Detector
 from scnet.runtime.device import pick_device
 from scnet.runtime.files import recover
@@ -143,7 +143,7 @@ def _outcome(run: Run, gpus: int) -> Outcome:
         )
     return Outcome(
         recipe=run.recipe,
-        data=run.data.name,
+        data=name_of(run.data),
         seed=run.seed,
         command=run.command(gpus),
         box=evaluations[-1]["bbox"],

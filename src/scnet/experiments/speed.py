@@ -19,7 +19,7 @@ from scnet import bench
 from scnet.bench import report
 from scnet.experiments import page
 from scnet.experiments.page import Page, markdown, number
-from scnet.experiments.plan import Plan, Run
+from scnet.experiments.plan import Plan, Run, name_of
 from scnet.experiments.runs import RECORD, ExperimentError
 from scnet.experiments.tables import published
 from scnet.experiments.tabulate import ROUNDS, val_images
@@ -66,7 +66,7 @@ def run(plan: Plan, say: Say) -> Path:
         for threshold in THRESHOLDS:
             record = _trained(plan, data, threshold, say)
             if record is not None:
-                trained.append({"data": data.name, "threshold": threshold, "record": record})
+                trained.append({"data": name_of(data), "threshold": threshold, "record": record})
                 body += _trained_section(data, threshold, record)
     seconds = time.perf_counter() - start
     return page.write(plan, _page(size, body, records, trained, seconds))
@@ -147,7 +147,7 @@ def _random_section(plan: Plan, record: Record, objects: int) -> list[str]:
 def _trained_section(data: Path, threshold: float, record: Record) -> list[str]:
     by_name = {entry["model"]: entry for entry in record["models"]}
     return [
-        f"## Trained on {data.name}, score from {threshold:g}",
+        f"## Trained on {name_of(data)}, score from {threshold:g}",
         _times(record, [TRAINED[name] for name in by_name], record["models"][0]),
         _ratios(by_name, "table2_none"),
     ]

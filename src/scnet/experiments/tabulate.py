@@ -12,7 +12,7 @@ from scnet.data.coco import load_dataset
 from scnet.experiments import page, plots
 from scnet.experiments.compare import Compared, as_json, by_seed, compare, verdict
 from scnet.experiments.page import Page, markdown, number, with_spread
-from scnet.experiments.plan import Plan
+from scnet.experiments.plan import Plan, name_of
 from scnet.experiments.runs import Outcome, finish
 from scnet.experiments.tables import Table, full_label, published
 from scnet.types import Size
@@ -42,7 +42,9 @@ def run(plan: Plan, table: Table, say: Say) -> Path:
         record = _speed(plan, names, data, say) if plan.speed else None
         speeds = dict(zip(names, record["models"], strict=True)) if record else {}
         body += _section(plan, table, data, compared, speeds)
-        results.append({"data": data.name, "rows": [as_json(c) for c in compared], "speed": record})
+        results.append(
+            {"data": name_of(data), "rows": [as_json(c) for c in compared], "speed": record}
+        )
     return page.write(plan, _page(table, body, outcomes, results))
 
 
@@ -74,55 +76,61 @@ def _section(
     speeds: Mapping[str, Speed],
 ) -> list[str]:
     """Return the blocks of one data set."""
-    picture = f"{table.name}_{data.name}.png"
+    picture = f"{table.name}_{name_of(data)}.png"
     plan.folder.mkdir(parents=True, exist_ok=True)
-    plots.dot_plot([_dots(c) for c in compared], list(TITLES.values()), plan.folder / picture)
+    plots.dot_plot(
+        [dots(c, tuple(TITLES)) for c in compared], list(TITLES.values()), plan.folder / picture
+    )
     return [
-        f"## {data.name}",
+        f"## {name_of(data)}",
         "Mask figures, and AP of boxes, in per cent:",
-        _figures(table, compared),
+        figures(table.columns, compared),
         f"![A dot for each seed, a line at the mean]({picture})",
         "Differences to the row that each is compared with:",
-        _gains(table, compared),
-        _verdicts(compared),
+        gains(table.columns, compared),
+        verdicts(tuple(TITLES), compared),
         "What each costs" + (", speed with the weights of seed 0:" if speeds else ":"),
-        _costs(compared, speeds),
+        costs(compared, speeds),
     ]
 
 
-def _figures(table: Table, compared: Sequence[Compared]) -> str:
+def figures(columns: Sequence[str], compared: Sequence[Compared]) -> str:
+    """Return the table of all figures."""
     rows = [[c.row.label, *map(with_spread, c.figures.values())] for c in compared]
-    return markdown(["", *table.columns], rows)
+    return markdown(["", *columns], rows)
 
 
-def _gains(table: Table, compared: Sequence[Compared]) -> str:
+def gains(columns: Sequence[str], compared: Sequence[Compared]) -> str:
+    """Return the table of the differences to the rows that others are compared with."""
     rows = [
         [c.row.label, *(with_spread(gain, 2, "+") for gain in c.gains.values())]
         for c in compared
         if c.gains
     ]
-    return markdown(["", *table.columns], rows)
+    return markdown(["", *columns], rows)
 
 
-def _verdicts(compared: Sequence[Compared]) -> str:
-    """Return a sentence for each difference of the two main figures."""
+def verdicts(columns: Sequence[str], compared: Sequence[Compared]) -> str:
+    """Return a sentence for each difference of these figures."""
     labels = {c.row.recipe: c.row.label for c in compared}
     return "\n".join(
         f"- {verdict(c, labels[c.row.baseline], column)}"
         for c in compared
         if c.row.baseline
-        for column in TITLES
+        for column in columns
     )
 
 
-def _dots(compared: Compared) -> plots.Dots:
-    values = (by_seed(compared.outcomes, column).values() for column in TITLES)
+def dots(compared: Compared, columns: Sequence[str]) -> plots.Dots:
+    """Return a row of a dot plot, a panel for each of these figures."""
+    values = (by_seed(compared.outcomes, column).values() for column in columns)
     return plots.Dots(
         compared.row.label, tuple(tuple(v for v in vs if v is not None) for vs in values)
     )
 
 
-def _costs(compared: Sequence[Compared], speeds: Mapping[str, Speed]) -> str:
+def costs(compared: Sequence[Compared], speeds: Mapping[str, Speed]) -> str:
+    """Return the table of what each row costs, with the speeds where there are any."""
     header = ["", "M parameters", "training GB", "training s"]
     if speeds:
         header += ["images/s", "GFLOP", "inference GB", "objects"]

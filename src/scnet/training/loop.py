@@ -286,6 +286,7 @@ class Trainer:
         """Return what was taken for what when the data were read."""
         sets = [self.dataset] + ([self.val_set] if self.val_set else [])
         notes = [f"{s.annotation_file}: {note}" for s in sets for note in s.notes]
+        notes += self.dataset.swaps.notes if self.dataset.swaps else ()
         if self.val_set and self.accelerator.is_main_process:  # the others say nothing
             notes += shared_notes(self.dataset.paths, self.val_set.paths)
         return notes

@@ -11,7 +11,7 @@ import yaml
 
 from scnet.config import Config, from_dict, override, replace_at, to_dict
 from scnet.data.coco import CocoDataset
-from scnet.settings import ConfigError, leaves
+from scnet.settings import ConfigError, leaves, merge
 from scnet.training.asked import with_absolute_places
 from scnet.training.log import counted_classes
 from scnet.weights.checkpoint import CheckpointError
@@ -30,6 +30,9 @@ MAY_CHANGE = (
     "run",
 )
 
+# What runs did that are older than a setting, where its default does something else.
+BEFORE: dict[str, Any] = {"data": {"flip_swaps": []}}
+
 
 def require_run(folder: Path) -> None:
     """Refuse what is no run folder.
@@ -46,8 +49,8 @@ def require_run(folder: Path) -> None:
 
 
 def stored_config(folder: Path) -> Config:
-    """Return the config of a run folder."""
-    return from_dict(yaml.safe_load((folder / CONFIG).read_text()))
+    """Return the config of a run folder; an older run keeps what it began with."""
+    return from_dict(merge(BEFORE, yaml.safe_load((folder / CONFIG).read_text())))
 
 
 def changed(
