@@ -9,7 +9,7 @@ from typing import NamedTuple
 from scnet.config import DataConfig
 from scnet.data.coco import load_dataset
 from scnet.data.images import DataError
-from scnet.experiments import figure1, figure6, speed, tabulate
+from scnet.experiments import figure1, figure6, speed, stardist, stardist_splits, tabulate
 from scnet.experiments.plan import VARIABLE, Plan, Run
 from scnet.experiments.runs import RECORD, parameters
 from scnet.experiments.tables import TABLES, Table
@@ -23,6 +23,8 @@ class Experiment(NamedTuple):
     run: Callable[[Plan, Say], Path]  # carries it out and returns its page
     runs: Callable[[Plan], list[Run]]  # all trainings that it needs
     pictures: Callable[[Plan], list[str]]  # names of the pictures of its page
+    check: Callable[[Path], str] = lambda data: check_data(data)  # says what is in a data set
+    layout: Callable[[Path], list[str]] = lambda data: _layout(data)  # what it looks for there
 
 
 def _each(plan: Plan, names: Iterable[str]) -> list[Run]:
@@ -52,6 +54,13 @@ EXPERIMENTS = {name: _experiment_of(table) for name, table in TABLES.items()} | 
         lambda plan: [plan.run(name, data, 0) for data in plan.data for name in figure6.METHODS],
         _picture_of_each,
     ),
+    "stardist": Experiment(
+        stardist.run,
+        stardist.runs,
+        stardist.pictures,
+        stardist_splits.check,
+        stardist_splits.layout,
+    ),
     "speed": Experiment(
         speed.run,
         lambda plan: [],
@@ -68,7 +77,7 @@ def run(plan: Plan, say: Say) -> Path:
         ExperimentError: a training failed.
     """
     for data in plan.data if runs(plan) else ():
-        say(check_data(data))
+        say(_checked(plan, data))
     return EXPERIMENTS[plan.name].run(plan, say)
 
 
@@ -86,7 +95,7 @@ def dry_run(plan: Plan) -> None:
     for line in describe(plan):
         print(line)
     for data in plan.data if runs(plan) else ():
-        print(check_data(data))
+        print(_checked(plan, data))
 
 
 def describe(plan: Plan) -> list[str]:
@@ -98,7 +107,7 @@ def describe(plan: Plan) -> list[str]:
         f"{plan.name}, size {plan.size.name}, on {machine}: {len(planned)} trainings, "
         f"{len(finished)} of them finished",
         *(f"  {run.command(plan.size.gpus)}" for run in planned if run not in finished),
-        *(line for data in plan.data if planned for line in _layout(data)),
+        *(line for data in plan.data if planned for line in EXPERIMENTS[plan.name].layout(data)),
         f"disk: {_disk_gb(planned):.1f} GB of checkpoints",
         "files:",
         *(f"  {run.folder / RECORD}" for run in planned),
@@ -112,14 +121,23 @@ def check_data(data: Path) -> str:
     Raises:
         DataError: it is not there, or broken.
     """
+    sets = [load_dataset(data, "train", DataConfig(), train=False)]
+    sets.append(load_dataset(data, "val", DataConfig(), train=False))
+    return f"{data}: {len(sets[0])} train and {len(sets[1])} val images"
+
+
+def _checked(plan: Plan, data: Path) -> str:
+    """Return what is in a data set, as the experiment uses it.
+
+    Raises:
+        DataError: it is not there, or broken.
+    """
     if data.parts[0] == f"${VARIABLE}":
         raise DataError(
             f"{VARIABLE} is not set; it names the folder that holds {data.name}. Set it, or give "
             "--data PATH"
         )
-    sets = [load_dataset(data, "train", DataConfig(), train=False)]
-    sets.append(load_dataset(data, "val", DataConfig(), train=False))
-    return f"{data}: {len(sets[0])} train and {len(sets[1])} val images"
+    return EXPERIMENTS[plan.name].check(data)
 
 
 def _layout(data: Path) -> list[str]:

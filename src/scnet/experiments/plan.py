@@ -81,6 +81,7 @@ class Run:
     seed: int
     settings: Settings
     root: Path  # folder of all runs of this size
+    validated: bool = True  # its data set has images to evaluate on
 
     @property
     def folder(self) -> Path:
@@ -132,6 +133,8 @@ class Plan:
     speed: bool = True  # measure images a second, too
     quiet: bool = False
     image_size: ImageSize | None = None  # of the speed experiment; None takes that of `size`
+    steps: int | None = None  # of each training of StarDist's table; None takes those of `size`
+    test: bool = False  # train and measure what is tested in StarDist's table, too
 
     @property
     def folder(self) -> Path:
@@ -162,17 +165,20 @@ class Plan:
             words += ["-o", str(self.root)]
         if self.image_size:
             words += ["--image-size", "x".join(map(str, self.image_size))]
+        if self.steps:
+            words += ["--steps", str(self.steps)]
+        words += ["--test"] * self.test
         return shlex.join(words)
 
 
-def data_folders(given: Sequence[str], size: Size) -> tuple[Path, ...]:
-    """Return the data sets that were named, or the usual one of a size.
+def data_folders(given: Sequence[str], usual: str) -> tuple[Path, ...]:
+    """Return the data sets that were named, or the usual one.
 
     Raises:
         DataError: two of them have the same name, by which results are told apart.
     """
     base = os.environ.get(VARIABLE, f"${VARIABLE}")
-    found = tuple(Path(path) for path in given) or (Path(base) / size.data,)
+    found = tuple(Path(path) for path in given) or (Path(base) / usual,)
     names = [path.name for path in found]
     if double := next((name for name in names if names.count(name) > 1), None):
         raise DataError(f"--data: two data sets are named {double}; rename a folder")
