@@ -129,7 +129,9 @@ def test_the_whole_way_and_the_test_once(plan: Plan, monkeypatch: pytest.MonkeyP
     assert command.run(tested, silent).read_text() == text
     file = stardist.tuning_runs(plan, plan.data[0])[0].folder / "matching_val.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"score": 0.123}))
-    with pytest.raises(ExperimentError, match=r"was tested at score .*, and 0\.123 has been chosen"):
+    with pytest.raises(
+        ExperimentError, match=r"was tested at score .*, and 0\.123 has been chosen"
+    ):
         command.run(tested, silent)
 
 
@@ -159,11 +161,11 @@ def test_a_training_image_among_the_test_images_is_refused(nuclei: Path) -> None
 def test_images_to_choose_with_are_training_images_that_are_not_trained_on(nuclei: Path) -> None:
     whole = annotations(nuclei, "train")
     write(nuclei, "val2", part(whole, whole["images"][3:]))
-    with pytest.raises(DataError, match="is in instances_train4.json, too"):
+    with pytest.raises(DataError, match="is in instances_train4"):
         stardist_splits.check(nuclei)
     write(nuclei, "val2", part(whole, whole["images"][4:]))
     write(nuclei, "train", part(whole, whole["images"][:5]))
-    with pytest.raises(DataError, match="is no image of instances_train.json"):
+    with pytest.raises(DataError, match="is no image of instances_train"):
         stardist_splits.check(nuclei)
 
 

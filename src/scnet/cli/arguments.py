@@ -241,7 +241,7 @@ def _add_experiment(subparsers: Any) -> None:
     parser.add_argument("--speed", action=Switch, default=True, help=text)
     text = "of the network's input, for speed (default: 400x667, paper 800x1333)"
     parser.add_argument("--image-size", type=values.size, metavar="HxW", help=text)
-    text = "of each training, for stardist (default: 2000, paper 8000)"
+    text = "of each training, for stardist (default: 1000, paper 8000)"
     parser.add_argument("--steps", type=values.positive, metavar="N", help=text)
     text = "train on all training images and measure on the test images, too, for stardist"
     parser.add_argument("--test", action="store_true", help=text)

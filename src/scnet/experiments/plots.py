@@ -74,9 +74,9 @@ def accuracy_curves(
         values = np.asarray(curves)
         axes.fill_between(thresholds, values.min(0), values.max(0), color=hue, alpha=0.2)
         axes.plot(thresholds, values.mean(0), color=hue, linewidth=2, label=name)
-    for (name, values), marker in zip(published.items(), "os^", strict=False):
+    for (name, curve), marker in zip(published.items(), "os^", strict=False):
         axes.plot(
-            thresholds, values, "--", marker=marker, color=FAINT, markersize=4, label=f"{name} *"
+            thresholds, curve, "--", marker=marker, color=FAINT, markersize=4, label=f"{name} *"
         )
     axes.set_xlabel("IoU threshold" + ("   (* published)" if published else ""))
     axes.set_ylabel("TP / (TP + FP + FN) (per cent)")

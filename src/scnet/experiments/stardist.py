@@ -42,7 +42,7 @@ PICTURES = 6  # of the worst misses of each model, and of its worst false finds
 RESULTS = "results_{split}.json"  # of a run: what was found, as COCO lays it out
 FIGURES = "matching_{split}.json"  # and how it matches
 
-STEPS = {"small": 2000, "paper": 8000}  # where none are given
+STEPS = {"small": 1000, "paper": 8000}  # where none are given
 # Laid over the recipe of every model, in every training. Most images are 256 x 256, and half of the
 # nuclei have 18 px or less a side.
 SETTINGS: Settings = {
@@ -67,7 +67,9 @@ SETTINGS: Settings = {
 
 def runs(plan: Plan) -> list[Run]:
     """Return all trainings: those that choose, and with `--test` those that are tested."""
-    return [run for data in plan.data for run in (*tuning_runs(plan, data), *final_runs(plan, data))]
+    return [
+        run for data in plan.data for run in (*tuning_runs(plan, data), *final_runs(plan, data))
+    ]
 
 
 def tuning_runs(plan: Plan, data: Path) -> list[Run]:
@@ -107,9 +109,7 @@ def run(plan: Plan, say: Say) -> Path:
         tested: list[Measured] = []
         if plan.test:
             done += finish(final, say=say, quiet=plan.quiet)
-            tested = [
-                test(one, of, data, say) for one, of in zip(final, chosen, strict=True)
-            ]
+            tested = [test(one, of, data, say) for one, of in zip(final, chosen, strict=True)]
         outcomes += done
         measured[data.name] = [*chosen, *tested]
         shown = tested or chosen
@@ -213,4 +213,3 @@ def _runs(plan: Plan, data: Path, validated: bool) -> list[Run]:
 
 def _laid_out(plan: Plan, data: Path, name: str) -> Path:
     return plan.root / plan.size.name / "data" / f"{data.name}_{name}"
-

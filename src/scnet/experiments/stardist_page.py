@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scnet.data.layout import SplitName
 from scnet.evaluation.label_metric import THRESHOLDS
 from scnet.experiments.page import Page, markdown, number, with_spread
 from scnet.experiments.plan import Plan
@@ -39,7 +40,7 @@ class Measured:
 
     name: str  # recipe at paper size
     seed: int
-    split: str
+    split: SplitName
     folder: Path  # of the training
     figures: dict[str, Any]  # as `label_metric.RESULT` says, and seconds_per_image
 

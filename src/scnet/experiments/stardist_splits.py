@@ -60,8 +60,9 @@ def check(data: Path) -> str:
     for part in (fit, judge):
         if other := _names(part) - _names(train):
             raise DataError(
-                f"{part.annotation_file}: {min(other)} is no image of {train.annotation_file.name}; "
-                "what is chosen with must be a part of what is trained on"
+                f"{part.annotation_file}: {min(other)} is no image of "
+                f"{train.annotation_file.name}; what is "
+                "chosen with must be a part of what is trained on"
             )
     _refuse_copies(train, test)
     return (
@@ -136,11 +137,12 @@ def _refuse_shared(fit: CocoDataset, judge: CocoDataset) -> None:
 
 def _refuse_copies(train: CocoDataset, test: CocoDataset) -> None:
     seen = _digests(train.paths)
-    if shared := _digests(test.paths).keys() & seen.keys():
-        copy = min(shared)
+    for digest, path in _digests(test.paths).items():
+        if digest not in seen:
+            continue
         raise DataError(
-            f"{test.annotation_file}: {_digests(test.paths)[copy]} is the same file as the training "
-            f"image {seen[copy]}; images to test with must not be trained on"
+            f"{test.annotation_file}: {path} is the same file as the training image "
+            f"{seen[digest]}; images to test with must not be trained on"
         )
 
 
