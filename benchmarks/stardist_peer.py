@@ -13,10 +13,10 @@ StarDist needs TensorFlow, so it has an environment of its own:
 As its notebook does, it trains on `instances_train380.json`, chooses weights and thresholds on
 `instances_val67.json` (32 rays, grid 2 x 2, flips, turns and other brightness), and predicts the
 test images once. With `--images val67` it predicts the images of its choice instead, to be judged
-with `--data .../annotations/instances_val67.json` and without `--split`. Its thresholds are applied before the results are
-written, hence `--score 0`; its objects do not overlap. `--minutes` ends the training, at a rate
-that the package lowers where the loss on the 67 images stays for 40 epochs; `--cosine` lowers it to
-0 over these minutes instead, as the trainings of scnet do.
+with `--data .../annotations/instances_val67.json` and without `--split`. Its thresholds are applied
+before the results are written, hence `--score 0`; its objects do not overlap. `--minutes` ends the
+training, at a rate that the package lowers where the loss on the 67 images stays for 40 epochs;
+`--cosine` lowers it to 0 over these minutes instead, as the trainings of scnet do.
 """
 
 from __future__ import annotations
