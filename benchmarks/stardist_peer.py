@@ -92,7 +92,7 @@ def train(args: argparse.Namespace) -> Any:
         steps_per_epoch=STEPS,
         seed=args.seed,
     )
-    print(f"trained for {timer.seconds():.0f} s, {timer.steps} steps")
+    print(f"trained for {timer.trained:.0f} s, {timer.steps} steps")
     print("thresholds:", model.optimize_thresholds(*zip(*judge, strict=True)))
     return model
 
@@ -103,6 +103,7 @@ def clock(keras: Any, seconds: float, cosine: bool) -> Any:
     class Clock(keras.callbacks.Callback):  # type: ignore[misc, name-defined]
         steps = 0
         start: float | None = None
+        trained = 0.0  # seconds
 
         def seconds(self) -> float:
             return 0.0 if self.start is None else time.perf_counter() - self.start
@@ -114,6 +115,7 @@ def clock(keras: Any, seconds: float, cosine: bool) -> Any:
             share = min(1.0, self.seconds() / seconds)
             if cosine:
                 self.model.optimizer.learning_rate = RATE * (1 + math.cos(math.pi * share)) / 2
+            self.trained = self.seconds()
             if share >= 1:
                 self.model.stop_training = True
 

@@ -73,6 +73,7 @@ def plan(make_plan: MakePlan, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
 
     for name in ("cascade_mask_rcnn_semantic", "htc"):
         monkeypatch.delitem(MODELS, name)
+    monkeypatch.setattr("scnet.evaluation.report.score_curves", lambda *given: None)  # slow
     monkeypatch.setattr(stardist, "finish", partial(runs.finish, launch=here))
     # Threshold 0, as networks of two steps are sure of nothing.
     without_pictures = {**TINY.settings, "eval": {"every": 0}}
@@ -86,7 +87,9 @@ def plan(make_plan: MakePlan, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.filterwarnings("ignore:.*the most predictions that may be")
 def test_the_whole_way_and_the_test_once(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    text = command.run(plan, said.append).read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(stardist, "_show_mistakes", lambda *given: None)
+        text = command.run(plan, said.append).read_text()
     found = json.loads((plan.folder / "results.json").read_text())
     assert {m["split"] for m in found["data"][0]["measured"]} == {"val"}
     assert len(command.runs(plan)) == 2
@@ -126,6 +129,8 @@ def test_the_whole_way_and_the_test_once(plan: Plan, monkeypatch: pytest.MonkeyP
         raise AssertionError("measured twice")
 
     monkeypatch.setattr(stardist, "_measure", never)
+    for slow in ("_show_mistakes", "_draw"):
+        monkeypatch.setattr(stardist, slow, lambda *given: None)
     assert command.run(tested, silent).read_text() == text
     file = stardist.tuning_runs(plan, plan.data[0])[0].folder / "matching_val.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"score": 0.123}))
