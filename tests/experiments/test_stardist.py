@@ -15,8 +15,8 @@ from tests.experiments.conftest import TINY, MakePlan
 from scnet.cli.main import main
 from scnet.data.images import DataError
 from scnet.data.synthetic.scene import generate
-from scnet.experiments import command, runs, stardist, stardist_splits
-from scnet.experiments.plan import Plan
+from scnet.experiments import command, runs, stardist, stardist_page, stardist_splits
+from scnet.experiments.plan import Plan, Run
 from scnet.experiments.runs import ExperimentError
 from scnet.experiments.stardist_page import MODELS
 from scnet.settings import merge
@@ -71,8 +71,9 @@ def plan(make_plan: MakePlan, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_p
     def here(arguments: list[str], processes: int) -> None:
         assert main([*arguments]) == 0
 
-    for name in ("cascade_mask_rcnn_semantic", "htc"):
-        monkeypatch.delitem(MODELS, name)
+    few = {name: MODELS[name] for name in ("mask_rcnn", "scnet")}
+    for module in (stardist, stardist_page):
+        monkeypatch.setattr(module, "MODELS", few)
     monkeypatch.setattr("scnet.evaluation.report.score_curves", lambda *given: None)  # slow
     monkeypatch.setattr(stardist, "finish", partial(runs.finish, launch=here))
     # Threshold 0, as networks of two steps are sure of nothing.
@@ -138,6 +139,29 @@ def test_the_whole_way_and_the_test_once(plan: Plan, monkeypatch: pytest.MonkeyP
         ExperimentError, match=r"was tested at score .*, and 0\.123 has been chosen"
     ):
         command.run(tested, silent)
+
+
+def test_the_threshold_of_the_validation_images_is_that_of_the_test(
+    make_plan: MakePlan, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def measure(run: Run, data: Path, split: str, score: float | str) -> dict:
+        asked.append((run.recipe, run.seed, data.name, split, score))
+        best = 0.25 + 0.125 * run.seed
+        return {"score": best if score == "best" else score}
+
+    monkeypatch.setattr(stardist, "_measure", measure)
+    plan = replace(make_plan("stardist", seeds=2), data=(made,), root=tmp_path, test=True, steps=2)
+    pairs = zip(stardist.tuning_runs(plan, made), stardist.final_runs(plan, made), strict=True)
+    for tuning, final in pairs:
+        chosen = stardist.choose(tuning, silent)
+        assert stardist.test(final, chosen, made, silent).score == 0.25 + 0.125 * final.seed
+    assert len(asked) == 4 * len(MODELS)
+    assert asked[-2:] == [
+        ("scnet_lite", 1, "nuclei_tuning", "val", "best"),
+        ("scnet_lite", 1, "nuclei", "test", 0.375),
+    ]
 
 
 def test_settings_suit_nuclei_and_are_one_value(make_plan: MakePlan, made: Path) -> None:
