@@ -40,6 +40,8 @@ UNUSED = (
     ("experiment figure1 --no-speed", "--no-speed", "column of speeds"),
     ("experiment carparts --no-speed", "--no-speed", "column of speeds"),
     ("experiment table1 --image-size 10x20", "--image-size", "size that they train with"),
+    ("experiment table1 --steps 9", "--steps", "as long as --size says"),
+    ("experiment speed --test", "--test", "no images to test on"),
     ("bench torchvision --plot a.png", "--plot", "parts whose time"),
     ("bench torchvision --compile", "--compile", "as it is"),
     ("eval weights --data x --overwrite --score 0.5", "--overwrite", "nothing is named"),
@@ -66,6 +68,7 @@ USED = (
     "experiment carparts --seeds 3",
     "experiment table1 --no-speed",
     "experiment speed --image-size 10x20",
+    "experiment stardist --steps 9 --test --seeds 1",
     "convert model.pth -o mine.safetensors --overwrite",
     "bench --peer torchvision --plot a.png --compile --proposals 300",
 )

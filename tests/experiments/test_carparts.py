@@ -13,7 +13,7 @@ from tests.experiments.conftest import MakePlan
 
 from scnet.cli.main import main
 from scnet.data.images import DataError
-from scnet.experiments import carparts, command
+from scnet.experiments import USUAL_DATA, carparts, command
 from scnet.experiments.plan import SMALL, Plan, data_folders, name_of
 from scnet.experiments.runs import ExperimentError
 from scnet.experiments.tables import Row
@@ -68,11 +68,11 @@ def test_all_methods_are_trained_with_both_budgets() -> None:
 
 def test_the_usual_data_are_the_part_that_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCNET_DATA", "/data")
-    (usual,) = data_folders([], SMALL, "carparts")
+    (usual,) = data_folders([], USUAL_DATA["carparts"])
     assert usual == Path("/data/carparts/annotations/instances_fit320.json")
-    assert data_folders([], SMALL, "table1") == (Path("/data/dsb2018_le360"),)
+    assert data_folders([], SMALL.data) == (Path("/data/dsb2018_le360"),)
     old, new = (f"/data/cars/{name}/instances_fit3.json" for name in ("labels", "labels_v1"))
-    assert len({name_of(path) for path in data_folders([old, new], SMALL)}) == 2
+    assert len({name_of(path) for path in data_folders([old, new], SMALL.data)}) == 2
 
 
 def test_carparts_from_trainings_to_its_page(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,7 +226,7 @@ def _add_experiment(subparsers: Any) -> None:
 
     names = "\n".join(f"  {name:<9}{sentence}" for name, sentence in EXPERIMENTS.items())
     example = f"scnet experiment table2 --seeds 3\n\n{names}"
-    help = "make a table or figure of the SCNet paper"
+    help = "make a table or figure of the SCNet paper, or StarDist's table"
     parser = _command(subparsers, "experiment", commands.experiment, help, example)
     parser.add_argument("name", metavar="NAME", choices=EXPERIMENTS, help="see below")
     text = "small: narrow models, minutes each on a CPU; paper: the paper's, on 8 GPUs"
@@ -241,6 +241,10 @@ def _add_experiment(subparsers: Any) -> None:
     parser.add_argument("--speed", action=Switch, default=True, help=text)
     text = "of the network's input, for speed (default: 400x667, paper 800x1333)"
     parser.add_argument("--image-size", type=values.size, metavar="HxW", help=text)
+    text = "of each training, for stardist (default: 1000, paper 8000)"
+    parser.add_argument("--steps", type=values.positive, metavar="N", help=text)
+    text = "train on all training images and measure on the test images, too, for stardist"
+    parser.add_argument("--test", action="store_true", help=text)
     text = "print the trainings and what they need, check the data, train nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
 

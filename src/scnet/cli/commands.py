@@ -136,21 +136,23 @@ def bench(options: argparse.Namespace) -> None:
 
 
 def experiment(options: argparse.Namespace) -> None:
-    """Make a table or figure of the paper."""
-    from scnet.experiments import SEEDED, command
+    """Make a table or figure of the paper, or StarDist's table."""
+    from scnet.experiments import SEEDED, USUAL_DATA, command
     from scnet.experiments.plan import SIZES, Plan, data_folders
 
     size = SIZES[options.size]
     plan = Plan(
         name=options.name,
         size=size,
-        data=data_folders(options.data, size, options.name),
+        data=data_folders(options.data, USUAL_DATA.get(options.name, size.data)),
         data_given=bool(options.data),
         seeds=options.seeds if options.name in SEEDED else 1,
         root=Path(options.output),
         speed=options.speed,
         quiet=options.quiet,
         image_size=options.image_size,
+        steps=options.steps,
+        test=options.test,
     )
     if options.dry_run:
         command.dry_run(plan)

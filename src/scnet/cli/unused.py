@@ -14,7 +14,7 @@ from typing import NamedTuple
 from scnet.cli.errors import UsageError
 from scnet.cli.evaluate import are_results
 from scnet.cli.parser import given
-from scnet.experiments import SEEDED, SIZED, WITH_SPEED
+from scnet.experiments import SEEDED, SIZED, STEPPED, TESTED, WITH_SPEED
 
 Options = argparse.Namespace
 
@@ -195,6 +195,20 @@ TABLE = (
         lambda options: options.name not in SIZED,
         "other experiments measure at the size that they train with",
         "leave it out, or give it to `scnet experiment speed`",
+    ),
+    Unused(
+        "experiment",
+        "steps",
+        lambda options: options.name not in STEPPED,
+        "the others train as long as --size says",
+        "leave it out, or give it to `scnet experiment stardist`",
+    ),
+    Unused(
+        "experiment",
+        "test",
+        lambda options: options.name not in TESTED,
+        "the others have no images to test on",
+        "leave it out, or give it to `scnet experiment stardist`",
     ),
     Unused(
         "bench",

@@ -10,12 +10,22 @@ from scnet.config import DataConfig
 from scnet.data.coco import load_dataset
 from scnet.data.images import DataError
 from scnet.data.layout import SplitName
-from scnet.experiments import carparts, figure1, figure6, speed, tabulate
+from scnet.experiments import (
+    carparts,
+    figure1,
+    figure6,
+    speed,
+    stardist,
+    stardist_splits,
+    tabulate,
+)
 from scnet.experiments.plan import VARIABLE, Plan, Run, name_of
 from scnet.experiments.runs import RECORD, parameters
 from scnet.experiments.tables import TABLES, Table
 
 Say = Callable[[str], None]
+
+SPLITS: tuple[SplitName, ...] = ("train", "val")  # that most read
 
 
 class Experiment(NamedTuple):
@@ -24,7 +34,8 @@ class Experiment(NamedTuple):
     run: Callable[[Plan, Say], Path]  # carries it out and returns its page
     runs: Callable[[Plan], list[Run]]  # all trainings that it needs
     pictures: Callable[[Plan], list[str]]  # names of the pictures of its page
-    splits: tuple[SplitName, ...] = ("train", "val")  # that it reads
+    check: Callable[[Path], str] = lambda data: check_data(data)  # says what is in a data set
+    layout: Callable[[Path], list[str]] = lambda data: _layout(data)  # what it looks for there
 
 
 def _each(plan: Plan, names: Iterable[str]) -> list[Run]:
@@ -54,7 +65,20 @@ EXPERIMENTS = {name: _experiment_of(table) for name, table in TABLES.items()} | 
         lambda plan: [plan.run(name, data, 0) for data in plan.data for name in figure6.METHODS],
         _picture_of_each,
     ),
-    "carparts": Experiment(carparts.run, carparts.runs, carparts.pictures, carparts.SPLITS),
+    "carparts": Experiment(
+        carparts.run,
+        carparts.runs,
+        carparts.pictures,
+        lambda data: check_data(data, carparts.SPLITS),
+        lambda data: _layout(data, carparts.SPLITS),
+    ),
+    "stardist": Experiment(
+        stardist.run,
+        stardist.runs,
+        stardist.pictures,
+        stardist_splits.check,
+        stardist_splits.layout,
+    ),
     "speed": Experiment(
         speed.run,
         lambda plan: [],
@@ -71,7 +95,7 @@ def run(plan: Plan, say: Say) -> Path:
         ExperimentError: a training failed.
     """
     for data in plan.data if runs(plan) else ():
-        say(check_data(data, EXPERIMENTS[plan.name].splits))
+        say(_checked(plan, data))
     return EXPERIMENTS[plan.name].run(plan, say)
 
 
@@ -89,7 +113,7 @@ def dry_run(plan: Plan) -> None:
     for line in describe(plan):
         print(line)
     for data in plan.data if runs(plan) else ():
-        print(check_data(data, EXPERIMENTS[plan.name].splits))
+        print(_checked(plan, data))
 
 
 def describe(plan: Plan) -> list[str]:
@@ -101,12 +125,7 @@ def describe(plan: Plan) -> list[str]:
         f"{plan.name}, size {plan.size.name}, on {machine}: {len(planned)} trainings, "
         f"{len(finished)} of them finished",
         *(f"  {run.command(plan.size.gpus)}" for run in planned if run not in finished),
-        *(
-            line
-            for data in plan.data
-            if planned
-            for line in _layout(data, EXPERIMENTS[plan.name].splits)
-        ),
+        *(line for data in plan.data if planned for line in EXPERIMENTS[plan.name].layout(data)),
         f"disk: {_disk_gb(planned):.1f} GB of checkpoints",
         "files:",
         *(f"  {run.folder / RECORD}" for run in planned),
@@ -114,8 +133,19 @@ def describe(plan: Plan) -> list[str]:
     ]
 
 
-def check_data(data: Path, splits: Sequence[SplitName]) -> str:
+def check_data(data: Path, splits: Sequence[SplitName] = SPLITS) -> str:
     """Return what is in a data set.
+
+    Raises:
+        DataError: it is not there, or broken.
+    """
+    sets = {split: load_dataset(data, split, DataConfig(), train=False) for split in splits}
+    numbers = [f"{len(dataset)} {split}" for split, dataset in sets.items()]
+    return f"{data}: {', '.join(numbers[:-1])} and {numbers[-1]} images"
+
+
+def _checked(plan: Plan, data: Path) -> str:
+    """Return what is in a data set, as the experiment uses it.
 
     Raises:
         DataError: it is not there, or broken.
@@ -125,12 +155,10 @@ def check_data(data: Path, splits: Sequence[SplitName]) -> str:
             f"{VARIABLE} is not set; it names the folder that holds {data.name}. Set it, or give "
             "--data PATH"
         )
-    sets = {split: load_dataset(data, split, DataConfig(), train=False) for split in splits}
-    numbers = [f"{len(dataset)} {split}" for split, dataset in sets.items()]
-    return f"{data}: {', '.join(numbers[:-1])} and {numbers[-1]} images"
+    return EXPERIMENTS[plan.name].check(data)
 
 
-def _layout(data: Path, splits: Sequence[SplitName]) -> list[str]:
+def _layout(data: Path, splits: Sequence[SplitName] = SPLITS) -> list[str]:
     if data.suffix == ".json":
         others = ", ".join(f"instances_{split}*.json" for split in splits[1:])
         return [f"data: {data}, and beside it {others}"]

@@ -91,9 +91,6 @@ PAPER = Size(
 
 SIZES = {size.name: size for size in (SMALL, PAPER)}
 
-# What is taken in `$SCNET_DATA` by experiments that are about one data set.
-DATA_OF = {"carparts": "carparts/annotations/instances_fit320.json"}
-
 # Settings that a data set asks for, by the name of its folder. Nuclei have no upright position.
 OF_DATA: dict[str, Settings] = {"dsb2018_le360": {"data": {"vertical_flip": 0.5}}}
 
@@ -108,6 +105,7 @@ class Run:
     settings: Settings
     root: Path  # folder of all runs of this size
     budget: str = ""  # where several lengths of training are compared
+    validated: bool = True  # its data set has images to evaluate on
 
     @property
     def folder(self) -> Path:
@@ -160,6 +158,8 @@ class Plan:
     speed: bool = True  # measure images a second, too
     quiet: bool = False
     image_size: ImageSize | None = None  # of the speed experiment; None takes that of `size`
+    steps: int | None = None  # of each training of StarDist's table; None takes those of `size`
+    test: bool = False  # train and measure what is tested in StarDist's table, too
 
     @property
     def folder(self) -> Path:
@@ -192,6 +192,9 @@ class Plan:
             words += ["-o", str(self.root)]
         if self.image_size:
             words += ["--image-size", "x".join(map(str, self.image_size))]
+        if self.steps:
+            words += ["--steps", str(self.steps)]
+        words += ["--test"] * self.test
         return shlex.join(words)
 
 
@@ -206,14 +209,14 @@ def name_of(data: Path) -> str:
     return "-".join([*data.absolute().parent.parts[-2:], data.stem]).lstrip("/-")
 
 
-def data_folders(given: Sequence[str], size: Size, name: str = "") -> tuple[Path, ...]:
-    """Return the data sets that were named, or the usual one of an experiment or a size.
+def data_folders(given: Sequence[str], usual: str) -> tuple[Path, ...]:
+    """Return the data sets that were named, or the usual one.
 
     Raises:
         DataError: two of them have the same name, by which results are told apart.
     """
     base = os.environ.get(VARIABLE, f"${VARIABLE}")
-    found = tuple(Path(path) for path in given) or (Path(base) / DATA_OF.get(name, size.data),)
+    found = tuple(Path(path) for path in given) or (Path(base) / usual,)
     names = [name_of(path) for path in found]
     if double := next((name for name in names if names.count(name) > 1), None):
         raise DataError(f"--data: two data sets are named {double}; rename a folder")

@@ -10,11 +10,22 @@ import numpy as np
 from jaxtyping import Float
 
 from scnet.experiments.statistics import share_below
-from scnet.pictures.colours import BLACK, BLUE, FAINT, ORANGE, RED
+from scnet.pictures.colours import (
+    BLACK,
+    BLUE,
+    FAINT,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    VERMILION,
+)
 
 Array = np.ndarray
 
 BINS = np.arange(0.5, 1.0001, 0.025)
+HUES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 LIMITS = (0.6, 0.7, 0.75)  # at which the paper's Figure 1 gives shares
 
 
@@ -40,6 +51,38 @@ def dot_plot(rows: Sequence[Dots], panels: Sequence[str], file: Path) -> None:
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", alpha=0.3)
         axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    figure.savefig(file, dpi=150)
+
+
+def accuracy_curves(
+    thresholds: Sequence[float],
+    measured: Mapping[str, Sequence[Sequence[float]]],
+    published: Mapping[str, Sequence[float]],
+    file: Path,
+) -> None:
+    """Draw accuracy over the IoU threshold, in per cent.
+
+    Args:
+        measured: of each model, the curves of its seeds; a line at their mean, a band over them.
+        published: a dashed line for each.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for (name, curves), hue in zip(measured.items(), HUES, strict=False):
+        values = np.asarray(curves)
+        axes.fill_between(thresholds, values.min(0), values.max(0), color=hue, alpha=0.2)
+        axes.plot(thresholds, values.mean(0), color=hue, linewidth=2, label=name)
+    for (name, curve), marker in zip(published.items(), "os^", strict=False):
+        axes.plot(
+            thresholds, curve, "--", marker=marker, color=FAINT, markersize=4, label=f"{name} *"
+        )
+    axes.set_xlabel("IoU threshold" + ("   (* published)" if published else ""))
+    axes.set_ylabel("TP / (TP + FP + FN) (per cent)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
     figure.savefig(file, dpi=150)
 
 

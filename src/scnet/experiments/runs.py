@@ -44,7 +44,8 @@ class Outcome:
     data: str
     seed: int
     command: str
-    box: dict[str, float]  # figures of COCO as fractions, -1 where undefined
+    # figures of COCO as fractions, -1 where undefined; empty without images to evaluate on
+    box: dict[str, float]
     mask: dict[str, float]
     parameters: int
     memory_gb: float  # most in training
@@ -136,18 +137,19 @@ def _outcome(run: Run, gpus: int) -> Outcome:
     log = run.folder / "log.jsonl"
     records = Log(log, quiet=True).records()
     evaluations = [record for record in records if record["kind"] == "eval"]
-    if not evaluations:
+    if run.validated and not evaluations:
         raise ExperimentError(
             f"{log}: the training was not evaluated; {run.data} needs a val split. "
             f"Add one and remove {run.folder}"
         )
+    figures = evaluations[-1] if run.validated else {"bbox": {}, "segm": {}}
     return Outcome(
         recipe=run.recipe,
         data=name_of(run.data),
         seed=run.seed,
         command=run.command(gpus),
-        box=evaluations[-1]["bbox"],
-        mask=evaluations[-1]["segm"],
+        box=figures["bbox"],
+        mask=figures["segm"],
         parameters=parameters(_stored(run.folder)),
         memory_gb=max(r["memory_gb"] for r in records if r["kind"] == "train"),
         seconds=round(checkpoint.load_state(run.folder / "last")["seconds"], 1),
