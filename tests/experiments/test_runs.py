@@ -116,3 +116,12 @@ def test_a_training_is_a_process_of_its_own(
         launch(["recipes", "scent"], processes=1)
     assert "scent" in capfd.readouterr().err
     assert sys.executable
+
+
+def test_a_run_that_is_not_to_be_evaluated_has_no_figures(run: Run) -> None:
+    final = replace(run, validated=False)
+    training = FakeTraining(final)
+    training.log = [TRAIN]
+    (outcome,) = finish([final], training)
+    assert (outcome.box, outcome.mask) == ({}, {})
+    assert outcome.seconds == 12.3

@@ -221,7 +221,9 @@ def _remarks(found: Sequence[Measured]) -> list[str]:
         if m.figures["score_from"] == "default":
             lines.append(f"{who}no prediction is an object at any score, so none could be chosen.")
         if cut := m.figures["limit"]["images_cut"]:
-            lines.append(f"{who}{cut} images have as many predictions as may be; some may lack.")
+            lines.append(
+                f"{who}{cut} images have as many predictions as may be, so some may be missing."
+            )
         if hidden := m.figures["left_out"]["predictions_without_pixel"]:
             lines.append(f"{who}{hidden} predictions left out that others hide altogether.")
     return ["\n".join(lines)] if lines else []

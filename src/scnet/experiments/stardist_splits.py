@@ -77,6 +77,7 @@ def layout(data: Path) -> list[str]:
         f"data: {data}/annotations/instances_train.json, and N of its images to train and to",
         "      choose with in instances_trainN.json and instances_valN.json; images in train/",
         f"      {data}/annotations/instances_test.json, images in test/",
+        "      the folders that the trainings name are laid out from these",
     ]
 
 
