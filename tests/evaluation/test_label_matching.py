@@ -143,6 +143,18 @@ def test_a_pixel_of_several_predictions_belongs_to_the_best_score() -> None:
     assert match_instances(objects, tied[::-1])["pooled"][0]["matched_IoU"] == 1
 
 
+def test_masks_with_scores_of_their_own_go_by_them() -> None:
+    objects = one_image([thing(0, 0, 10, 10, id=1)])
+    found = [
+        thing(0, 0, 10, 10, score=0.9, mask_score=0.6),
+        thing(5, 0, 10, 10, score=0.8, mask_score=0.7),
+    ]
+    result = match_instances(objects, found, thresholds=[0.5])
+    assert (result["pooled"][0]["matched_IoU"], result["score_name"]) == (0.5, "mask_score")
+    assert counts(match_instances(objects, found, score=0.65, thresholds=[0.3])) == (1, 0, 0)
+    assert match_instances(objects, found, score=0.75)["predictions"] == 0
+
+
 def test_predictions_without_a_pixel_are_left_out_and_counted() -> None:
     objects = one_image([thing(0, 0, 10, 10, id=1)])
     found = [thing(0, 0, 10, 10, score=0.9), thing(2, 2, 4, 4, score=0.7)]

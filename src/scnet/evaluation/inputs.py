@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from scnet.evaluation.checks import check
 from scnet.ops import rle
 
 Json = dict[str, Any]
+ScoreName = Literal["score", "mask_score"]
 
 
 class ResultRows(NamedTuple):
@@ -31,6 +32,12 @@ class ResultRows(NamedTuple):
         rows = self.rows.copy()
         rows[:, 5] = self.mask_scores
         return self._replace(rows=rows)
+
+
+def score_name(results: Sequence[Json], kind: str) -> ScoreName:
+    """Return which score of a result counts: "mask_score" for masks ("segm") if any has one."""
+    own = kind == "segm" and any("mask_score" in result for result in results)
+    return "mask_score" if own else "score"
 
 
 def result_rows(results: Sequence[Json], given: Json, kinds: Sequence[str]) -> ResultRows:

@@ -79,7 +79,7 @@ def read(truth: Json, results: Sequence[Json]) -> DataSet:
         [image["id"] for image in images],
         [(image["height"], image["width"]) for image in images],
         evaluable(truth, with_masks=True)["annotations"],
-        result_rows(results, truth, ["segm"]),
+        result_rows(results, truth, ["segm"]).scored("segm"),
     )
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from scnet.evaluation import label_figures, label_images
-from scnet.evaluation.inputs import Json, unique_names
+from scnet.evaluation.inputs import Json, score_name, unique_names
 from scnet.evaluation.label_images import Cut, DataSet, Mapped
 from scnet.evaluation.label_matching import Overlaps, Tally, best_score, tally
 from scnet.evaluation.summary import DEFAULT_SCORE, Score
@@ -30,6 +30,7 @@ thresholds         from which IoU of masks a prediction can be an object, ascend
 score              the score threshold; predictions of this score or a higher one are counted
 score_from         "given"; "best": that of the highest mean AP of all images together; "default":
                    none was given, or there is no best
+score_name         "score", or "mask_score" where masks have scores of their own
 pooled             a row for each IoU, counted over all images together, without regard to
                    classes: IoU; TP, FP, FN, on_crowd_regions (neither TP nor FP); precision,
                    recall, F1, AP = TP / (TP + FP + FN), PQ, matched_IoU (mean over TP), object_IoU
@@ -89,6 +90,7 @@ def match_instances(
             "thresholds": ascending,
             "score": chosen,
             "score_from": origin,
+            "score_name": score_name(results, "segm"),
             **_figures([one.overlaps for one in images], ascending, data.ids),
             **_left_out(images, kept, chosen, max_detections),
         }

@@ -88,9 +88,10 @@ def _classes(result: Json) -> Table:
 
 def _compared(result: Json) -> str:
     several = len(result["per_class"]) > 1
+    score = f"{result['score_name'].replace('_', ' ')} {exact(result['score'])}"
     return (
         f"{counted(result['objects'], 'object')} and "
-        f"{counted(result['predictions'], 'prediction')} of score {exact(result['score'])} or more "
+        f"{counted(result['predictions'], 'prediction')} of {score} or more "
         f"in {counted(result['images'], 'image')}"
         + (", matched without regard to classes but in the table of them" if several else "")
         + (f"; {counted(result['skipped'], 'image')} left out" if result.get("skipped") else "")

@@ -20,9 +20,11 @@ from jaxtyping import Bool, Float, Int
 from scnet.evaluation.inputs import (
     Json,
     ResultRows,
+    ScoreName,
     evaluable,
     known_annotations,
     result_rows,
+    score_name,
     unique_names,
 )
 from scnet.runtime.collector import without_collector
@@ -71,7 +73,7 @@ class Matches:
     max_detections: int  # of an image and class
     beyond: int  # finds left out for it
     # which score of a find counts: "mask_score" where masks are matched and some result has one
-    score_name: Literal["score", "mask_score"] = "score"
+    score_name: ScoreName = "score"
 
     @cached_property
     def finds_by_image(self) -> list[Numbers]:
@@ -176,12 +178,8 @@ def _match(truth: Json, results: Sequence[Json], kind: Kind, iou: float, cap: in
         iou=iou,
         max_detections=cap,
         beyond=len(rows.rows) - len(kept),
-        score_name="mask_score" if kind == "segm" and _any_mask_score(results) else "score",
+        score_name=score_name(results, kind),
     )
-
-
-def _any_mask_score(results: Sequence[Json]) -> bool:
-    return any("mask_score" in result for result in results)
 
 
 def _finds(
