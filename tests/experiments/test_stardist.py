@@ -148,26 +148,31 @@ def test_the_threshold_of_the_validation_images_is_that_of_the_test(
 
     def measure(run: Run, data: Path, split: str, score: float | str) -> dict:
         asked.append((run.recipe, run.seed, data.name, split, score))
-        best = 0.25 + 0.125 * run.seed
+        best = 0.125 * len(asked)
         return {"score": best if score == "best" else score}
 
     monkeypatch.setattr(stardist, "_measure", measure)
     plan = replace(make_plan("stardist", seeds=2), data=(made,), root=tmp_path, test=True, steps=2)
-    pairs = zip(stardist.tuning_runs(plan, made), stardist.final_runs(plan, made), strict=True)
-    for tuning, final in pairs:
-        chosen = stardist.choose(tuning, silent)
-        assert stardist.test(final, chosen, made, silent).score == 0.25 + 0.125 * final.seed
-    assert len(asked) == 4 * len(MODELS)
-    assert asked[-2:] == [
-        ("scnet_lite", 1, "nuclei_tuning", "val", "best"),
-        ("scnet_lite", 1, "nuclei", "test", 0.375),
-    ]
+    monkeypatch.setattr(stardist, "finish", lambda runs, **given: [])
+    for other in ("_draw", "_show_mistakes"):
+        monkeypatch.setattr(stardist, other, lambda *given: None)
+    pages: list[dict] = []
+    monkeypatch.setattr(stardist, "whole_page", lambda plan, found, outcomes: pages.append(found))
+    monkeypatch.setattr("scnet.experiments.page.write", lambda plan, page: plan.folder)
+    stardist.run(plan, silent)
+    measured = pages[0]["nuclei"]
+    scores = {"mask_rcnn": 0.125, "cascade_mask_rcnn_semantic": 0.25, "htc": 0.375, "scnet": 0.5}
+    assert [(m.name, m.score) for m in measured] == [*scores.items()] * 3
+    assert len(asked) == (1 + 2) * len(MODELS)
+    assert ("scnet_lite", 0, "nuclei_tuning", "val", "best") in asked
+    assert asked[-1] == ("scnet_lite", 1, "nuclei", "test", 0.5)
 
 
 def test_settings_suit_nuclei_and_are_one_value(make_plan: MakePlan, made: Path) -> None:
     plan = replace(make_plan("stardist", seeds=2), data=(made,), steps=7, test=True)
     planned = command.runs(plan)
-    assert len(planned) == 2 * 2 * len(MODELS)
+    assert len(planned) == (1 + 2) * len(MODELS)  # one of each model chooses the threshold
+    assert len(command.runs(replace(plan, test=False))) == 2 * len(MODELS)
     for one in planned:
         config = one.config
         assert config.recipe.endswith("_lite")

@@ -1,8 +1,8 @@
 """StarDist's table: instances of nuclei, matched one to one (Schmidt et al. 2018, Table 1).
 
-Each model and seed goes the whole way alone. A training on a part of the training images chooses
-the score threshold on the others; the model that is tested trains on all of them, and is tested
-once, at that threshold. Without `--test` the test images are not looked at.
+For each model, one training on a part of the training images chooses the score threshold on the
+others. The models that are tested, one for each seed, train on all of them with the same settings,
+and each is tested once, at that threshold. Without `--test` the test images are not looked at.
 """
 
 from __future__ import annotations
@@ -73,13 +73,19 @@ def runs(plan: Plan) -> list[Run]:
 
 
 def tuning_runs(plan: Plan, data: Path) -> list[Run]:
-    """Return the trainings that choose the score thresholds."""
-    return _runs(plan, _laid_out(plan, data, TUNING), validated=True)
+    """Return the trainings that settings and score thresholds are chosen by.
+
+    For a test they are one of each model, of seed 0.
+    """
+    seeds = 1 if plan.test else plan.seeds
+    return _runs(plan, _laid_out(plan, data, TUNING), seeds=seeds, validated=True)
 
 
 def final_runs(plan: Plan, data: Path) -> list[Run]:
     """Return the trainings that are tested; none where no test is asked for."""
-    return _runs(plan, _laid_out(plan, data, FINAL), validated=False) if plan.test else []
+    if not plan.test:
+        return []
+    return _runs(plan, _laid_out(plan, data, FINAL), seeds=plan.seeds, validated=False)
 
 
 def pictures(plan: Plan) -> list[str]:
@@ -106,10 +112,9 @@ def run(plan: Plan, say: Say) -> Path:
         stardist_splits.lay_out(data, *(_laid_out(plan, data, name) for name in (TUNING, FINAL)))
         done = finish(tuning, say=say, quiet=plan.quiet)
         chosen = [choose(one, say) for one in tuning]
-        tested: list[Measured] = []
-        if plan.test:
-            done += finish(final, say=say, quiet=plan.quiet)
-            tested = [test(one, of, data, say) for one, of in zip(final, chosen, strict=True)]
+        done += finish(final, say=say, quiet=plan.quiet)
+        by_recipe = {one.recipe: of for one, of in zip(tuning, chosen, strict=True)}
+        tested = [test(one, by_recipe[one.recipe], data, say) for one in final]
         outcomes += done
         measured[data.name] = [*chosen, *tested]
         shown = tested or chosen
@@ -195,7 +200,7 @@ def _draw(plan: Plan, data: Path, shown: list[Measured]) -> None:
     plots.accuracy_curves(THRESHOLDS, curves, published, plan.folder / curves_picture(data.name))
 
 
-def _runs(plan: Plan, data: Path, validated: bool) -> list[Run]:
+def _runs(plan: Plan, data: Path, *, seeds: int, validated: bool) -> list[Run]:
     steps = plan.steps or STEPS[plan.size.name]
     return [
         Run(
@@ -206,7 +211,7 @@ def _runs(plan: Plan, data: Path, validated: bool) -> list[Run]:
             root=plan.root / plan.size.name / "runs",
             validated=validated,
         )
-        for seed in range(plan.seeds)
+        for seed in range(seeds)
         for name in MODELS
     ]
 

@@ -101,9 +101,9 @@ def _about(plan: Plan) -> str:
     text = (
         "AP = TP / (TP + FP + FN), in per cent, of label maps matched one to one at an IoU "
         "threshold (`scnet eval --metric matching`). Of predictions that overlap, the one of the "
-        "best score has a pixel. Mean ± sample standard deviation over seeds. For each model and "
-        "seed, a training on a part of the training images chooses the score threshold on the "
-        "others: that of the highest mean AP over all IoU thresholds. "
+        "best score has a pixel. Mean ± sample standard deviation over seeds. A training on a part "
+        "of the training images chooses the score threshold on the others: that of the highest "
+        "mean AP over all IoU thresholds. "
     )
     if not plan.test:
         return text + (
@@ -111,8 +111,9 @@ def _about(plan: Plan) -> str:
             "images were not looked at: choose all settings first, then add `--test`."
         )
     return text + (
-        "A second training, of the same settings, on all training images is measured once on the "
-        "test images, at the threshold of the first."
+        "That is one training of each model, with seed 0. The trainings that are tested, one for "
+        "each seed, have the same settings and all training images; each is measured once on the "
+        "test images, at that threshold."
     )
 
 
