@@ -164,8 +164,8 @@ def test_the_threshold_of_the_validation_images_is_that_of_the_test(
     scores = {"mask_rcnn": 0.125, "cascade_mask_rcnn_semantic": 0.25, "htc": 0.375, "scnet": 0.5}
     assert [(m.name, m.score) for m in measured] == [*scores.items()] * 3
     assert len(asked) == (1 + 2) * len(MODELS)
-    assert ("scnet_lite", 0, "nuclei_tuning", "val", "best") in asked
-    assert asked[-1] == ("scnet_lite", 1, "nuclei", "test", 0.5)
+    assert ("scnet_dense", 0, "nuclei_tuning", "val", "best") in asked
+    assert asked[-1] == ("scnet_dense", 1, "nuclei", "test", 0.5)
 
 
 def test_settings_suit_nuclei_and_are_one_value(make_plan: MakePlan, made: Path) -> None:
@@ -175,7 +175,7 @@ def test_settings_suit_nuclei_and_are_one_value(make_plan: MakePlan, made: Path)
     assert len(command.runs(replace(plan, test=False))) == 2 * len(MODELS)
     for one in planned:
         config = one.config
-        assert config.recipe.endswith("_lite")
+        assert config.recipe.endswith("_dense")
         assert config.optim.max_steps == 7
         assert config.model.box.max_detections >= 400
         assert config.model.rpn.after_nms >= 400

@@ -43,25 +43,27 @@ RESULTS = "results_{split}.json"  # of a run: what was found, as COCO lays it ou
 FIGURES = "matching_{split}.json"  # and how it matches
 
 STEPS = {"small": 1000, "paper": 8000}  # where none are given
-# Laid over the recipe of every model, in every training. Most images are 256 x 256, and half of the
-# nuclei have 18 px or less a side.
+DENSE = "_dense"  # recipes of the small size; all others are made for few objects
+# Laid over the recipe of every model, in every training. Images of a microscope have no upright
+# position, and few use the whole range of their files.
 SETTINGS: Settings = {
+    "data": {"range": "percentile", "vertical_flip": 0.5},
+    "eval": {"every": 0},
+    "run": {"trackers": []},
+}
+# And over those at paper size. Most images are 256 x 256, half of the nuclei have
+# 18 px or less a side, and there are up to 369 in an image.
+CROWDED: Settings = {
     "model": {
         "rpn": {
             "anchor_scale": 2.0,  # 8 to 128 px
-            "samples": 256,
             "before_nms": 2000,
-            "before_nms_train": 2000,
             "after_nms": 1500,
-            "after_nms_train": 1000,
         },
-        "box": {"samples": 256, "score_threshold": 0.05, "max_detections": 600},  # up to 369 nuclei
+        "box": {"score_threshold": 0.05, "max_detections": 600},
     },
-    # Images of a microscope have no upright position, and few use the whole range of their files.
-    "data": {"size": [512, 704], "range": "percentile", "vertical_flip": 0.5},
+    "data": {"size": [512, 704]},
     "optim": {"schedule": "cosine"},
-    "eval": {"every": 0},
-    "run": {"trackers": []},
 }
 
 
@@ -153,7 +155,7 @@ def _once(run: Run, data: Path, split: SplitName, score: Score, say: Say) -> Mea
         figures = _measure(run, data, split, score)
         write_whole(file, json.dumps(figures, indent=1, allow_nan=False) + "\n")
     figures = json.loads(file.read_text())
-    name = next(name for name in MODELS if run.recipe in (name, f"{name}_lite"))
+    name = next(name for name in MODELS if run.recipe in (name, name + DENSE))
     return Measured(name=name, seed=run.seed, split=split, folder=run.folder, figures=figures)
 
 
@@ -201,13 +203,15 @@ def _draw(plan: Plan, data: Path, shown: list[Measured]) -> None:
 
 
 def _runs(plan: Plan, data: Path, *, seeds: int, validated: bool) -> list[Run]:
+    suffix = DENSE if plan.size.suffix else ""
+    settings = SETTINGS if suffix else merge(SETTINGS, CROWDED)
     steps = plan.steps or STEPS[plan.size.name]
     return [
         Run(
-            recipe=name + plan.size.suffix,
+            recipe=name + suffix,
             data=data,
             seed=seed,
-            settings=merge(SETTINGS, nested("optim.max_steps", steps)),
+            settings=merge(settings, nested("optim.max_steps", steps)),
             root=plan.root / plan.size.name / "runs",
             validated=validated,
         )

@@ -249,7 +249,7 @@ def _costs(found: Sequence[Measured], outcomes: Sequence[Outcome]) -> str:
     """Return what each model costs: in training, and for an image at test time."""
     rows = []
     for name, label in MODELS.items():
-        own = [o for o in outcomes if o.recipe in (name, f"{name}_lite")]
+        own = [o for o in outcomes if o.recipe in (name, f"{name}_dense")]
         seconds = [m.figures["seconds_per_image"] for m in found if m.name == name]
         rows.append(
             [
