@@ -48,6 +48,11 @@ UNUSED = (
     ("bench scnet --overwrite", "--overwrite", "nothing is named"),
     ("check-data x --overwrite --fix new", "--overwrite", "nothing is named"),
     ("convert model.pth --dry-run --overwrite", "--overwrite", "no file is named to write"),
+    ("convert FOLDER --dry-run --classes coco", "--classes", "says itself what it is"),
+    ("convert a.safetensors --dry-run --config a.py", "--config", "says itself what it is"),
+    ("convert a.safetensors --dry-run --prefix a", "--prefix", "says itself what it is"),
+    ("convert a.safetensors --dry-run --leave a", "--leave", "says itself what it is"),
+    ("convert a.safetensors --dry-run --norm-eps 0", "--norm-eps", "says itself what it is"),
 )
 
 USED = (
@@ -70,6 +75,8 @@ USED = (
     "experiment speed --image-size 10x20",
     "experiment stardist --steps 9 --test --seeds 1",
     "convert model.pth -o mine.safetensors --overwrite",
+    "convert model.pth -o mine.safetensors --half --classes coco --norm-eps 0",
+    "convert FOLDER -o mine.safetensors --half --overwrite",
     "bench --peer torchvision --plot a.png --compile --proposals 300",
 )
 

@@ -225,6 +225,35 @@ def test_norms_and_deeper_heads_come_along_with_their_weights(
     assert all(torch.equal(seen[0][name], given[name]) for name in names)
 
 
+def test_widths_come_along_with_their_weights_unless_they_are_given(
+    data: Path,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = begin(monkeypatch)
+    weights = save_detector(tmp_path / "w")  # 16 channels, boxes of 32
+    del settings["model"]["channels"], settings["model"]["box"]["hidden"]
+    run = train("mask_rcnn", data, start=weights, output=tmp_path / "a", settings=settings)
+    model, text = stored_config(run).model, said(capsys)
+    assert (model.channels, model.box.hidden) == (16, 32)
+    assert "model.channels 16, as the weights have it (the recipe: 256)" in text
+    assert "model.box.hidden 32, as the weights have it (the recipe: 1024)" in text
+    given = checkpoint.load(weights).state_dict()
+    parts = ("fpn.", "rpn.", "roi_heads.stages.0.fc", "roi_heads.masks.heads.0.convs.")
+    names = [name for name in given if name.startswith(parts)]
+    assert len(names) > 20
+    assert all(torch.equal(seen[0][name], given[name]) for name in names)
+
+    wide = merge(settings, {"model": {"channels": 24}})
+    run = train("mask_rcnn", data, start=weights, output=tmp_path / "b", settings=wide)
+    assert stored_config(run).model.channels == 24
+    text = said(capsys)
+    assert "warning: model.channels 24, but the weights were trained with 16" in text
+    assert "pyramid: lateral (shape" in text
+
+
 def test_anchors_and_pooling_of_torchvision_come_along(
     data: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

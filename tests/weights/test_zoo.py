@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -130,9 +131,8 @@ def publish(monkeypatch: pytest.MonkeyPatch, content: bytes) -> Published:
         name="tiny",
         architecture="Mask R-CNN",
         backbone="ResNet-50",
+        figures={"box AP": 1.5, "mask AP": 1.25},
         epochs=1,
-        box_ap=1.5,
-        mask_ap=1.25,
         path=f"mask_rcnn/tiny_coco/{file}",
     )
     monkeypatch.setitem(zoo.PUBLISHED, "tiny", published)
@@ -276,7 +276,7 @@ def test_the_list_shows_every_name_and_where_files_lie(
     assert main(["zoo"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines[:-3])) <= 80
-    rows = {line.split()[0]: line for line in lines if line.startswith("  ")}
+    rows = {line.split()[0]: line for line in lines if re.match(r"  \S", line)}
     assert list(rows) == list(zoo.PUBLISHED)
     assert rows["tiny"].split()[1:] == ["ResNet-50", "1.5", "1.25", "downloaded"]
     assert rows["scnet_r50_20e"].split()[1:] == ["ResNet-50", "44.5", "40.0", "no"]
@@ -320,8 +320,14 @@ def shortened(config: str) -> str:
     return config.replace(size[0], f"regnetx_{number:03}")
 
 
+def aps(p: Published) -> tuple[float, float]:
+    """Box and mask AP on COCO."""
+    assert p.measured_on == "COCO val2017"
+    return p.figures["box AP"], p.figures["mask AP"]
+
+
 def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
-    assert len(zoo.PUBLISHED) == 93
+    assert sum(not p.package for p in zoo.PUBLISHED.values()) == 93
     assert sum(p.form == "detectron2" for p in zoo.PUBLISHED.values()) == 17
     for p in (p for p in zoo.PUBLISHED.values() if p.form == "mmdet"):
         folder, config, file = p.path.split("/")
@@ -331,7 +337,8 @@ def test_every_published_file_has_a_hash_and_a_regular_place() -> None:
         assert file.startswith(config.split(".")[0])
         assert re.fullmatch(r"[\w.-]+-[0-9a-f]{8}\.pth", file)
         assert p.epochs == {"1x": 12, "20e": 20, "2x": 24, "3x": 36}[p.name.rsplit("_", 1)[1]]
-        assert 30 < p.mask_ap < p.box_ap < 51
+        box, mask = aps(p)
+        assert 30 < mask < box < 51
         for kind in ("dcn", "caffe", "gn", "regnetx"):
             assert (kind in p.name) == (kind in p.backbone.lower()), p.name
     assert zoo.find("scnet_r50_1x").hash == ("SHA-256", "c3f09857")
@@ -371,10 +378,31 @@ def test_load_of_a_name_that_is_nothing_gives_near_names() -> None:
         load("nowhere")
 
 
-def test_weights_that_a_package_carries_are_loaded_where_they_lie(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+def test_load_of_an_unknown_name_lists_what_comes_along(boxed: Published) -> None:
+    with pytest.raises(CheckpointError, match=r"`scnet zoo` lists them \(.*boxed and others\)"):
+        load("nowhere")
+    with pytest.raises(CheckpointError, match='did you mean "boxed"'):
+        load("boxes")
+
+
+def test_a_folder_that_hides_published_weights_is_named(
+    boxed: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "boxed").mkdir()
+    with pytest.raises(CheckpointError, match=r"boxed: holds no model.*rename this folder"):
+        load("boxed")
+    (tmp_path / "other").mkdir()
+    with pytest.raises(CheckpointError) as told:
+        load("other")
+    assert "rename" not in str(told.value)
+
+
+@pytest.fixture
+def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Published:
+    """Weights of a package that is installed, without their file."""
     package = tmp_path / "carries_weights"
+    monkeypatch.delitem(sys.modules, package.name, raising=False)  # of another test
     package.mkdir()
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
@@ -382,22 +410,48 @@ def test_weights_that_a_package_carries_are_loaded_where_they_lie(
         name="boxed",
         architecture="SCNet",
         backbone="ResNet-18",
-        epochs=1,
-        box_ap=1.0,
-        mask_ap=1.0,
+        figures={"AP of boxes": 12.5, "AP of lids": 7.0},
+        finds="boxes and lids",
+        measured_on="ten shelves",
         path="boxed.safetensors",
         form="ours",
         package="carries_weights",
     )
     monkeypatch.setitem(zoo.PUBLISHED, "boxed", published)
+    return published
+
+
+def test_weights_that_a_package_carries_are_loaded_where_they_lie(
+    boxed: Published, cache: Path
+) -> None:
     assert zoo.state("boxed") == "no"
     with pytest.raises(ZooError, match="not there; install the package carries_weights anew"):
         zoo.fetch("boxed")
-    checkpoint.write_weights(package / "boxed.safetensors", make_detector("scnet"))
+    checkpoint.write_weights(boxed.ready, make_detector("scnet"))
     assert zoo.state("boxed") == "converted"
-    assert zoo.fetch("boxed") == package / "boxed.safetensors"
+    assert zoo.fetch("boxed") == boxed.ready
+    assert boxed.ready.parent.name == "carries_weights"
     assert load("boxed", device="cpu").config.recipe == "scnet"
     assert not names(cache)
+
+
+def test_the_list_says_of_what_comes_along_what_it_finds_and_on_what_it_was_measured(
+    boxed: Published, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["zoo"]) == 0
+    before, others = capsys.readouterr().out.split("Published by others")
+    about = before[before.index("  boxed ") :].splitlines()
+    assert about[0].split(maxsplit=1)[1] == "SCNet, ResNet-18, but its file is not there"
+    assert [line.split(maxsplit=1)[1] for line in about[1:5]] == [
+        "boxes and lids",
+        "per cent   AP of boxes 12.5, AP of lids 7",
+        "ten shelves",
+        "Apache-2.0",
+    ]
+    assert "boxed" not in others
+    checkpoint.write_weights(boxed.ready, make_detector("scnet"))
+    assert main(["zoo"]) == 0
+    assert "SCNet, ResNet-18\n" in capsys.readouterr().out
 
 
 def test_a_published_file_of_ours_is_downloaded_and_needs_no_conversion(
@@ -450,7 +504,8 @@ def test_the_list_of_detectron2_is_regular() -> None:
         (length,) = set(p.name.split("_")) & usual.keys()
         assert p.epochs == usual[length]
         assert f"_{length}" in p.path
-        assert 34 < p.mask_ap < p.box_ap < 49
+        box, mask = aps(p)
+        assert 34 < mask < box < 49
 
 
 @pytest.mark.parametrize("says_so", [False, True])
@@ -511,5 +566,5 @@ def test_the_list_of_torchvision_is_that_of_torchvision() -> None:
     for name, theirs in weights.items():
         assert of[name].urls == [theirs.url]
         metrics = theirs.meta["_metrics"]["COCO-val2017"]
-        assert (of[name].box_ap, of[name].mask_ap) == (metrics["box_map"], metrics["mask_map"])
+        assert aps(of[name]) == (metrics["box_map"], metrics["mask_map"])
         assert of[name].licence == "none stated"

@@ -178,7 +178,7 @@ def _add_zoo(subparsers: Any) -> None:
         "         scnet zoo scnet_r50_20e    puts one on this machine"
     )
     parser = _command(
-        subparsers, "zoo", commands.zoo, "list the published weights, or download some", example
+        subparsers, "zoo", commands.zoo, "list weights that have a name, or download some", example
     )
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="download and convert these weights"
@@ -250,8 +250,14 @@ def _add_experiment(subparsers: Any) -> None:
 
 
 def _add_convert(subparsers: Any) -> None:
-    example = "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors"
-    help = "turn a checkpoint of MMDetection, detectron2 or torchvision into one of scnet"
+    example = (
+        "scnet convert scnet_r50_fpn_20e_coco-a569f645.pth -o scnet_r50.safetensors\n"
+        "         scnet convert runs/cells -o cells.safetensors --half    a small file to hand on"
+    )
+    help = (
+        "turn a checkpoint of MMDetection, detectron2 or torchvision, or a trained model, into one "
+        "file of scnet"
+    )
     from scnet.cli.convert import add_options
 
     add_options(_command(subparsers, "convert", commands.convert, help, example))

@@ -51,7 +51,7 @@ def load_model(options: argparse.Namespace) -> Model:
 
 
 def convert(options: argparse.Namespace) -> None:
-    """Convert a checkpoint of another library."""
+    """Turn a checkpoint of another library, or a trained model, into one file."""
     from scnet.cli.convert import run
 
     run(options)
@@ -73,33 +73,10 @@ def recipes(options: argparse.Namespace) -> None:
 
 
 def zoo(options: argparse.Namespace) -> None:
-    """List the published weights, or put some on this machine."""
-    from itertools import groupby
+    """List the weights that have a name, or put some on this machine."""
+    from scnet.cli.zoo import run
 
-    from scnet.weights import zoo
-
-    if options.name:
-        file = zoo.fetch(options.name, quiet=options.quiet)
-        print(f"{options.name} is at {file}; next: scnet predict {options.name} IMAGE")
-        return
-    print(f"{'name':<38}{'backbone':<18}{'box':>5}{'mask':>6}  here")
-    for architecture, group in groupby(zoo.PUBLISHED.values(), lambda p: p.architecture):
-        print(f"\n{architecture}")
-        for p in group:
-            here = zoo.state(p.name)
-            print(f"  {p.name:<36}{p.backbone:<18}{p.box_ap:>5}{p.mask_ap:>6}  {here}")
-    licences = ", ".join(
-        f"{licence} ({library})"
-        for library, licence in {
-            "MMDetection" if p.form == "mmdet" else p.form: p.licence
-            for p in zoo.PUBLISHED.values()
-        }.items()
-    )
-    print(
-        "\nAP in per cent on COCO val2017, as published and not measured here."
-        f"\nLicence: {licences}. Files: {zoo.folder()}"
-        "\nnext: scnet predict NAME IMAGE (downloads what is not here)"
-    )
+    run(options)
 
 
 def bench(options: argparse.Namespace) -> None:

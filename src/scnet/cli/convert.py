@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scnet.cli.errors import UsageError
 from scnet.cli.outputs import OR_ELSE
+
+if TYPE_CHECKING:
+    from scnet.weights.foreign.conversion import Conversion
+    from scnet.weights.half import Half
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +20,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file",
         metavar="FILE",
-        help="checkpoint of MMDetection or torchvision (.pth), or of detectron2 (.pkl, .pth)",
+        help="checkpoint of MMDetection or torchvision (.pth), or of detectron2 (.pkl, .pth); or a "
+        "model of scnet to hand on: run folder, checkpoint folder or .safetensors",
     )
     parser.add_argument("-o", "--output", metavar="FILE.safetensors", help="file to write")
     text = (
@@ -38,20 +44,54 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "began from ImageNet's"
     )
     parser.add_argument("--norm-eps", metavar="NUMBER", type=float, help=text)
+    text = (
+        "write the weights as float16, at half the size; they are rounded, and become float32 "
+        "again when they are loaded"
+    )
+    parser.add_argument("--half", action="store_true", help=text)
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     text = "say what the file is and whether it converts, and write nothing"
     parser.add_argument("--dry-run", action="store_true", help=text)
 
 
+def is_own(options: argparse.Namespace) -> bool:
+    """Return whether what is to be converted is a model of scnet."""
+    file = Path(options.file)
+    return file.is_dir() or file.suffix == ".safetensors"
+
+
 def run(options: argparse.Namespace) -> None:
     """Convert a checkpoint and say what it is, and what it does not say."""
     from scnet.weights.checkpoint import write_weights
-    from scnet.weights.foreign import convert
+    from scnet.weights.foreign.convert import require_free
 
     if options.output is None and not options.dry_run:
         raise UsageError("give the file to write with -o FILE.safetensors, or --dry-run")
     if options.output is not None:
-        convert.require_free(options.output, overwrite=options.overwrite, or_else=OR_ELSE)
+        require_free(options.output, overwrite=options.overwrite, or_else=OR_ELSE)
+    conversion = _read(options)
+    half = _halved(options, conversion) if options.half else None
+    if options.dry_run:
+        print(f"it converts; nothing was written{_next(options)}")
+        return
+    output = Path(options.output)
+    write_weights(output, conversion.detector, half)
+    size = f"{output.stat().st_size / 1e6:.1f} MB"
+    print(f"wrote {output} ({size}); next: scnet predict {output} IMAGE")
+
+
+def _read(options: argparse.Namespace) -> Conversion:
+    """Read the file, say what it is, and return what it became."""
+    if is_own(options):
+        from scnet.weights import public
+
+        conversion, private = public.read(Path(options.file))
+        print(conversion)
+        if private:
+            print(f"left out         {', '.join(private)}, which name files of this machine")
+        return conversion
+    from scnet.weights.foreign import convert
+
     conversion = convert.read(
         options.file,
         classes=() if options.classes is None else class_names(options.classes),
@@ -63,16 +103,26 @@ def run(options: argparse.Namespace) -> None:
     print(conversion)
     if not conversion.named and not options.quiet:
         print("the checkpoint has no class names; give them with --classes NAMES", file=sys.stderr)
-    if options.dry_run:
-        print(f"it converts; nothing was written{_next(options)}")
-        return
-    write_weights(Path(options.output), conversion.detector)
-    print(f"wrote {options.output}; next: scnet predict {options.output} IMAGE")
+    return conversion
+
+
+def _halved(options: argparse.Namespace, conversion: Conversion) -> Half:
+    """Return the weights rounded, and say what that does to them."""
+    from scnet.weights.half import halved
+
+    try:
+        half = halved(conversion.detector)
+    except ValueError as error:
+        raise ValueError(f"{options.file}: {error}") from error
+    print(half)
+    return half
 
 
 def _next(options: argparse.Namespace) -> str:
     """Return what to do after a look at a file."""
-    return "" if options.output else f"; next: scnet convert {options.file} -o FILE.safetensors"
+    half = " --half" * options.half
+    again = f"; next: scnet convert {options.file} -o FILE.safetensors{half}"
+    return "" if options.output else again
 
 
 def class_names(given: str) -> list[str]:

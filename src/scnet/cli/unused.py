@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from scnet.cli.convert import is_own
 from scnet.cli.errors import UsageError
 from scnet.cli.evaluate import are_results
 from scnet.cli.parser import given
@@ -96,6 +97,10 @@ TABLE = (
         lambda options: options.output is None,
         "no file is named to write",
         "leave it out, or name one with -o FILE.safetensors",
+    ),
+    *(
+        Unused("convert", name, is_own, "a model of scnet says itself what it is", "leave it out")
+        for name in ("classes", "config", "prefix", "leave", "norm_eps")
     ),
     Unused(
         "train",

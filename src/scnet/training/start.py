@@ -29,6 +29,7 @@ _NETWORK = ("name", "widths")  # of a backbone, without which no weight fits
 _NORMALISATION = ("mean", "std")
 # Without which a pyramid or head starts anew, and what reads it too.
 _DEPTHS = ("model.rpn.convs", "model.box.convs", "model.box.layers")
+_WIDTHS = ("model.channels", "model.box.hidden")
 _NORMS = ("model.norm", "model.box.norm", "model.mask.norm")
 # Settings that come with weights, by dotted path.
 THEIRS = (
@@ -39,6 +40,7 @@ THEIRS = (
     ),
     *(f"model.rpn.{name}" for name in ANCHORS),
     *_DEPTHS,
+    *_WIDTHS,
     *_NORMS,
     "model.pyramid",  # whole: its kinds have other settings
     "model.roi_align",

@@ -5,6 +5,8 @@ A checkpoint is a folder:
     model.safetensors  weights; its header repeats the config, so the file alone can be loaded too
     config.json        architecture, data settings, class names
     state.pt           optimiser, position and random numbers; only in the last checkpoint of a run
+
+A file to hand on may hold its weights as float16; they become float32 when they are loaded.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ from torch import Tensor
 from scnet.config import Config, from_dict, to_dict
 from scnet.model.detector import Detector
 from scnet.runtime.files import whole_file, whole_folder
+from scnet.weights.half import Half
 
 WEIGHTS, CONFIG, STATE = "model.safetensors", "config.json", "state.pt"
+ROUNDED = "rounded"  # in the header of a file whose weights were rounded: to what
 _COUNTER = "num_batches_tracked"  # of batch norm
 
 
@@ -61,10 +65,17 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def write_weights(file: Path, detector: Detector) -> None:
-    """Write weights and config to a safetensors file, which appears whole or not at all."""
+def write_weights(file: Path, detector: Detector, half: Half | None = None) -> None:
+    """Write weights and config to a safetensors file, which appears whole or not at all.
+
+    Args:
+        half: the weights rounded, to be written instead; the header says so.
+    """
     with whole_file(file) as new:
-        _write_weights(new, detector)
+        if half is None:
+            _write_weights(new, detector)
+        else:
+            _write_tensors(new, detector.config, half.tensors, {ROUNDED: "float16"})
 
 
 def write_config(file: Path, detector: Detector) -> None:
@@ -73,9 +84,16 @@ def write_config(file: Path, detector: Detector) -> None:
 
 
 def _write_weights(file: Path, detector: Detector) -> None:
-    config = json.dumps(to_dict(detector.config), indent=1)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in detector.state_dict().items()}
-    save_file(tensors, file, metadata={"format": "pt", "scnet": config})
+    _write_tensors(file, detector.config, detector.state_dict(), {})
+
+
+def _write_tensors(
+    file: Path, config: Config, tensors: Mapping[str, Tensor], more: Mapping[str, str]
+) -> None:
+    """Write tensors below a header of the config and `more`."""
+    text = json.dumps(to_dict(config), indent=1)
+    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    save_file(whole, file, metadata={"format": "pt", "scnet": text, **more})
 
 
 def _is_of_writing(error: Exception) -> bool:

@@ -7,17 +7,17 @@ before it writes, and what it hands to its subclasses differs between versions.
 from __future__ import annotations
 
 import contextlib
-import copy
 import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from scnet.config import Config, DataConfig, replace_at
+from scnet.config import Config, DataConfig
 from scnet.model.detector import Detector
 from scnet.runtime.files import whole_file, whole_folder
 from scnet.weights import checkpoint
 from scnet.weights.checkpoint import CONFIG, WEIGHTS, CheckpointError
+from scnet.weights.public import without_paths
 
 CARD = "README.md"
 
@@ -60,7 +60,7 @@ def save(folder: Path, detector: Detector, *, license: str | None, overwrite: bo
     there = [folder / name for name in (WEIGHTS, CONFIG) if (folder / name).exists()]
     if there and not overwrite:
         raise FileExistsError(f"{there[0]} exists; give another folder, or overwrite=True")
-    public = _without_paths(detector)
+    public = without_paths(detector)
     card = model_card(detector.config, folder.resolve().name, license)
     place = contextlib.nullcontext(folder) if folder.exists() else whole_folder(folder)
     with checkpoint.writing(folder), place as inside:
@@ -151,17 +151,3 @@ def _size(data: DataConfig) -> str:
     if data.keep_ratio:
         return f"shorter side {first} pixels, longer side at most {second}"
     return f"resized to a height of {first} and a width of {second} pixels, whatever their shape"
-
-
-def _without_paths(detector: Detector) -> Detector:
-    """Return the detector with a config that names no file or folder of this machine."""
-    config = replace_at(detector.config, "data.path", "")
-    if config.data.stuff_maps != "none":
-        config = replace_at(config, "data.stuff_maps", "auto")
-    if config.model.backbone.weights != "none":
-        config = replace_at(config, "model.backbone.weights", "imagenet")
-    if Path(config.start).is_absolute():
-        config = replace_at(config, "start", "")
-    public = copy.copy(detector)  # shares the weights
-    public.config = config
-    return public

