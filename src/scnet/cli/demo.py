@@ -31,8 +31,8 @@ INSTALLED_AS = {"mahotas": "mahotas", "skimage": "scikit-image"}
 IN_SIGHT = 24  # coins
 DISC = "disc"  # the class of generated images that coins look like
 
-TRAIN, VAL, SIDE = 80, 16, 256  # generated images, and their sides in pixels
-STEPS = 110  # about 25 seconds on two idle cores
+TRAIN, VAL, SIDE = 110, 16, 256  # generated images, and their sides in pixels
+STEPS = 110  # two rounds through the images, two in a step; about 25 seconds on two idle cores
 # For a short training: small images, few of them in a step, and no more boxes than they have use
 # for. The backbone has learnt from photographs already; most of it stays as it is.
 SETTINGS: dict[str, Any] = {
@@ -82,7 +82,9 @@ def run(
 
     loaded = load(model, quiet=quiet)
     first = outline_nuclei(loaded, Path(shutil.copyfile(nuclei, folder / "nuclei.png")))
-    clock.say("2. It learns something new: discs, from generated images.")
+    clock.say(
+        f"2. It learns something new: discs, from {TRAIN + VAL} images that are generated now."
+    )
     second = teach_discs(
         loaded, model, Path(shutil.copyfile(coins, folder / "coins.png")), steps, clock
     )
@@ -143,9 +145,8 @@ def teach_discs(
 
     folder, recipe = image.parent, model.config.recipe
     before = model.predict(image)
-    clock.say(f"generating {TRAIN + VAL} images")
     data = generate(folder / "data", train=TRAIN, val=VAL, size=(SIDE, SIDE))
-    clock.say(f"training on them for {steps} steps, from the weights of {name}")
+    clock.say(f"training on them for {steps} steps, from the weights of {name}; then evaluating")
     settings = merge(SETTINGS, {"optim": {"max_steps": steps}})
     run = train(
         recipe, data, start=name, output=folder / "run", settings=settings, quiet=clock.quiet
