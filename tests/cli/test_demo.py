@@ -116,7 +116,7 @@ def test_it_outlines_nuclei_and_goes_on_from_the_same_model(
     said = capsys.readouterr()
     results = json.loads(Path("demo/nuclei.json").read_text())
     assert {entry["category_id"] for entry in results} == {1}
-    assert f'found     {len(results)} taken for "nucleus" in 80 x 64 pixels' in said.out
+    assert f"found     {len(results)} objects of class nucleus in 80 x 64 pixels" in said.out
     run = yaml.safe_load(Path("demo/run/config.yaml").read_text())
     assert run["start"] == str(weights)
     assert run["optim"]["max_steps"] == 2
@@ -124,7 +124,8 @@ def test_it_outlines_nuclei_and_goes_on_from_the_same_model(
     assert "box stage 1 (fc1, fc2)" in said.err  # is taken from them, and so is all below
     coins = json.loads(Path("demo/coins.json").read_text())
     assert f'after     {len(coins)} taken for "disc"' in said.out
-    commands = [line.split() for line in said.out.splitlines() if line.startswith("  scnet ")]
+    lines = [line.partition("#")[0] for line in said.out.splitlines()]
+    commands = [line.split() for line in lines if line.startswith("  scnet ")]
     assert commands == [
         ["scnet", "predict", str(weights), "IMAGES"],
         ["scnet", "check-data", "DATA"],
@@ -164,12 +165,12 @@ def test_dim_nuclei_are_brightened_in_the_picture_alone(tmp_path: Path) -> None:
 
 def test_the_table_has_number_areas_scores_and_time() -> None:
     assert demo.table(found([0, 0, 0, 0]), 1.26) == [
-        'found     4 taken for "nucleus" in 60 x 40 pixels, in 1.3 s',
+        "found     4 objects of class nucleus in 60 x 40 pixels, in 1.3 s",
         "area, px  median 25, smallest 10, largest 40",
         "score     median 0.25, lowest 0.10, highest 0.40",
     ]
     assert demo.table(found([]), 1.26) == [
-        'found     0 taken for "nucleus" in 60 x 40 pixels, in 1.3 s'
+        "found     0 objects of class nucleus in 60 x 40 pixels, in 1.3 s"
     ]
 
 

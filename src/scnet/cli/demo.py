@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from scnet.data.wording import counted
 from scnet.settings import merge
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ SETTINGS: dict[str, Any] = {
             "before_nms": 500,
             "after_nms": 300,
         },
-        "box": {"samples": 64, "max_detections": 100},
+        "box": {"samples": 128, "max_detections": 100},
     },
     "data": {"size": [SIDE, 352], "workers": 0},  # to start a worker takes longer than it saves
-    "optim": {"batch_size": 2, "lr_batch": 2, "lr": 2e-3, "warmup_steps": 10, "log_every": 10},
+    "optim": {"batch_size": 2, "lr_batch": 2, "lr": 1.5e-3, "warmup_steps": 10, "log_every": 10},
     "eval": {"every": 0},
 }
 
@@ -89,10 +90,10 @@ def run(
         loaded, model, Path(shutil.copyfile(coins, folder / "coins.png")), steps, clock
     )
     print(f"done in {clock.seconds:.0f} s; all of it is in {folder}")
-    print("next, your own images (a file, a folder or a pattern), as they are:")
-    print(f"  scnet predict {model} IMAGES")
-    print("or what you want to find in them, outlined in some (COCO, YOLO or labelme):")
-    print("  scnet check-data DATA")
+    print("next, with images of your own:")
+    print(f"  scnet predict {model} IMAGES  # outlines the nuclei in files and folders")
+    print("with annotations of your own, of nuclei or anything else (COCO, YOLO or labelme):")
+    print("  scnet check-data DATA  # says what is wrong with them")
     print(f"  scnet train {loaded.config.recipe} --data DATA --from {model}")
     return first, second
 
@@ -171,8 +172,8 @@ def table(found: Detections, seconds: float) -> list[str]:
     """
     height, width = found.size
     lines = [
-        f"found     {said(found, found.classes[0])} in {width} x {height} pixels, "
-        f"in {seconds:.1f} s"
+        f"found     {counted(len(found), 'object')} of class {found.classes[0]} in "
+        f"{width} x {height} pixels, in {seconds:.1f} s"
     ]
     if len(found):
         areas, scores = found.areas, found.scores.tolist()
