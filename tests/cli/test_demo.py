@@ -22,7 +22,8 @@ from scnet.config import Config, replace_at
 from scnet.inference.detections import Detections
 from scnet.model.detector import Detector
 from scnet.ops.rle import encode
-from scnet.weights import checkpoint
+from scnet.weights import checkpoint, zoo
+from scnet.weights.checkpoint import CheckpointError
 
 QUICK = {"SIDE": 96, "TRAIN": 2, "VAL": 1}
 
@@ -226,6 +227,16 @@ def test_a_folder_that_is_taken_is_refused_before_a_model_is_loaded(
     (tmp_path / "mine" / "photo.png").touch()
     assert main(["demo", "-o", "mine"]) == 1
     assert "mine: exists and is not empty" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_had_leaves_no_folder() -> None:
+    with pytest.raises(CheckpointError, match="no such file"):
+        demo.run(model="runs/missing")
+    assert not Path("demo").exists()
+
+
+def test_the_model_comes_with_the_package() -> None:
+    assert zoo.find(demo.MODEL).package == "scnet.weights"
 
 
 def test_steps_of_the_command_line_are_those_of_the_demo() -> None:

@@ -33,7 +33,7 @@ IN_SIGHT = 24  # coins
 DISC = "disc"  # the class of generated images that coins look like
 
 TRAIN, VAL, SIDE = 110, 16, 256  # generated images, and their sides in pixels
-STEPS = 110  # two rounds through the images, two in a step; about 25 seconds on two idle cores
+STEPS = 110  # two rounds through the images, two in a step; about 30 seconds on two idle cores
 # For a short training: small images, few of them in a step, and no more boxes than they have use
 # for. The backbone has learnt from photographs already; most of it stays as it is.
 SETTINGS: dict[str, Any] = {
@@ -49,7 +49,7 @@ SETTINGS: dict[str, Any] = {
         "box": {"samples": 128, "max_detections": 100},
     },
     "data": {"size": [SIDE, 352], "workers": 0},  # to start a worker takes longer than it saves
-    "optim": {"batch_size": 2, "lr_batch": 2, "lr": 1.5e-3, "warmup_steps": 10, "log_every": 10},
+    "optim": {"batch_size": 2, "lr_batch": 2, "lr": 2e-3, "warmup_steps": 10, "log_every": 10},
     "eval": {"every": 0},
 }
 
@@ -72,16 +72,19 @@ def run(
     Raises:
         ImportError: mahotas or scikit-image is not installed.
         FileExistsError: `output` holds something already.
+        CheckpointError, ZooError: the model cannot be had.
     """
-    from scnet.runtime.files import new_folder
+    from scnet.runtime.files import new_folder, refuse_taken
 
     nuclei, coins = carried(*NUCLEI), carried(*COINS)
+    if output is not None:
+        refuse_taken(output)
     clock = Clock(quiet)
-    folder = new_folder(output, "demo", root=".")
     clock.say(f"1. The model {model} looks for nuclei of cells in a microscope's image.")
     from scnet.inference.model import load
 
     loaded = load(model, quiet=quiet)
+    folder = new_folder(output, "demo", root=".")
     first = outline_nuclei(loaded, Path(shutil.copyfile(nuclei, folder / "nuclei.png")))
     clock.say(
         f"2. It learns something new: discs, from {TRAIN + VAL} images that are generated now."

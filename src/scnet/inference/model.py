@@ -259,8 +259,8 @@ def load(
     Args:
         weights: run folder (its best checkpoint), checkpoint folder, `.safetensors` file, `.pth`
             file of MMDetection or torchvision, `.pkl` or `.pth` file of detectron2; where nothing
-            of that name exists, the name of published weights (`scnet zoo` lists them), or the id
-            OWNER/NAME of a model on the Hugging Face hub.
+            of that name exists, the name of weights that come with the package or were published
+            (`scnet zoo` lists them), or the id OWNER/NAME of a model on the Hugging Face hub.
         device: "auto" takes a GPU where there is one.
         precision: bf16 and fp16 are faster where the hardware has them, and change results
             slightly.
