@@ -12,9 +12,10 @@ READY := $(VENV)/.ready
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(READY) ## train a small SCNet for some minutes and outline the coins in a photograph
-	@echo "== demo: 3 to 6 minutes on 2 cores; it says where its pictures are"
+demo: $(READY) ## outline nuclei in a microscope's image, then teach that model to find coins
+	@echo "== demo: about a minute on 2 cores; it says where its pictures are"
 	@$(BIN)/scnet demo
+	@echo "(scnet is $(BIN)/scnet here)"
 
 test: $(READY) ## run the tests
 	@echo "== tests: 5 to 15 minutes on 2 cores"

@@ -170,7 +170,7 @@ def test_experiments_give_no_idle_settings(size: Any, tmp_path: Any) -> None:
 
 def test_the_demo_gives_no_idle_settings() -> None:
     settings = merge(demo.SETTINGS, nested("optim.max_steps", demo.STEPS))
-    idle.refuse(settings, Facts(override(recipes.find("scnet_lite"), settings)))
+    idle.refuse(settings, Facts(override(recipes.find("mask_rcnn_lite"), settings)))
 
 
 def test_leaves_name_every_setting_once() -> None:

@@ -186,12 +186,12 @@ def _add_zoo(subparsers: Any) -> None:
 
 
 def _add_demo(subparsers: Any) -> None:
-    help = "train a small SCNet on generated images, then outline the coins in a photograph"
+    help = "outline nuclei in a microscope's image, then teach that model to find coins"
     parser = _command(subparsers, "demo", commands.demo, help, "scnet demo -o demo")
     text = "folder for everything it makes (default: demo, numbered where that is taken)"
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=text)
     parser.add_argument(
-        "--steps", type=values.positive, default=100, help="training steps (default: 100)"
+        "--steps", type=values.positive, default=110, help="training steps (default: 110)"
     )
 
 
