@@ -69,7 +69,7 @@ def recipes(options: argparse.Namespace) -> None:
         return
     for name in recipes.RECIPES:
         sentence, parts = recipes.describe(name).split("\n")
-        print(f"{name:<32}{sentence}\n{'':<32}{parts}")
+        print(f"{name:<34}{sentence}\n{'':<34}{parts}")
 
 
 def zoo(options: argparse.Namespace) -> None:
