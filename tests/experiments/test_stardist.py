@@ -133,6 +133,16 @@ def test_the_whole_way_and_the_test_once(plan: Plan, monkeypatch: pytest.MonkeyP
     for slow in ("_show_mistakes", "_draw"):
         monkeypatch.setattr(stardist, slow, lambda *given: None)
     assert command.run(tested, silent).read_text() == text
+
+    for training in stardist.final_runs(tested, plan.data[0]):  # a record has the figures alone
+        (training.folder / "results_test.json").unlink()
+    for name in MODELS:
+        shutil.rmtree(plan.folder / f"mistakes_nuclei_{name}", ignore_errors=True)
+    monkeypatch.setattr(stardist, "_show_mistakes", never)
+    figures, _ = text.split("### What was missed")
+    shorter = command.run(tested, silent).read_text()
+    assert "What was missed" not in shorter
+    assert shorter.startswith(figures)
     file = stardist.tuning_runs(plan, plan.data[0])[0].folder / "matching_val.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"score": 0.123}))
     with pytest.raises(

@@ -121,8 +121,9 @@ def run(plan: Plan, say: Say) -> Path:
         measured[data.name] = [*chosen, *tested]
         shown = tested or chosen
         _draw(plan, data, shown)
-        for one in (m for m in shown if m.seed == 0):
-            _show_mistakes(plan, one, data)
+        for one in shown:
+            if one.seed == 0 and _results(one.folder, one.split).is_file():
+                _show_mistakes(plan, one, data)
     return page.write(plan, whole_page(plan, measured, outcomes))
 
 
@@ -164,7 +165,7 @@ def _measure(run: Run, data: Path, split: SplitName, score: Score) -> dict[str, 
     dataset = load_dataset(data, split, model.config.data, train=False, classes=model.classes)
     found, seconds = _detect(model, dataset)
     truth, results = looked_at(dataset, found)
-    write_whole(run.folder / RESULTS.format(split=split), json.dumps(results) + "\n")
+    write_whole(_results(run.folder, split), json.dumps(results) + "\n")
     limit = model.config.model.box.max_detections
     matched = match_instances(truth, results, score=score, max_detections=limit)
     return {**matched, "seconds_per_image": seconds / len(dataset)}
@@ -183,7 +184,7 @@ def _detect(model: Model, dataset: CocoDataset) -> tuple[list[Detections], float
 def _show_mistakes(plan: Plan, of: Measured, data: Path) -> None:
     """Write a report with the worst misses and false finds of a model."""
     evaluate_results(
-        of.folder / RESULTS.format(split=of.split),
+        _results(of.folder, of.split),
         data if of.split == "test" else _laid_out(plan, data, TUNING),
         of.split,
         max_detections=of.figures["limit"]["max_detections"],
@@ -192,6 +193,11 @@ def _show_mistakes(plan: Plan, of: Measured, data: Path) -> None:
         pictures=PICTURES,
         overwrite=True,
     )
+
+
+def _results(folder: Path, split: SplitName) -> Path:
+    """Return where a run keeps what it found; a record of it has the figures alone."""
+    return folder / RESULTS.format(split=split)
 
 
 def _draw(plan: Plan, data: Path, shown: list[Measured]) -> None:

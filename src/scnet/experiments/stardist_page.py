@@ -231,13 +231,17 @@ def _remarks(found: Sequence[Measured]) -> list[str]:
 
 
 def _mistakes(plan: Plan, data: str, where: str) -> list[str]:
+    """Return pictures of misses; none of runs of which the figures alone were kept."""
+    folders = {label: mistakes_report(data, name) for name, label in MODELS.items()}
+    there = {label: name for label, name in folders.items() if (plan.folder / name).is_dir()}
+    if not there:
+        return []
     blocks = [
         f"### What was missed in the {where}",
         "The largest missed objects of seed 0, at IoU 0.5 and the score threshold: what is there "
         "has a solid line, what was found a dashed one.",
     ]
-    for name, label in MODELS.items():
-        folder = mistakes_report(data, name)
+    for label, folder in there.items():
         files = sorted((plan.folder / folder).glob("miss-*.jpg"))[:SHOWN]
         pictures = " ".join(f"![a missed object]({folder}/{file.name})" for file in files)
         link = f"{label}: [all its worst mistakes]({folder}/index.html)"
