@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tests.mmdet_files import mask_rcnn, write
 from tests.model_cases import make_detector
 
@@ -233,3 +233,20 @@ def test_a_file_of_another_library_can_be_halved_too(tmp_path: Path) -> None:
     file, output = write(tmp_path / "a.pth", mask_rcnn(num_classes=3)), tmp_path / "a.safetensors"
     assert main(["convert", str(file), "-o", str(output), "--half", "--classes", "a,b,c"]) == 0
     assert load_file(output)[KEY].dtype == HALF
+
+
+def test_a_safetensors_file_of_another_library_is_no_model_of_scnet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, output = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    theirs = torch.load(write(tmp_path / "a.pth", mask_rcnn(num_classes=3)))["state_dict"]
+    save_file({name: x.contiguous() for name, x in theirs.items()}, file)
+    assert main(["convert", str(file), "-o", str(output), "--half", "--classes", "a,b,c"]) == 0
+    assert "read             MMDetection" in capsys.readouterr().out
+    assert load_file(output)[KEY].dtype == HALF
+    assert checkpoint.load(output).classes == ("a", "b", "c")
+
+
+def test_a_name_of_the_zoo_needs_no_conversion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", "nuclei", "--half", "--dry-run"]) == 1
+    assert "`scnet zoo nuclei` says where their file lies" in capsys.readouterr().err
