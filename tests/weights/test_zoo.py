@@ -27,6 +27,7 @@ from scnet.cli.main import main
 from scnet.config import ScoringConfig
 from scnet.data.classes import coco_classes
 from scnet.inference.model import load
+from scnet.training.start import find_start
 from scnet.weights import checkpoint, zoo
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.zoo import Published, ZooError
@@ -390,8 +391,11 @@ def test_a_folder_that_hides_published_weights_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "boxed").mkdir()
+    for name in ("boxed", "boxed/", tmp_path / "boxed"):
+        with pytest.raises(CheckpointError, match=r"boxed: holds no model.*rename this folder"):
+            load(name)
     with pytest.raises(CheckpointError, match=r"boxed: holds no model.*rename this folder"):
-        load("boxed")
+        find_start("boxed", {}, quiet=True)
     (tmp_path / "other").mkdir()
     with pytest.raises(CheckpointError) as told:
         load("other")
