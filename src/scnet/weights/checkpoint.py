@@ -145,13 +145,21 @@ def is_own(path: Path) -> bool:
     """Return whether a path holds a model of scnet: a folder of one, or a file that says so."""
     if path.is_dir():
         return _find(path) is not None
-    if not path.is_file() or path.suffix != ".safetensors":
-        return False
+    return path.is_file() and path.suffix == ".safetensors" and "scnet" in _header(path)
+
+
+def rounded_to(file: Path) -> str:
+    """Return what the weights of a safetensors file were rounded to; empty where they were not."""
+    return _header(file).get(ROUNDED, "")
+
+
+def _header(file: Path) -> Mapping[str, str]:
+    """Return what a safetensors file says of itself; nothing where it cannot be read."""
     try:
-        with safe_open(path, "pt") as opened:
-            return "scnet" in (opened.metadata() or {})
+        with safe_open(file, "pt") as opened:
+            return opened.metadata() or {}
     except (SafetensorError, OSError):
-        return False
+        return {}
 
 
 def find_weights(path: Path) -> Path:
