@@ -6,6 +6,7 @@ import hashlib
 import re
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -437,6 +438,19 @@ def test_weights_that_a_package_carries_are_loaded_where_they_lie(
     assert boxed.ready.parent.name == "carries_weights"
     assert load("boxed", device="cpu").config.recipe == "scnet"
     assert not names(cache)
+
+
+def test_weights_in_an_archive_are_not_said_to_be_missing(
+    boxed: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "packed.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("carries_packed/__init__.py", "")
+        packed.writestr("carries_packed/boxed.safetensors", "")
+    monkeypatch.syspath_prepend(archive)
+    monkeypatch.setitem(zoo.PUBLISHED, "boxed", replace(boxed, package="carries_packed"))
+    with pytest.raises(ZooError, match=r"lies in an archive.*install the package carries_packed"):
+        zoo.fetch("boxed")
 
 
 def test_the_list_says_of_what_comes_along_what_it_finds_and_on_what_it_was_measured(
