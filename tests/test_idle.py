@@ -168,9 +168,10 @@ def test_experiments_give_no_idle_settings(size: Any, tmp_path: Any) -> None:
             assert idle.warnings(run._settings, run.config) == []
 
 
-def test_the_demo_gives_no_idle_settings() -> None:
+@pytest.mark.parametrize("recipe", ["mask_rcnn_lite", "mask_rcnn_dense", "scnet_dense"])
+def test_the_demo_gives_no_idle_settings(recipe: str) -> None:
     settings = merge(demo.SETTINGS, nested("optim.max_steps", demo.STEPS))
-    idle.refuse(settings, Facts(override(recipes.find("mask_rcnn_lite"), settings)))
+    idle.refuse(settings, Facts(override(recipes.find(recipe), settings)))
 
 
 def test_leaves_name_every_setting_once() -> None:

@@ -229,9 +229,9 @@ def _narrow_scoring(mask: MaskConfig) -> MaskConfig:
 def dense(config: Config) -> Config:
     """Shrink a recipe for CPUs and hundreds of small objects an image, such as cells.
 
-    A `_lite` recipe with anchors of 8 to 128 px, more proposals, RoIs and detections, and narrower
-    heads, as hundreds of objects of few kinds ask for places more than for meanings. How it does on
-    nuclei is in `docs/accuracy.md`.
+    A `_lite` recipe with anchors of 8 to 128 px, larger images, more proposals, RoIs and
+    detections, and narrower heads, as hundreds of objects of few kinds ask for places more than for
+    meanings. How one of them does on nuclei is in `docs/nuclei.md`.
     """
     small = lite(config)
     rpn = replace(

@@ -111,7 +111,7 @@ def test_it_outlines_nuclei_and_goes_on_from_the_same_model(
     # The slowest part, and not the demo's own.
     monkeypatch.setattr("scnet.pictures.curves.curves", lambda records, path: path)
     pictures = demo.run(steps=2, model=weights)
-    assert pictures == (Path("demo/nuclei_masks.png"), Path("demo/coins_before_after.png"))
+    assert pictures == [Path("demo/nuclei_masks.png"), Path("demo/coins_before_after.png")]
     for picture in pictures:
         Image.open(picture).load()
     said = capsys.readouterr()
@@ -187,18 +187,37 @@ def test_before_and_after_stand_beside_each_other() -> None:
     assert not blue[:, :half].any()
 
 
-@pytest.mark.parametrize(("package", "name"), [("mahotas", "mahotas"), ("skimage", "scikit-image")])
-def test_a_missing_package_is_named_before_anything_is_made(
-    package: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    constant = "NUCLEI" if package == "mahotas" else "COINS"
+def hide(package: str, constant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a package not be installed that carries an image of the demo."""
     monkeypatch.setattr(demo, constant, (package, "data/image.png"))
     monkeypatch.setattr(demo, "find_spec", lambda p: None if p == package else find_spec(p))
+
+
+def test_a_missing_package_is_named_before_anything_is_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hide("skimage", "COINS", monkeypatch)
     assert main(["demo"]) == 1
     assert capsys.readouterr().err == (
-        f"error: the demo needs {name}, which carries its image image.png: pip install {name}\n"
+        "error: the demo needs scikit-image, which carries its image image.png: "
+        "pip install scikit-image\n"
     )
     assert not Path("demo").exists()
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_without_an_image_of_nuclei_it_says_so_and_goes_on(
+    quiet: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hide("mahotas", "NUCLEI", monkeypatch)
+    monkeypatch.setattr("scnet.inference.model.load", lambda *a, **b: predicting(found([0])))
+    monkeypatch.setattr(demo, "teach_discs", lambda model, name, image, *more: image)
+    assert demo.run(quiet=quiet) == [Path("demo/coins.png")]
+    assert not Path("demo/nuclei.png").exists()
+    assert (
+        "note: the demo needs mahotas, which carries its image image.png: pip install mahotas; "
+        "without it no nuclei are outlined\n"
+    ) in capsys.readouterr().err
 
 
 def test_a_package_without_the_image_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,6 +246,15 @@ def test_a_folder_that_is_taken_is_refused_before_a_model_is_loaded(
     (tmp_path / "mine" / "photo.png").touch()
     assert main(["demo", "-o", "mine"]) == 1
     assert "mine: exists and is not empty" in capsys.readouterr().err
+
+
+def test_a_folder_that_would_hide_the_model_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delattr("scnet.inference.model.load")
+    assert main(["demo", "-o", "nuclei"]) == 1
+    assert "nuclei: would hide the model of that name" in capsys.readouterr().err
+    assert not Path("nuclei").exists()
 
 
 def test_a_model_that_cannot_be_had_leaves_no_folder() -> None:

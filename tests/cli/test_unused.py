@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from scnet.cli.arguments import make_parser
 from scnet.cli.errors import UsageError
@@ -48,11 +50,11 @@ UNUSED = (
     ("bench scnet --overwrite", "--overwrite", "nothing is named"),
     ("check-data x --overwrite --fix new", "--overwrite", "nothing is named"),
     ("convert model.pth --dry-run --overwrite", "--overwrite", "no file is named to write"),
-    ("convert FOLDER --dry-run --classes coco", "--classes", "says itself what it is"),
-    ("convert a.safetensors --dry-run --config a.py", "--config", "says itself what it is"),
-    ("convert a.safetensors --dry-run --prefix a", "--prefix", "says itself what it is"),
-    ("convert a.safetensors --dry-run --leave a", "--leave", "says itself what it is"),
-    ("convert a.safetensors --dry-run --norm-eps 0", "--norm-eps", "says itself what it is"),
+    ("convert RUN --dry-run --classes coco", "--classes", "says itself what it is"),
+    ("convert WEIGHTS --dry-run --config a.py", "--config", "says itself what it is"),
+    ("convert WEIGHTS --dry-run --prefix a", "--prefix", "says itself what it is"),
+    ("convert WEIGHTS --dry-run --leave a", "--leave", "says itself what it is"),
+    ("convert WEIGHTS --dry-run --norm-eps 0", "--norm-eps", "says itself what it is"),
 )
 
 USED = (
@@ -76,7 +78,9 @@ USED = (
     "experiment stardist --steps 9 --test --seeds 1",
     "convert model.pth -o mine.safetensors --overwrite",
     "convert model.pth -o mine.safetensors --half --classes coco --norm-eps 0",
-    "convert FOLDER -o mine.safetensors --half --overwrite",
+    "convert RUN -o mine.safetensors --half --overwrite",
+    "convert OTHER --dry-run --half --classes coco --prefix a --leave b --norm-eps 0",
+    "convert FOLDER --dry-run --classes coco",
     "bench --peer torchvision --plot a.png --compile --proposals 300",
 )
 
@@ -85,7 +89,12 @@ USED = (
 def places(tmp_path: Path) -> dict[str, str]:
     file = tmp_path / "mine.json"
     file.write_text("{}")
-    return {"FILE": str(file), "FOLDER": str(tmp_path)}
+    own, other = tmp_path / "run" / "last" / "model.safetensors", tmp_path / "other.safetensors"
+    own.parent.mkdir(parents=True)
+    save_file({"a": torch.zeros(1)}, own, {"scnet": "{}"})
+    save_file({"a": torch.zeros(1)}, other, {"format": "pt"})
+    named = {"FILE": file, "FOLDER": tmp_path, "RUN": own.parents[1], "WEIGHTS": own}
+    return {name: str(place) for name, place in (named | {"OTHER": other}).items()}
 
 
 def parse(line: str, places: dict[str, str]) -> None:

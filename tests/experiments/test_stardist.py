@@ -16,7 +16,7 @@ from scnet.cli.main import main
 from scnet.data.images import DataError
 from scnet.data.synthetic.scene import generate
 from scnet.experiments import command, runs, stardist, stardist_page, stardist_splits
-from scnet.experiments.plan import Plan, Run
+from scnet.experiments.plan import PAPER, Plan, Run
 from scnet.experiments.runs import ExperimentError
 from scnet.experiments.stardist_page import MODELS
 from scnet.settings import merge
@@ -191,7 +191,20 @@ def test_settings_suit_nuclei_and_are_one_value(make_plan: MakePlan, made: Path)
         assert config.model.rpn.after_nms >= 400
         assert config.model.rpn.anchor_scale * 4 == 8  # px on the finest level
         assert config.data.vertical_flip == 0.5
-        assert one.folder.parent.name == "nuclei_tuning" if one.validated else "nuclei_final"
+        assert one.folder.parent.name == ("nuclei_tuning" if one.validated else "nuclei_final")
+
+
+def test_full_recipes_are_set_for_crowds_too(make_plan: MakePlan, made: Path) -> None:
+    plan = replace(make_plan("stardist"), size=PAPER, data=(made,))
+    for one in command.runs(plan):
+        model = one.config.model
+        assert model.backbone.name.startswith("resnet50")
+        assert model.box.max_detections >= 400
+        assert model.box.score_threshold == 0.05
+        assert model.rpn.anchor_scale * 4 == 8
+        assert model.rpn.after_nms >= 1000
+        assert one.config.optim.schedule == "cosine"
+        assert one.config.optim.max_steps == 8000
 
 
 def test_a_training_image_among_the_test_images_is_refused(nuclei: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import re
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,7 @@ from scnet.cli.main import main
 from scnet.config import ScoringConfig
 from scnet.data.classes import coco_classes
 from scnet.inference.model import load
+from scnet.training.start import find_start
 from scnet.weights import checkpoint, zoo
 from scnet.weights.checkpoint import CheckpointError
 from scnet.weights.zoo import Published, ZooError
@@ -390,8 +392,11 @@ def test_a_folder_that_hides_published_weights_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "boxed").mkdir()
+    for name in ("boxed", "boxed/", tmp_path / "boxed"):
+        with pytest.raises(CheckpointError, match=r"boxed: holds no model.*rename this folder"):
+            load(name)
     with pytest.raises(CheckpointError, match=r"boxed: holds no model.*rename this folder"):
-        load("boxed")
+        find_start("boxed", {}, quiet=True)
     (tmp_path / "other").mkdir()
     with pytest.raises(CheckpointError) as told:
         load("other")
@@ -433,6 +438,19 @@ def test_weights_that_a_package_carries_are_loaded_where_they_lie(
     assert boxed.ready.parent.name == "carries_weights"
     assert load("boxed", device="cpu").config.recipe == "scnet"
     assert not names(cache)
+
+
+def test_weights_in_an_archive_are_not_said_to_be_missing(
+    boxed: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "packed.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("carries_packed/__init__.py", "")
+        packed.writestr("carries_packed/boxed.safetensors", "")
+    monkeypatch.syspath_prepend(archive)
+    monkeypatch.setitem(zoo.PUBLISHED, "boxed", replace(boxed, package="carries_packed"))
+    with pytest.raises(ZooError, match=r"lies in an archive.*install the package carries_packed"):
+        zoo.fetch("boxed")
 
 
 def test_the_list_says_of_what_comes_along_what_it_finds_and_on_what_it_was_measured(

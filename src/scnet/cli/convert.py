@@ -55,9 +55,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def is_own(options: argparse.Namespace) -> bool:
-    """Return whether what is to be converted is a model of scnet."""
-    file = Path(options.file)
-    return file.is_dir() or file.suffix == ".safetensors"
+    """Return whether what is to be converted is a model of scnet, which says itself what it is."""
+    from scnet.weights import checkpoint
+
+    return checkpoint.is_own(Path(options.file))
 
 
 def run(options: argparse.Namespace) -> None:
@@ -82,10 +83,12 @@ def run(options: argparse.Namespace) -> None:
 
 def _read(options: argparse.Namespace) -> Conversion:
     """Read the file, say what it is, and return what it became."""
-    if is_own(options):
+    file = Path(options.file)
+    _refuse_name(file)
+    if file.is_dir() or is_own(options):
         from scnet.weights import public
 
-        conversion, private = public.read(Path(options.file))
+        conversion, private = public.read(file)
         print(conversion)
         if private:
             print(f"left out         {', '.join(private)}, which name files of this machine")
@@ -104,6 +107,17 @@ def _read(options: argparse.Namespace) -> Conversion:
     if not conversion.named and not options.quiet:
         print("the checkpoint has no class names; give them with --classes NAMES", file=sys.stderr)
     return conversion
+
+
+def _refuse_name(file: Path) -> None:
+    """Stop at a name of `scnet zoo`, which stands for weights that need no conversion."""
+    from scnet.weights import zoo
+
+    if not file.exists() and str(file) in zoo.PUBLISHED:
+        raise ValueError(
+            f"{file}: no such file; weights of that name are used as they are (scnet predict "
+            f"{file} IMAGE), and `scnet zoo {file}` says where their file lies"
+        )
 
 
 def _halved(options: argparse.Namespace, conversion: Conversion) -> Half:

@@ -60,8 +60,11 @@ def run(
     *,
     model: str | os.PathLike[str] = MODEL,
     quiet: bool = False,
-) -> tuple[Path, Path]:
-    """Outline nuclei, teach the model discs, outline coins; return the two pictures.
+) -> list[Path]:
+    """Outline nuclei, teach the model discs, outline coins; return the pictures.
+
+    Where mahotas is not installed, as it is not for every machine, that is said and the nuclei are
+    left out.
 
     Args:
         output: folder for everything it makes; None makes `demo`, numbered where that is taken.
@@ -70,35 +73,41 @@ def run(
         quiet: say nothing but the results.
 
     Raises:
-        ImportError: mahotas or scikit-image is not installed.
+        ImportError: scikit-image is not installed.
         FileExistsError: `output` holds something already.
+        ValueError: `output` has the name of the model, and a folder goes before a name.
         CheckpointError, ZooError: the model cannot be had.
     """
     from scnet.runtime.files import new_folder, refuse_taken
 
-    nuclei, coins = carried(*NUCLEI), carried(*COINS)
+    coins = carried(*COINS)
     if output is not None:
         refuse_taken(output)
+        if output.absolute() == Path(model).absolute():
+            raise ValueError(f"{output}: would hide the model of that name; give another folder")
     clock = Clock(quiet)
     clock.say(f"1. The model {model} looks for nuclei of cells in a microscope's image.")
+    nuclei = _nuclei()
     from scnet.inference.model import load
 
     loaded = load(model, quiet=quiet)
     folder = new_folder(output, "demo", root=".")
-    first = outline_nuclei(loaded, Path(shutil.copyfile(nuclei, folder / "nuclei.png")))
+    pictures = []
+    if nuclei is not None:
+        image = Path(shutil.copyfile(nuclei, folder / "nuclei.png"))
+        pictures.append(outline_nuclei(loaded, image))
     clock.say(
         f"2. It learns something new: discs, from {TRAIN + VAL} images that are generated now."
     )
-    second = teach_discs(
-        loaded, model, Path(shutil.copyfile(coins, folder / "coins.png")), steps, clock
-    )
+    image = Path(shutil.copyfile(coins, folder / "coins.png"))
+    pictures.append(teach_discs(loaded, model, image, steps, clock))
     print(f"done in {clock.seconds:.0f} s; all of it is in {folder}")
     print("next, with images of your own:")
     print(f"  scnet predict {model} IMAGES  # outlines the nuclei in files and folders")
     print("with annotations of your own, of nuclei or anything else (COCO, YOLO or labelme):")
     print("  scnet check-data DATA  # says what is wrong with them")
     print(f"  scnet train {loaded.config.recipe} --data DATA --from {model}")
-    return first, second
+    return pictures
 
 
 class Clock:
@@ -204,6 +213,15 @@ def beside(before: Detections, after: Detections) -> Image.Image:
         f"after: {said(after, DISC)}",
     )
     return grid(pictures, captions, columns=2)
+
+
+def _nuclei() -> Path | None:
+    """Return the image of nuclei; where no package carries it, say what is left out for that."""
+    try:
+        return carried(*NUCLEI)
+    except ImportError as error:
+        print(f"note: {error}; without it no nuclei are outlined", file=sys.stderr)
+        return None
 
 
 def _save(picture: Image.Image, file: Path) -> None:

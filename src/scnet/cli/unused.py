@@ -40,9 +40,10 @@ def refuse_unused(options: Options) -> None:
     """
     typed = given(options)
     for row in TABLE:
-        if row.command != options.command or not row.when(options):
+        if row.command != options.command:
             continue
-        if name := typed.get(row.option) or _argument(options, row.option):
+        name = typed.get(row.option) or _argument(options, row.option)
+        if name and row.when(options):
             raise UsageError(f"{name}: has no effect, as {row.why}; {row.instead}")
 
 

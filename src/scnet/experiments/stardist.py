@@ -24,6 +24,7 @@ from scnet.experiments.page import write_whole
 from scnet.experiments.plan import Plan, Run, Settings
 from scnet.experiments.runs import ExperimentError, Outcome, finish
 from scnet.experiments.stardist_page import (
+    DENSE,
     MODELS,
     PUBLISHED,
     Measured,
@@ -43,7 +44,6 @@ RESULTS = "results_{split}.json"  # of a run: what was found, as COCO lays it ou
 FIGURES = "matching_{split}.json"  # and how it matches
 
 STEPS = {"small": 1000, "paper": 8000}  # where none are given
-DENSE = "_dense"  # recipes of the small size; all others are made for few objects
 # Laid over the recipe of every model, in every training. Images of a microscope have no upright
 # position, and few use the whole range of their files.
 SETTINGS: Settings = {

@@ -24,6 +24,7 @@ MODELS = {
     "scnet": "SCNet",
 }
 BASELINE = "mask_rcnn"
+DENSE = "_dense"  # ends the names of the recipes at small size, which are made for many objects
 SHOWN = 3  # pictures of the worst misses of each model on the page
 
 # Schmidt et al. 2018, Table 1: AP in per cent at IoU 0.5, 0.55, ..., 0.9.
@@ -253,7 +254,7 @@ def _costs(found: Sequence[Measured], outcomes: Sequence[Outcome]) -> str:
     """Return what each model costs: in training, and for an image at test time."""
     rows = []
     for name, label in MODELS.items():
-        own = [o for o in outcomes if o.recipe in (name, f"{name}_dense")]
+        own = [o for o in outcomes if o.recipe in (name, name + DENSE)]
         seconds = [m.figures["seconds_per_image"] for m in found if m.name == name]
         rows.append(
             [

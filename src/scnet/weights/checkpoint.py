@@ -141,12 +141,35 @@ def load_state(folder: Path) -> dict[str, Any]:
     return state
 
 
+def is_own(path: Path) -> bool:
+    """Return whether a path holds a model of scnet: a folder of one, or a file that says so."""
+    if path.is_dir():
+        return _find(path) is not None
+    return path.is_file() and path.suffix == ".safetensors" and "scnet" in _header(path)
+
+
+def rounded_to(file: Path) -> str:
+    """Return what the weights of a safetensors file were rounded to; empty where they were not."""
+    return _header(file).get(ROUNDED, "")
+
+
+def _header(file: Path) -> Mapping[str, str]:
+    """Return what a safetensors file says of itself; nothing where it cannot be read."""
+    try:
+        with safe_open(file, "pt") as opened:
+            return opened.metadata() or {}
+    except (SafetensorError, OSError):
+        return {}
+
+
 def find_weights(path: Path) -> Path:
-    """Return the weight file that a path means."""
-    places = [path, path / WEIGHTS, path / "best" / WEIGHTS, path / "last" / WEIGHTS]
-    for place in places:
-        if place.is_file():
-            return place
+    """Return the weight file that a path means.
+
+    Raises:
+        CheckpointError: there is none; says where one was looked for.
+    """
+    if file := _find(path):
+        return file
     if path.is_dir():
         raise CheckpointError(
             f"{path}: holds no {WEIGHTS}, nor best/ or last/ with one; give a run folder or a file"
@@ -155,6 +178,11 @@ def find_weights(path: Path) -> Path:
         f"{path}: no such file or folder; "
         "give a run folder, a checkpoint folder or a .safetensors file"
     )
+
+
+def _find(path: Path) -> Path | None:
+    places = [path, path / WEIGHTS, path / "best" / WEIGHTS, path / "last" / WEIGHTS]
+    return next((place for place in places if place.is_file()), None)
 
 
 def _config(file: Path, header: str | None) -> Config:

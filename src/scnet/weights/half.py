@@ -38,7 +38,7 @@ class Half:
 
 
 def halved(detector: Detector) -> Half:
-    """Return the weights of a detector, its parameters rounded to float16.
+    """Return the weights of a detector, which are finite, its parameters rounded to float16.
 
     Raises:
         ValueError: a parameter holds what float16 cannot hold; names it.

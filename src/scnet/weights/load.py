@@ -54,10 +54,12 @@ def _load_path(path: Path) -> Detector:
     try:
         return checkpoint.load(path)
     except CheckpointError as error:
-        if str(path) not in zoo.PUBLISHED:
+        # A training names what it goes on from by its whole path.
+        whole = path.absolute()
+        if whole.parent != Path.cwd() or (name := whole.name) not in zoo.PUBLISHED:
             raise
         raise CheckpointError(
-            f"{error}. The published weights {path} are read where nothing else has that name: "
+            f"{error}. The weights {name} of `scnet zoo` are read where nothing has that name: "
             f"rename this {'folder' if path.is_dir() else 'file'}, or work in another one"
         ) from error
 

@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from scnet.config import Config, replace_at
 from scnet.model.detector import Detector
-from scnet.weights.checkpoint import find_weights, load
-from scnet.weights.foreign.conversion import Conversion
+from scnet.weights.checkpoint import CheckpointError, find_weights, load, rounded_to
+from scnet.weights.foreign.conversion import Conversion, require_finite
 
 
 def private(config: Config) -> dict[str, str]:
@@ -44,14 +44,21 @@ def read(path: Path) -> tuple[Conversion, tuple[str, ...]]:
         path: run folder (its best checkpoint), checkpoint folder or `.safetensors` file.
 
     Raises:
-        CheckpointError: not there, damaged, or the weights do not fit the config.
+        CheckpointError: not there, damaged, not finite, or the weights do not fit the config.
     """
     file = find_weights(path)
     detector = load(file)
+    try:
+        require_finite(detector.state_dict())
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{file}: {error}; the training went wrong, so hand on an earlier checkpoint"
+        ) from error
     config = detector.config
+    rounded = f", rounded to {kind} before" if (kind := rounded_to(file)) else ""
     conversion = Conversion(
         detector=without_paths(detector),
-        source=f"scnet, {file}",
+        source=f"scnet, {file}{rounded}",
         used=len(detector.state_dict()),
         left={},
         settings=(),

