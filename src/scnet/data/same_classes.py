@@ -66,8 +66,8 @@ def said_of(taken: Mapping[str, str]) -> str:
 def note_of(taken: Mapping[str, str], source: str) -> str:
     """Return what to say of an only class that was taken for the only one of a source."""
     return (
-        f"class {said_of(taken)} of {source}, as neither has another; figures mean nothing if they "
-        "are not the same"
+        f"class {said_of(taken)} of {source}, as neither has another; nothing else says that they "
+        "are the same"
     )
 
 
