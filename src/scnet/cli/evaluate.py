@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from scnet.cli.commands import load_model, say
+from scnet.cli.errors import UsageError
 from scnet.cli.outputs import write_json
-from scnet.cli.values import count, iou, share_or_best
+from scnet.cli.values import count, iou, name_pair, share_or_best
 
 # What `evaluate` and `evaluate_results` take alike, by the same names.
 _ASKED = (
@@ -23,6 +24,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="PATH", required=True, help=text)
     text = "part of the data (default: val)"
     parser.add_argument("--split", default="val", choices=("train", "val", "test"), help=text)
+    text = (
+        "classes of the data that have other names in the model, such as cell=nucleus; where both "
+        "have one class, it is taken for the same with a note"
+    )
+    parser.add_argument("--same-class", type=name_pair, nargs="+", metavar="DATA=MODEL", help=text)
     parser.add_argument("--json", metavar="FILE", help="write the figures to this file")
     text = (
         "coco = box and mask AP; matching = label maps matched by IoU as StarDist does, AP = TP / "
@@ -62,6 +68,10 @@ def are_results(options: argparse.Namespace) -> bool:
 def _measured(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, Any]:
     from scnet.evaluation import run
 
+    pairs = options.same_class or []
+    same = dict(pairs)
+    if len(same) < len(pairs):
+        raise UsageError("--same-class: names a class of the data twice; give each once")
     model = load_model(options)
     say(options, f"{model}; data {options.data}, split {options.split}")
     return run.evaluate(
@@ -70,6 +80,7 @@ def _measured(options: argparse.Namespace, asked: dict[str, Any]) -> dict[str, A
         options.split,
         batch_size=options.batch,
         name=options.weights,
+        same_class=same,
         **asked,
     )
 

@@ -182,6 +182,13 @@ TABLE = (
         for name in ("device", "batch", "precision", "proposals", "compile")
     ),
     Unused(
+        "eval",
+        "same_class",
+        are_results,
+        "results in a file have ids of classes and no names",
+        "leave it out",
+    ),
+    Unused(
         "experiment",
         "seeds",
         lambda options: options.name not in SEEDED,

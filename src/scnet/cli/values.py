@@ -36,6 +36,14 @@ def share_or_best(text: str) -> float | str:
     return _number(float, text, lambda value: 0 <= value <= 1, "between 0 and 1, or 'best'")
 
 
+def name_pair(text: str) -> tuple[str, str]:
+    """Read two names, such as cell=nucleus."""
+    first, _, second = map(str.strip, text.partition("="))
+    if not first or not second:
+        raise argparse.ArgumentTypeError(f"{text!r}; must be two names, such as cell=nucleus")
+    return first, second
+
+
 def size(text: str) -> tuple[int, int]:
     """Read height and width in pixels, such as 800x1333."""
     height, _, width = text.partition("x")

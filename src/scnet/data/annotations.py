@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -33,7 +33,8 @@ from scnet.data.images import DataError
 from scnet.data.mending import BOXES_ALONE, Settled
 from scnet.data.mistakes import judge, stop_at
 from scnet.data.overlap import key_notes
-from scnet.data.reading import Content, read_content
+from scnet.data.reading import read_content
+from scnet.data.same_classes import OF_MODEL, note_of, said_of, take_same
 from scnet.data.screening import Sheet
 from scnet.data.verdict import Verdict
 from scnet.ops.rle import pack, runs
@@ -83,6 +84,15 @@ class AnnotationFile:
     changed: dict[int, Entry]  # what stands in the place of some that are broken
     notes: tuple[str, ...] = ()  # what was taken for what, a sentence each
     area_fault: str = ""  # what the areas of the file are, if not those of the masks
+    taken: dict[str, str] = field(default_factory=dict)  # a model's names of classes by the file's
+
+
+class Checked(NamedTuple):
+    """The content of a file whose lists and categories are sound."""
+
+    json: Any
+    notes: tuple[str, ...]  # what was taken for what, a sentence each
+    taken: dict[str, str]  # a model's names of classes by the file's, where they differ
 
 
 def read_annotations(
@@ -92,6 +102,7 @@ def read_annotations(
     *,
     skip_empty: bool = False,
     image_root: Path | None = None,
+    same: Mapping[str, str] | None = None,
 ) -> AnnotationFile:
     """Read an annotation file.
 
@@ -100,13 +111,14 @@ def read_annotations(
         config: how the file is read.
         skip_empty: leave out images without objects.
         image_root: folder of the images; None looks near the file, where they have to be seen.
+        same: as `take_same` has it; None takes classes by equal names alone.
 
     Raises:
         DataError: something is broken; says what, where and what to do.
     """
     try:
         with without_collector():
-            found = _read(file, classes, config, image_root)
+            found = _read(file, classes, config, image_root, same)
     except RecursionError:  # what could be parsed may still be too deep to be named
         raise DataError(f"{file}: {TOO_DEEP}; expected COCO annotations") from None
     if skip_empty:
@@ -122,13 +134,15 @@ def checked_content(
     classes: tuple[str, ...] | None,
     config: DataConfig,
     image_root: Path | None = None,
-) -> Content:
+    same: Mapping[str, str] | None = None,
+) -> Checked:
     """Return the content of a file whose lists and categories are sound, with the wanted classes.
 
     Args:
         classes: the names that labels stand for, in order; None takes the file's.
         config: how the file is read.
         image_root: folder of the images; None looks near the file, where they have to be seen.
+        same: as `take_same` has it; None takes classes by equal names alone.
 
     Raises:
         DataError: something is broken; says what, where and what to do.
@@ -140,19 +154,29 @@ def checked_content(
     if len({category["id"] for category in categories}) < len(categories):
         raise DataError(f"{file}: two categories have the same id; give each its own")
     try:
-        return Content(content, (*notes, *keep_classes(content, classes, config.classes)))
+        taken = take_same(content, classes, same) if classes and same is not None else {}
+        if taken:
+            said = f"class {said_of(taken)}, as asked" if same else note_of(taken, OF_MODEL)
+            notes = (*notes, said)
+        notes += tuple(keep_classes(content, classes, config.classes))
     except ClassError as error:
         raise DataError(f"{file}: {error}") from None
+    return Checked(content, notes, taken)
 
 
 def _read(
-    file: Path, classes: tuple[str, ...] | None, config: DataConfig, image_root: Path | None
+    file: Path,
+    classes: tuple[str, ...] | None,
+    config: DataConfig,
+    image_root: Path | None,
+    same: Mapping[str, str] | None,
 ) -> AnnotationFile:
     """Return what the file holds; what was parsed for it is gone."""
-    content, notes = checked_content(file, classes, config, image_root)
+    content, notes, taken = checked_content(file, classes, config, image_root, same)
     _stop_at(_image_faults(content, file))
     found = _records(content, file, config)
-    return replace(found, notes=(*notes, *key_notes(content["annotations"]), *found.notes))
+    notes = (*notes, *key_notes(content["annotations"]), *found.notes)
+    return replace(found, notes=notes, taken=taken)
 
 
 def numbered(annotations: Sequence[dict[str, Any]]) -> bool:

@@ -36,7 +36,7 @@ def look_alikes(names: Iterable[str]) -> list[str]:
     for name in dict.fromkeys(names):
         alike[folded_name(name)].append(name)
     found = [" and ".join(group) for plain, group in alike.items() if plain and len(group) > 1]
-    return [f"classes differ in spelling alone: {_listed(found)}"] if found else []
+    return [f"classes differ in spelling alone: {listed(found)}"] if found else []
 
 
 def keep_classes(
@@ -64,8 +64,8 @@ def keep_classes(
         missing = [name for name in chosen if name not in names]
         if missing:
             raise ClassError(
-                f"data.classes: there is no class {_listed(missing)}{near(missing, names)}; the "
-                f"file has {_listed(names)}"
+                f"data.classes: there is no class {listed(missing)}{near(missing, names)}; the "
+                f"file has {listed(names)}"
             )
         above = roots(content)
         wanted = tuple(dict.fromkeys(chosen)) or [n for n in names if n not in above]
@@ -75,7 +75,7 @@ def keep_classes(
         why = "not a class of the model"
     if not set(wanted) & set(names):
         raise ClassError(
-            f"none of its classes ({_listed(names)}) is one of the model's ({_listed(wanted)})"
+            f"none of its classes ({listed(names)}) is one of the model's ({listed(wanted)})"
             f"{near(wanted, names)}; use data with the same classes, or train a model on these"
         )
     return notes + _select(content, wanted, why)
@@ -126,7 +126,7 @@ def differences(
     missing = [n for n in first if n not in other and not closest(n, set(other) - set(first))]
     if missing:
         number = counted(len(missing), "class")
-        said = f"{number} of the {split} split not listed here: {_listed(missing)}"
+        said = f"{number} of the {split} split not listed here: {listed(missing)}"
         yield said, "nothing to do if there are no such objects here: their AP is not defined"
 
 
@@ -156,7 +156,7 @@ def crowd_message(name: str, crowd: int, objects: int) -> str:
 def near(missing: Iterable[str], names: Sequence[str]) -> str:
     """Return a hint at names that differ from missing ones in spelling alone; empty without."""
     found = [f"{match} for {name}" for name in missing if (match := closest(name, names))]
-    return f" (did you mean {_listed(found)}?)" if found else ""
+    return f" (did you mean {listed(found)}?)" if found else ""
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
@@ -164,6 +164,11 @@ def closest(name: str, names: Iterable[str]) -> str | None:
     plain = {_plain(other): other for other in names if other != name}
     match = difflib.get_close_matches(_plain(name), plain, 1, 0.85)
     return plain[match[0]] if match else None
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list, shortened."""
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def _plain(name: str) -> str:
@@ -186,7 +191,7 @@ def _join(content: Json) -> list[str]:
             annotation["category_id"] = other.get(number, number)
     content["categories"] = [c for c in content["categories"] if c["id"] not in other]
     joined = {c["name"] for c in content["categories"] if c["id"] in other.values()}
-    return [f"categories of one name are one class: {_listed(sorted(joined))}"]
+    return [f"categories of one name are one class: {listed(sorted(joined))}"]
 
 
 def _counts(content: Json) -> Counter[Any]:
@@ -207,7 +212,7 @@ def _select(content: Json, wanted: Sequence[str], why: str) -> list[str]:
         ]
     missing = [name for name in wanted if name not in by_name]
     if missing:
-        notes.append(f"{counted(len(missing), 'class')} without objects here: {_listed(missing)}")
+        notes.append(f"{counted(len(missing), 'class')} without objects here: {listed(missing)}")
     unused = max(category["id"] for category in by_name.values()) + 1
     added = {name: {"id": unused + i, "name": name} for i, name in enumerate(missing)}
     content["categories"] = [(by_name | added)[name] for name in wanted]
@@ -216,7 +221,7 @@ def _select(content: Json, wanted: Sequence[str], why: str) -> list[str]:
 
 def _left_out(content: Json, unknown: dict[int, str], wanted: Sequence[str], why: str) -> str:
     used = _counts(content)
-    named = _listed(
+    named = listed(
         [f"{name} ({counted(used[number], 'annotation')})" for number, name in unknown.items()]
     )
     hint = near(unknown.values(), wanted)
@@ -225,7 +230,3 @@ def _left_out(content: Json, unknown: dict[int, str], wanted: Sequence[str], why
 
 def _is_of(number: Any, ids: dict[int, str]) -> bool:
     return isinstance(number, int) and number in ids
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -85,6 +85,7 @@ class CocoDataset(Dataset[Sample]):
         self.changed = source.changed
         self.notes = source.notes
         self.area_fault = source.area_fault
+        self.taken = source.taken
         self.config = config
         self.train = train
         self.semantic = semantic
@@ -144,7 +145,11 @@ class CocoDataset(Dataset[Sample]):
         that are missing, zero or double as unmatched: where there are such, all are numbered anew.
         """
         content = checked_content(
-            self.annotation_file, self.classes, self.config, self.image_root
+            self.annotation_file,
+            self.classes,
+            self.config,
+            self.image_root,
+            self.taken or None,
         ).json
         kept = [
             self.changed.get(place, annotation)
@@ -260,6 +265,7 @@ def load_dataset(
     semantic: bool = False,
     classes: tuple[str, ...] | None = None,
     image_root: str | Path | None = None,
+    same: Mapping[str, str] | None = None,
 ) -> CocoDataset:
     """Read a split of a data set: a folder in one of the usual layouts, or a JSON file.
 
@@ -268,6 +274,8 @@ def load_dataset(
         semantic: give targets for the semantic branch too.
         classes: names of a trained model's labels 0, 1, ...; the file must have the same.
         image_root: folder of the images; None looks near the annotations.
+        same: names of `classes` by those in the file, where they differ; none there takes the only
+            class of the file for the only one of the model, None takes equal names alone.
 
     Raises:
         DataError: nothing found or something broken; says what, where and what to do.
@@ -276,7 +284,12 @@ def load_dataset(
     skip_empty = train and not config.keep_empty
     folder = Path(image_root) if image_root else None
     source = read_annotations(
-        found.annotations, classes, config, skip_empty=skip_empty, image_root=folder
+        found.annotations,
+        classes,
+        config,
+        skip_empty=skip_empty,
+        image_root=folder,
+        same=same,
     )
     if folder:
         found = replace(found, image_roots=(folder,))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scnet.data.categories import closest, keep_classes, near, respell
+from scnet.data.categories import closest, keep_classes, listed, near, respell
 from scnet.data.errors import DataError
 from scnet.data.faults import category_fault, image_name
 from scnet.data.finding import Found
 from scnet.data.forms import ORIGINAL
 from scnet.data.layout import SplitName, find_list, locate_images
 from scnet.data.reading import read_images
+from scnet.data.same_classes import OF_MODEL, note_of, only_class
 from scnet.data.wording import counted
 from scnet.types import Size
 
@@ -51,6 +52,8 @@ class ImageList:
     def category_ids(self, classes: Sequence[str], own: Sequence[int]) -> CategoryIds:
         """Return the list's ids of a model's classes, matched by name as in an evaluation.
 
+        The only category of a list is taken for the only class of a model, by any name.
+
         Args:
             classes: names, by label.
             own: the model's own ids, which a list without categories leaves as they are.
@@ -65,18 +68,22 @@ class ImageList:
         categories = [dict(category) for category in self.categories]
         respell(categories, classes)
         names = [category["name"] for category in categories]
+        content: dict[str, Any] = {"categories": categories, "annotations": []}
+        taken = {} if set(classes) & set(names) else only_class(content, classes)
+        for category in categories:
+            category["name"] = taken.get(category["name"], category["name"])
+        names = [category["name"] for category in categories]
         if not set(classes) & set(names):
             raise DataError(
-                f"{self.file}: none of its categories ({_listed(names)}) is a class of the model "
-                f"({_listed(classes)}){near(classes, names)}; correct the names, or remove "
+                f"{self.file}: none of its categories ({listed(names)}) is a class of the model "
+                f"({listed(classes)}){near(classes, names)}; correct the names, or remove "
                 "categories from the file to have the model's own ids in the results"
             )
-        content = {"categories": categories, "annotations": []}
         keep_classes(content, classes)
         found = tuple(_written(category) for category in content["categories"])
-        return CategoryIds(
-            found, tuple(_differences(dict(zip(classes, found, strict=True)), names))
-        )
+        notes = (note_of(taken, OF_MODEL),) if taken else ()
+        differing = _differences(dict(zip(classes, found, strict=True)), names)
+        return CategoryIds(found, (*notes, *differing))
 
 
 def read_image_list(path: str | Path, split: SplitName | None = None) -> ImageList:
@@ -172,10 +179,6 @@ def _differences(ids: dict[str, Id], names: Sequence[str]) -> Iterator[str]:
     never = [name for name in dict.fromkeys(names) if name not in ids]
     if never:
         hints = [f"{hint} for {name}" for name in never if (hint := closest(name, own))]
-        meant = f" (did you mean {_listed(hints)}?)" if hints else ""
+        meant = f" (did you mean {listed(hints)}?)" if hints else ""
         number = counted(len(never), "class")
-        yield f"{number} in it that the model does not know: {_listed(never)}{meant}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        yield f"{number} in it that the model does not know: {listed(never)}{meant}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from scnet.data.coco import CocoDataset
+from scnet.data.same_classes import said_of
 from scnet.data.wording import of_all
 from scnet.evaluation.label_metric import THRESHOLDS, match_instances
 from scnet.evaluation.matching import match
@@ -181,14 +182,20 @@ def _refuse_below(score: Score, lowest: float) -> None:
         )
 
 
-def about(dataset: CocoDataset, data: str, split: str, **source: str) -> Json:
-    """Return what a report says of where its figures come from."""
-    return {
+def about(
+    dataset: CocoDataset, data: str, split: str, taken: Mapping[str, str], **source: str
+) -> Json:
+    """Return what a report says of where its figures come from.
+
+    `taken` are classes of the data that were taken for others.
+    """
+    found = {
         **source,
         "data": data,
         "split": split,
         "annotations": str(dataset.annotation_file),
     }
+    return found | ({"classes": said_of(taken)} if taken else {})
 
 
 def say_notes(dataset: CocoDataset, notes: Sequence[str] = ()) -> None:

@@ -17,6 +17,7 @@ from scnet.ops import rle
 from scnet.types import Size
 
 Json = dict[str, Any]
+SHOWN = 5  # categories that are written out
 
 
 class Columns(NamedTuple):
@@ -108,7 +109,11 @@ def _wrong_ids(result: Json, sizes: Mapping[int, Size], categories: set[int]) ->
     if result.get("image_id") not in sizes:
         return "there is no such image in the annotation file"
     if result.get("category_id") not in categories:
-        return f"category {result.get('category_id')} is not in the annotation file"
+        has = ", ".join(map(str, sorted(categories)[:SHOWN])) + ", ..." * (len(categories) > SHOWN)
+        return (
+            f"category {result.get('category_id')} is not in the annotation file, which has {has}; "
+            "give results the ids of these"
+        )
     return ""
 
 

@@ -18,6 +18,7 @@ from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
 from scnet.data.layout import SplitName
 from scnet.data.loader import eval_loader
+from scnet.data.same_classes import OF_MODEL, note_of
 from scnet.data.wording import counted
 from scnet.evaluation.asking import AskedMatching, Metric, about, asking, say_notes
 from scnet.evaluation.reading import reading_of
@@ -63,6 +64,7 @@ def evaluate(
     name: str = "",
     metric: Metric = "coco",
     thresholds: Sequence[float] | None = None,
+    same_class: Mapping[str, str] | None = None,
 ) -> Result:
     """Return the COCO figures of a model on a split of a data set, or those of another metric.
 
@@ -84,13 +86,17 @@ def evaluate(
         metric: "matching" compares label maps as StarDist does, from a score of 0.5 if none is
             given; "best" is then that of the highest mean AP of this metric.
         thresholds: IoUs of the matching metric; 0.5, 0.55, ..., 0.9 if not given.
+        same_class: the model's names of classes that have others in the data, such as `{"cell":
+            "nucleus"}`. Without any, the only class of the data is taken for the only one of the
+            model, with a warning or, not quiet, a note.
 
     Returns:
         `{"bbox": {"AP": .., ...}, "segm": {...}, "per_class": {...}, "images": n, "skipped": n,
         "seconds": s}`, AP as fractions. With `data.unreadable` "skip" in the model's config, images
         that cannot be used are left out and counted as skipped. With a score or a report also
         "counts", as `evaluation.summary.SUMMARY` says. Figures of the matching metric are those of
-        `evaluation.label_metric.RESULT`, and "skipped".
+        `evaluation.label_metric.RESULT`, and "skipped". "same_class" is there where classes were
+        taken for others, and says which.
 
     Raises:
         ValueError: an option has no effect, or the model finds nothing of so low a score.
@@ -108,9 +114,15 @@ def evaluate(
     if asked:
         asked.check(model.config.model.box.score_threshold)
     config, notes = reading_of(model.config.data, data, settings)
-    dataset = load_dataset(Path(data), split, config, train=False, classes=model.classes)
+    dataset = load_dataset(
+        Path(data), split, config, train=False, classes=model.classes, same=same_class or {}
+    )
+    taken = {"same_class": dataset.taken} if dataset.taken else {}
     if not quiet:
         say_notes(dataset, notes)
+    elif taken and not same_class:
+        said = note_of(dataset.taken, OF_MODEL)
+        warnings.warn(f"{dataset.annotation_file}: {said}", stacklevel=2)
     if dataset.contrast_warning:
         warnings.warn(dataset.contrast_warning, stacklevel=2)
     cap = max_detections or model.config.model.box.max_detections
@@ -118,15 +130,16 @@ def evaluate(
         start = time.perf_counter()
         found, faults = _look(model, dataset, batch_size, max_detections, quiet)
         result = asked.answer(*looked_at(dataset, found), cap, quiet)
-        return result | {"skipped": len(faults), "seconds": _since(start)}
+        return result | {"skipped": len(faults), "seconds": _since(start)} | taken
     result, found = evaluate_dataset(
         model, dataset, batch_size=batch_size, max_detections=max_detections, quiet=quiet
     )
+    result |= taken
     if asked is None:
         return result
     recipe = model.config.recipe
-    said = about(dataset, str(data), split, model=name or recipe, recipe=recipe)
-    return asked.answer(result, dataset, *looked_at(dataset, found), cap, said)
+    whose = about(dataset, str(data), split, dataset.taken, model=name or recipe, recipe=recipe)
+    return asked.answer(result, dataset, *looked_at(dataset, found), cap, whose)
 
 
 def evaluate_dataset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from scnet.data.forms import ORIGINAL
 from scnet.data.layout import SplitName
 from scnet.data.parse import parse_json
 from scnet.data.reading import entries, read_images
+from scnet.data.same_classes import note_of
 from scnet.data.wording import of_all
 from scnet.evaluation.asking import AskedMatching, Metric, about, asking, say_notes
 from scnet.evaluation.scoring import KINDS, Result
@@ -49,7 +51,8 @@ def evaluate_results(
     image and class, 100 if not given; in the matching metric those of an image, and none if not
     given. `settings` say how the annotations are read, such as `{"data": {"crowd": "objects"}}`.
     `quiet` keeps to itself what was made of the annotations, and of how many images there is no
-    result.
+    result. Results of one category that the data lack are taken for the only class of the data,
+    with a warning or, not quiet, a note; "same_class" in the figures says so.
 
     Raises:
         ConfigError: a setting is none of the data.
@@ -62,7 +65,11 @@ def evaluate_results(
     results = read_results(Path(file))
     dataset = load_dataset(Path(data), split, config, train=False)
     results = _numbered(results, dataset)
+    results, taken = _of_only_class(results, dataset)
+    kept = {"same_class": taken} if taken else {}
     _refuse_other_images(Path(file), results, dataset)
+    if taken:
+        _say_taken(Path(file), taken, quiet)
     if not quiet:
         say_notes(dataset)
         _say_missing(Path(file), results, dataset)
@@ -70,14 +77,14 @@ def evaluate_results(
         matched = asked.answer(dataset.ground_truth, results, max_detections, quiet)
         if not quiet:
             _say_limit(Path(file), results, dataset)
-        return matched | {"skipped": 0}
+        return matched | {"skipped": 0} | kept
     kinds = [k for k in KINDS if any(FIELDS[k] in entry for entry in results)] or KINDS
     cap = max_detections or MAX_DETECTIONS
     result = score_results(dataset.ground_truth, results, max_detections=cap, kinds=kinds)
-    result["skipped"] = 0
+    result |= {"skipped": 0} | kept
     if asked is None:
         return result
-    said = about(dataset, str(data), split, results=str(file))
+    said = about(dataset, str(data), split, taken, results=str(file))
     return asked.answer(result, dataset, dataset.ground_truth, results, cap, said)
 
 
@@ -95,6 +102,32 @@ def _numbered(results: list[dict[str, Any]], dataset: CocoDataset) -> list[dict[
             for entry in results
         ]
     return results
+
+
+def _of_only_class(
+    results: list[dict[str, Any]], dataset: CocoDataset
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return results of one unknown category as those of the only class of the data.
+
+    And which class was taken for which category; nothing where that is not so.
+    """
+    numbers = [entry.get("category_id") for entry in results]
+    first = numbers[0] if numbers else None
+    if len(dataset.classes) > 1 or not isinstance(first, int | float | str):
+        return results, {}
+    (number,) = dataset.category_ids
+    if first == number or any(other != first for other in numbers):
+        return results, {}
+    results = [{**entry, "category_id": number} for entry in results]
+    return results, {dataset.classes[0]: f"category {first}"}
+
+
+def _say_taken(file: Path, taken: Mapping[str, str], quiet: bool) -> None:
+    said = f"{file}: {note_of(taken, 'the results')}"
+    if quiet:
+        warnings.warn(said, stacklevel=3)
+    else:
+        print(f"note: {said}", file=sys.stderr)
 
 
 def _refuse_other_images(file: Path, results: list[dict[str, Any]], dataset: CocoDataset) -> None:
