@@ -245,8 +245,9 @@ def test_it_changes_neither_boxes_nor_masks_and_off_there_is_none_of_it(name: st
 
 
 def test_no_recipe_but_its_own_has_it() -> None:
+    ends = ("", "_r101", "_x101", "_lite", "_dense")
     with_it = {n for n in recipes.RECIPES if recipes.find(n).model.mask.scoring is not None}
-    assert with_it == {f"mask_scoring_rcnn{end}" for end in ("", "_r101", "_x101", "_lite")}
+    assert with_it == {f"mask_scoring_rcnn{end}" for end in ends}
     assert "mask scoring" in recipes.describe("mask_scoring_rcnn")
     assert recipes.find("mask_scoring_rcnn_lite").model.mask.scoring == ScoringConfig(hidden=256)
 
