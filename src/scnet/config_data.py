@@ -32,6 +32,10 @@ class DataConfig:
     # shorter side, and the most the longer side may have
     size: tuple[Count, Count] = (800, 1333)
     keep_ratio: bool = True  # off: `size` is height and width, whatever shape an image has
+    # in place of fitting images into `size`, each is enlarged by this factor, whatever its size: in
+    # images of a microscope or from above, a pixel is as large in all. In training a random window
+    # of `size`, height and width, is cut from it
+    scale_factor: Positive | None = None
     # shorter sides to choose from at random in training; empty = only `size`
     scales: tuple[Count, ...] = ()
     flip: Share = 0.5  # chance that a training image is mirrored
@@ -40,7 +44,8 @@ class DataConfig:
     # those whose names differ in the word left or right alone; empty = none
     flip_swaps: Literal["auto"] | tuple[tuple[str, str], ...] = "auto"
     # large-scale jitter: a training image is scaled by a random factor of this range, such as 0.1
-    # to 2.0, where 1 is `size`. An image that is then larger than `size` is cut to it at random
+    # to 2.0, where 1 is `size` or `scale_factor`. An image that is then larger than `size` is cut
+    # to it at random
     jitter: tuple[Positive, Positive] | None = None
     # chance that objects of another image are pasted into a training image
     copy_paste: Share = 0.0
@@ -75,6 +80,11 @@ class DataConfig:
     # a file whose boxes, masks and images contradict each other stops, or is warned of
     contradictions: Literal["stop", "warn"] = "stop"
     keep_empty: bool = True  # train on images without objects too
+    # in training, images of a class that is in fewer than this share of all images are seen more
+    # often, sqrt(this / its share) times an epoch; 0 = each image once
+    repeat_rare: Share = 0.0
+    # with `scale_factor`, a training image is seen once an epoch for every window that it holds
+    repeat_large: bool = False
     # an image that cannot be used stops the training, or another takes its place and is counted
     unreadable: Literal["stop", "skip"] = "stop"
     # processes that read images; -1 = one for each core, at most 8
@@ -88,6 +98,13 @@ class DataConfig:
             )
         if self.jitter and self.scales:
             raise ConfigError("data.jitter and data.scales both choose the size; set only one")
+        if self.scale_factor is not None:
+            self._require_windows()
+        elif self.repeat_large:
+            raise ConfigError(
+                "data.repeat_large: goes with data.scale_factor, as images that are fitted into "
+                "data.size are seen whole"
+            )
         if isinstance(self.flip_swaps, tuple):
             require_pairs(self.flip_swaps)
         if isinstance(self.range, tuple) and not self.range[0] < self.range[1]:
@@ -105,6 +122,19 @@ class DataConfig:
             )
         if isinstance(self.bands, tuple):
             require_colours(self, len(self.bands))
+
+    def _require_windows(self) -> None:
+        """Refuse what would fit an image into sides beside a fixed scale."""
+        if self.scales:
+            raise ConfigError(
+                "data.scales: fits images into these sides, but data.scale_factor enlarges all "
+                "alike; data.jitter varies that factor"
+            )
+        if not self.keep_ratio:
+            raise ConfigError(
+                "data.keep_ratio: off fits images into data.size, but data.scale_factor enlarges "
+                "all alike; set only one"
+            )
 
 
 def require_colours(data: DataConfig, bands: int) -> None:

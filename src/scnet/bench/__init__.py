@@ -154,7 +154,7 @@ def contender(
     """Return a model that is ready to run; with random weights it finds objects all the same."""
     from scnet import recipes
 
-    sizes: dict[str, Any] = {"data": {"size": list(setting.size)}}
+    sizes: dict[str, Any] = {"data": {"size": list(setting.size), "scale_factor": None}}
     options: dict[str, Any] = {"precision": setting.precision, "compile": setting.compile}
     options["proposals"] = setting.proposals
     if name == PEER:

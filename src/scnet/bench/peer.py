@@ -34,7 +34,8 @@ _HONOURED = (
     # Of the training alone.
     *("model.rpn.box_loss_beta", "model.box.box_loss_beta", "model.box.low_quality"),
 )
-_READING = ("data.keep_ratio", "data.range", "data.bands")  # of an image, as it is computed with
+# Of an image, as it is computed with.
+_READING = ("data.keep_ratio", "data.scale_factor", "data.range", "data.bands")
 
 
 class Peer:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -31,6 +31,7 @@ from scnet.data.faults import box_fault, is_crowd, is_finite
 from scnet.data.images import DataError, read_image, read_pixels, shrinking, upright_size
 from scnet.data.layout import Split, SplitName, find_split, locate_images
 from scnet.data.overlap import double_entries, repeated_notes
+from scnet.data.repeats import Draw, draws, repeat_factors
 from scnet.data.resizing import size_action
 from scnet.data.semantic import StuffMaps, find_stuff_maps, paint
 from scnet.data.sides import Swaps, find_swaps
@@ -38,6 +39,7 @@ from scnet.data.survey import contrast_warning, count_bands
 from scnet.data.transforms import (
     Objects,
     Sample,
+    cuts,
     draw_mask,
     eval_view,
     keep_visible,
@@ -174,10 +176,27 @@ class CocoDataset(Dataset[Sample]):
         """Draw other random numbers; call before the epoch's loader starts."""
         self.epoch = epoch
 
-    def sample_size(self, index: int) -> Size:
+    def sample_size(self, draw: Draw) -> Size:
         """Return the height and width that a sample has in this epoch, without reading it."""
-        random = np.random.default_rng((self.seed, self.epoch, index))
-        return train_view(self.images[index].size, self.config, random).size
+        return train_view(self.images[draw.image].size, self.config, self._random(draw)).size
+
+    def draws(self) -> list[Draw]:
+        """Return the looks at images that this epoch has, not yet in a random order."""
+        return draws(self._repeats, self.seed, self.epoch)
+
+    @cached_property
+    def looks(self) -> int:
+        """Return how many looks at images an epoch has."""
+        return round(float(self._repeats.sum()))
+
+    @cached_property
+    def _repeats(self) -> Float64[np.ndarray, "n"]:
+        return repeat_factors(self.images, self.config)
+
+    def _random(self, draw: Draw) -> np.random.Generator:
+        """Return what a sample's random numbers come from, the same in any process."""
+        turn = (draw.turn,) if draw.turn else ()
+        return np.random.default_rng((self.seed, self.epoch, draw.image, *turn))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -187,8 +206,12 @@ class CocoDataset(Dataset[Sample]):
             record = self.images[index]
             view = eval_view(record.size, self.config)
             return Sample(view_image(self._read(record).values, view), self._info(record, view))
-        random = np.random.default_rng((self.seed, self.epoch, index))
-        sample = self._usable(index, random)
+        return self.look(Draw(index))
+
+    def look(self, draw: Draw) -> Sample:
+        """Return an image as it is seen in training, at one of this epoch's looks at it."""
+        random = self._random(draw)
+        sample = self._usable(draw.image, random)
         if self.config.copy_paste and random.random() < self.config.copy_paste:
             source = self._usable(int(random.integers(len(self))), random)
             sample = paste_objects(sample, source, random)
@@ -216,7 +239,7 @@ class CocoDataset(Dataset[Sample]):
         """Return an image as it is seen, with its objects, and its stuff map if there are any."""
         view = train_view(record.size, self.config, random)
         image = view_image(self._read(record, view.resized).values, view)
-        objects = _objects(record.annotations, view, self.config.jitter is not None)
+        objects = _objects(record.annotations, view, cuts(self.config))
         stuff = None
         if self.semantic and self.stuff:
             stuff = view_map(self.stuff.read(record.file_name, view.resized), view)

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from scnet.config import DataConfig, OptimConfig
 from scnet.data.coco import CocoDataset
 from scnet.data.images import DataError
+from scnet.data.repeats import Draw
 from scnet.data.transforms import Objects, Sample
 from scnet.ops.masks import join_crops
 from scnet.settings import ConfigError
@@ -56,7 +57,7 @@ WHOLE = Share()
 class Request(NamedTuple):
     """An image to read, and the size to which the batch of its step is padded."""
 
-    image: int  # index in the data set
+    draw: Draw
     least: Size
 
 
@@ -64,7 +65,7 @@ class StepSampler(Sampler[list[Request]]):
     """Draws the batch of each step, and yields the pieces that this process sees of it.
 
     The images of a batch are all wide or all tall, so that little is padded. Every image comes once
-    an epoch; the last batches are of both shapes and filled up with images from the beginning. The
+    an epoch, or as often as `data.repeats` says; the last batches are of both shapes and filled up with images from the beginning. The
     batches depend on the data set's seed and epoch alone, and all pieces of one are padded alike.
     So a training sees the same on any number of processes, in any number of pieces, and after an
     interruption.
@@ -85,7 +86,7 @@ class StepSampler(Sampler[list[Request]]):
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        return -(-len(self.dataset) // self.batch_size)
+        return -(-self.dataset.looks // self.batch_size)
 
     def __len__(self) -> int:
         return (self.steps - self.start) * self.share.pieces
@@ -93,23 +94,24 @@ class StepSampler(Sampler[list[Request]]):
     def __iter__(self) -> Iterator[list[Request]]:
         rank, processes, pieces = self.share
         for batch in itertools.islice(self.batches(), self.start, None):
-            sizes = [self.dataset.sample_size(index) for index in batch]
+            sizes = [self.dataset.sample_size(draw) for draw in batch]
             least = max(height for height, _ in sizes), max(width for _, width in sizes)
             for number in range(pieces):
                 first = (number * processes + rank) * self.piece
-                yield [Request(i, least) for i in batch[first : first + self.piece]]
+                yield [Request(draw, least) for draw in batch[first : first + self.piece]]
 
-    def batches(self) -> Iterator[list[int]]:
-        """Yield the images of each step of the epoch."""
+    def batches(self) -> Iterator[list[Draw]]:
+        """Yield the looks at images of each step of the epoch."""
         wide = [ratio >= 1 for ratio in self.dataset.aspect_ratios]
-        order = _shuffled(len(wide), self.dataset.seed, self.dataset.epoch)
-        waiting: dict[bool, list[int]] = {True: [], False: []}
-        for index in order:
-            batch = waiting[wide[index]]
-            batch.append(index)
+        draws = self.dataset.draws()
+        order = [draws[i] for i in _shuffled(len(draws), self.dataset.seed, self.dataset.epoch)]
+        waiting: dict[bool, list[Draw]] = {True: [], False: []}
+        for draw in order:
+            batch = waiting[wide[draw.image]]
+            batch.append(draw)
             if len(batch) == self.batch_size:
                 yield batch
-                waiting[wide[index]] = []
+                waiting[wide[draw.image]] = []
         rest = waiting[True] + waiting[False]
         missing = -len(rest) % self.batch_size
         rest += itertools.islice(itertools.cycle(order), missing)
@@ -147,7 +149,7 @@ class _Requested(Dataset[Any]):
         self.dataset = dataset
 
     def __getitem__(self, request: Request) -> tuple[Sample, Size]:
-        return self.dataset[request.image], request.least
+        return self.dataset.look(request.draw), request.least
 
 
 def _collate_requested(samples: Sequence[tuple[Sample, Size]]) -> Batch:

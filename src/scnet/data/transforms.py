@@ -59,40 +59,55 @@ def network_size(original: Size, limits: tuple[int, int], keep_ratio: bool = Tru
     if not keep_ratio:
         return limits
     short, long = limits
-    scale = min(short / min(original), long / max(original))
-    height, width = (max(1, int(side * scale + 0.5)) for side in original)
+    return scaled_size(original, min(short / min(original), long / max(original)))
+
+
+def scaled_size(original: Size, factor: float) -> Size:
+    """Return height and width after resizing by a factor, at least a pixel each."""
+    height, width = (max(1, int(side * factor + 0.5)) for side in original)
     return height, width
 
 
 def eval_view(original: Size, data: DataConfig) -> View:
     """Return how an image is seen at inference."""
-    resized = network_size(original, data.size, data.keep_ratio)
+    if data.scale_factor is not None:
+        resized = scaled_size(original, data.scale_factor)
+    else:
+        resized = network_size(original, data.size, data.keep_ratio)
     return View(original, resized, (0, 0, *resized[::-1]))
 
 
 def train_view(original: Size, data: DataConfig, random: np.random.Generator) -> View:
     """Draw how an image is seen in training.
 
-    One of `data.scales`, or with `data.jitter` any scale (large-scale jitter, Ghiasi et al. 2021),
-    and mirrored by chance.
+    One of `data.scales`, or with `data.jitter` any scale (large-scale jitter, Ghiasi et al. 2021);
+    with that or a fixed `data.scale_factor` cut to `data.size`; and mirrored by chance.
     """
     draws = random.random(3)
     scales = data.scales or (data.size[0],)
     short, long = scales[int(draws[0] * len(scales))], data.size[1]
     if not data.keep_ratio:
         long = max(1, round(long * short / data.size[0]))
+    factor = random.uniform(*data.jitter) if data.jitter else 1.0
     if data.jitter:
-        factor = random.uniform(*data.jitter)
         short, long = (max(1, round(side * factor)) for side in data.size)
-    resized = network_size(original, (short, long), data.keep_ratio)
+    if data.scale_factor is not None:
+        resized = scaled_size(original, data.scale_factor * factor)
+    else:
+        resized = network_size(original, (short, long), data.keep_ratio)
     return View(
         original,
         resized,
-        _random_window(resized, data, random) if data.jitter else (0, 0, *resized[::-1]),
+        _random_window(resized, data, random) if cuts(data) else (0, 0, *resized[::-1]),
         horizontal=bool(draws[1] < data.flip),
         vertical=bool(draws[2] < data.vertical_flip),
         colour=_random_colour(data.color_jitter, random) if any(data.color_jitter) else PLAIN,
     )
+
+
+def cuts(data: DataConfig) -> bool:
+    """Return whether a training image may be seen in part."""
+    return data.jitter is not None or data.scale_factor is not None
 
 
 def resize_image(image: Image.Image | NDArray[np.uint8], size: Size) -> UInt8[Tensor, "D H W"]:
@@ -189,7 +204,8 @@ def _random_window(
     resized: Size, data: DataConfig, random: np.random.Generator
 ) -> tuple[int, int, int, int]:
     """Draw a window that is no larger than `data.size`."""
-    turned = data.keep_ratio and resized[0] > resized[1]
+    # With a fixed scale `size` is that of the window; else it says nothing of which side is longer.
+    turned = data.keep_ratio and data.scale_factor is None and resized[0] > resized[1]
     limits = data.size[::-1] if turned else data.size
     height, width = (min(side, limit) for side, limit in zip(resized, limits, strict=True))
     top = int(random.integers(resized[0] - height + 1))

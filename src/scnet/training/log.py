@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
-from scnet.config import Config
+from scnet.config import Config, DataConfig
 from scnet.data.contents import Contents
 from scnet.evaluation.scoring import percent
 from scnet.pictures.curves import grouped
@@ -197,10 +197,7 @@ def introduction(
         contents: of the training images.
         notes: what was taken for what in the files of all images.
     """
-    optim, (short, long) = config.optim, config.data.size
-    sides = (
-        f"{short} (longer side at most {long})" if config.data.keep_ratio else f"{short} x {long}"
-    )
+    optim = config.optim
     minutes = f" or {optim.max_minutes:g} minutes" if optim.max_minutes else ""
     val = f"{images[1]} val" if images[1] else "no val"
     rule = "in proportion" if optim.optimizer == "sgd" else "by the square root"
@@ -214,12 +211,21 @@ def introduction(
         *(f"note: {note}" for note in notes),
         f"to learn from: {contents}",
         *(f"warning: {warning}" for warning in contents.warnings),
-        f"images resized to {sides}, {optim.batch_size} a step"
+        f"images {resizing(config.data)}, {optim.batch_size} a step"
         f"{shared}{pieces}, {steps} steps{minutes}",
         f"{optim.optimizer} at {base_rate(optim, optim.batch_size):g}: {optim.lr:g} for "
         f"{optim.lr_batch} images, {rule} of the batch",
         f"run folder {folder}",
     ]
+
+
+def resizing(data: DataConfig) -> str:
+    """Return what is done to images in training so that they fit."""
+    short, long = data.size
+    if data.scale_factor is not None:
+        return f"enlarged {data.scale_factor:g} times and cut to {short} x {long}"
+    limit = f"{short} (longer side at most {long})" if data.keep_ratio else f"{short} x {long}"
+    return f"resized to {limit}"
 
 
 def counted_classes(classes: tuple[str, ...]) -> str:

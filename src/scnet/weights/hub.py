@@ -148,6 +148,8 @@ found.plot().save("photo_masks.png")
 
 def _size(data: DataConfig) -> str:
     first, second = data.size
+    if data.scale_factor is not None:
+        return f"enlarged {data.scale_factor:g} times, whatever their size"
     if data.keep_ratio:
         return f"shorter side {first} pixels, longer side at most {second}"
     return f"resized to a height of {first} and a width of {second} pixels, whatever their shape"
