@@ -18,6 +18,7 @@ from scnet.config import DataConfig, OptimConfig
 from scnet.data.coco import CocoDataset, DataError, load_dataset
 from scnet.data.copy_paste import covered, hidden, paste_objects
 from scnet.data.loader import collate, train_loader
+from scnet.data.repeats import Draw
 from scnet.data.transforms import (
     Objects,
     Sample,
@@ -340,7 +341,7 @@ def test_a_sample_has_the_size_that_is_foretold(coco_folder: Path) -> None:
     for epoch in range(5):
         dataset.set_epoch(epoch)
         for index in range(4):
-            assert dataset.sample_size(index) == dataset[index].image.shape[1:]
+            assert dataset.sample_size(Draw(index)) == dataset[index].image.shape[1:]
 
 
 def test_colours_change_and_nothing_else(coco_folder: Path) -> None:

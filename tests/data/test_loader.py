@@ -16,6 +16,7 @@ from scnet.data.annotations import ImageRecord
 from scnet.data.coco import CocoDataset, load_dataset
 from scnet.data.images import DataError
 from scnet.data.loader import Share, StepSampler, collate, eval_loader, train_loader
+from scnet.data.repeats import Draw
 from scnet.data.transforms import Sample
 from scnet.settings import ConfigError
 from scnet.types import IGNORE, Batch
@@ -84,11 +85,11 @@ def test_every_image_comes_once_and_with_its_like(number: int, dataset: CocoData
     wide = [i % 3 == 0 for i in range(number)]
     sampler = StepSampler(of_shapes(dataset, wide), 4)
     batches = list(sampler.batches())
-    drawn = [i for batch in batches for i in batch]
+    drawn = [draw.image for batch in batches for draw in batch]
     assert sorted(drawn[:number]) == list(range(number))
     assert all(len(batch) == 4 for batch in batches)  # filled up
     assert len(batches) == sampler.steps == len(sampler)
-    mixed = [len({wide[i] for i in batch}) > 1 for batch in batches]
+    mixed = [len({wide[draw.image] for draw in batch}) > 1 for batch in batches]
     assert not any(mixed[:-2])
 
 
@@ -120,7 +121,7 @@ def test_order_is_the_same_on_every_machine(
     of_shapes(dataset, [True] * 10)
     dataset.seed = seed
     dataset.set_epoch(epoch)
-    drawn = [index for batch in StepSampler(dataset, 5).batches() for index in batch]
+    drawn = [draw.image for batch in StepSampler(dataset, 5).batches() for draw in batch]
     assert drawn == order
 
 
@@ -193,9 +194,9 @@ def test_an_error_reads_the_same_from_any_process(coco_folder: Path, workers: in
 class Deadly(CocoDataset):
     """Ends the process that reads it, as a kernel out of memory does."""
 
-    def __getitem__(self, index: int) -> Sample:
+    def look(self, draw: Draw) -> Sample:
         os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(index)
+        return super().look(draw)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

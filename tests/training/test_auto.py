@@ -54,6 +54,13 @@ def test_anchors_follow_the_objects(side: float, scale: float) -> None:
     assert value(found, "model.rpn.anchor_scale") == scale
 
 
+def test_anchors_follow_a_fixed_scale_and_the_window_stays() -> None:
+    config = replace_at(find("scnet_lite"), "data.scale_factor", 0.3)
+    found = advise(figures(60, shorter=640), config, gpu=False)
+    assert value(found, "data.size") is None
+    assert value(found, "model.rpn.anchor_scale") == 4.0
+
+
 def test_anchors_whose_sizes_are_set_stay() -> None:
     config = replace_at(find("scnet_lite"), "model.rpn.anchor_sizes", ((32.0,),) * 5)
     assert value(advise(figures(8), config, gpu=False), "model.rpn.anchor_scale") is None

@@ -69,10 +69,12 @@ def recipe_for(gpu: bool) -> Advice:
 
 def advise(figures: Figures, config: Config, gpu: bool) -> list[Advice]:
     """Return what to set otherwise than a recipe does, for data that hold at least one object."""
-    size = _size(figures, gpu)
-    scale = size.value[0] / figures.shorter
+    scale, sizes = config.data.scale_factor, list[Advice]()
+    if scale is None:
+        sizes = [_size(figures, gpu)]
+        scale = sizes[0].value[0] / figures.shorter
     return [
-        size,
+        *sizes,
         *_anchors(figures, scale, config),
         *_crowded(figures, config),
         *_epochs(figures, config, gpu),

@@ -182,15 +182,16 @@ class CocoDataset(Dataset[Sample]):
 
     def draws(self) -> list[Draw]:
         """Return the looks at images that this epoch has, not yet in a random order."""
-        return draws(self._repeats, self.seed, self.epoch)
+        return draws(self.repeats, self.seed, self.epoch)
 
-    @cached_property
+    @property
     def looks(self) -> int:
         """Return how many looks at images an epoch has."""
-        return round(float(self._repeats.sum()))
+        return round(float(self.repeats.sum()))
 
     @cached_property
-    def _repeats(self) -> Float64[np.ndarray, "n"]:
+    def repeats(self) -> Float64[np.ndarray, "n"]:
+        """Return how often each image is seen in an epoch on average."""
         return repeat_factors(self.images, self.config)
 
     def _random(self, draw: Draw) -> np.random.Generator:

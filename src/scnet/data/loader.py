@@ -65,10 +65,10 @@ class StepSampler(Sampler[list[Request]]):
     """Draws the batch of each step, and yields the pieces that this process sees of it.
 
     The images of a batch are all wide or all tall, so that little is padded. Every image comes once
-    an epoch, or as often as `data.repeats` says; the last batches are of both shapes and filled up with images from the beginning. The
-    batches depend on the data set's seed and epoch alone, and all pieces of one are padded alike.
-    So a training sees the same on any number of processes, in any number of pieces, and after an
-    interruption.
+    an epoch, or as often as `data.repeats` says; the last batches are of both shapes and filled up
+    with images from the beginning. The batches depend on the data set's seed and epoch alone, and
+    all pieces of one are padded alike. So a training sees the same on any number of processes, in
+    any number of pieces, and after an interruption.
     """
 
     def __init__(self, dataset: CocoDataset, batch_size: int, share: Share = WHOLE) -> None:

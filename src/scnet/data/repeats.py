@@ -37,7 +37,8 @@ def repeat_factors(images: Sequence[ImageRecord], data: DataConfig) -> Float64[n
     if data.repeat_large:
         factors *= _of_large_images(images, data)
     total = factors.sum()
-    return factors * (np.rint(total) / total)
+    factors *= np.rint(total) / total
+    return factors
 
 
 def draws(factors: Float64[np.ndarray, "n"], seed: int, epoch: int) -> list[Draw]:
@@ -55,6 +56,20 @@ def draws(factors: Float64[np.ndarray, "n"], seed: int, epoch: int) -> list[Draw
     return [Draw(image, turn) for image, count in enumerate(counts) for turn in range(count)]
 
 
+def notes_of(factors: Float64[np.ndarray, "n"], data: DataConfig) -> list[str]:
+    """Return what to say of how often images are seen; nothing where nobody asked for more."""
+    asked = [name for name in ("repeat_rare", "repeat_large") if getattr(data, name)]
+    if not asked:
+        return []
+    settings = " and ".join(f"data.{name}" for name in asked)
+    if (factors == 1).all():
+        return [f"{settings}: every image is seen once an epoch, as none is rare or large enough"]
+    return [
+        f"{settings}: an epoch looks {round(factors.sum()):,} times at the {len(factors):,} "
+        f"images, at one of them {factors.max():.1f} times"
+    ]
+
+
 def _of_rare_classes(images: Sequence[ImageRecord], share: float) -> Float64[np.ndarray, "n"]:
     """Return for each image the factor of its rarest class: sqrt(share / its share of images)."""
     columns = images[0].columns
@@ -67,10 +82,8 @@ def _of_rare_classes(images: Sequence[ImageRecord], share: float) -> Float64[np.
     return np.array([max(1.0, *factor[labels]) if len(labels) else 1.0 for labels in held])
 
 
-def _of_large_images(
-    images: Sequence[ImageRecord], data: DataConfig
-) -> Float64[np.ndarray, "n"]:
+def _of_large_images(images: Sequence[ImageRecord], data: DataConfig) -> Float64[np.ndarray, "n"]:
     """Return how many training windows the area of each image holds."""
     window = data.size[0] * data.size[1]
-    resized = np.array([eval_view(record.size, data).resized for record in images], np.float64)
-    return np.maximum(1.0, resized.prod(1) / window)
+    resized = [eval_view(record.size, data).resized for record in images]
+    return np.array([max(1.0, height * width / window) for height, width in resized])

@@ -49,7 +49,7 @@ class Asked(NamedTuple):
 
         Args:
             theirs: config of the weights that the training goes on from.
-            images: number of training images.
+            images: that are seen in an epoch.
 
         Raises:
             ConfigError: all of them were given.

@@ -49,7 +49,7 @@ def changes(config: Config, theirs: Config, given: Settings, images: int) -> dic
         config: of the training as it would be without.
         theirs: config of the weights that it goes on from.
         given: what somebody set, which stays.
-        images: number of training images.
+        images: that are seen in an epoch.
 
     Raises:
         ConfigError: all that would change was given.

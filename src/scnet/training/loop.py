@@ -19,6 +19,7 @@ from scnet.config import to_dict
 from scnet.data.coco import CocoDataset
 from scnet.data.loader import Share, train_loader
 from scnet.data.overlap import shared_notes
+from scnet.data.repeats import notes_of
 from scnet.evaluation.run import evaluate_dataset
 from scnet.inference.fused import for_inference
 from scnet.model.detector import Detector
@@ -287,6 +288,7 @@ class Trainer:
         sets = [self.dataset] + ([self.val_set] if self.val_set else [])
         notes = [f"{s.annotation_file}: {note}" for s in sets for note in s.notes]
         notes += self.dataset.swaps.notes if self.dataset.swaps else ()
+        notes += notes_of(self.dataset.repeats, self.config.data)
         if self.val_set and self.accelerator.is_main_process:  # the others say nothing
             notes += shared_notes(self.dataset.paths, self.val_set.paths)
         return notes

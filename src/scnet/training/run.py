@@ -85,7 +85,7 @@ def train(
     accelerator = make_accelerator(asked.config)
     dataset = load_train_set(asked.config)
     if finetune and beginning is not None:
-        asked = asked.fine_tuned(beginning.config, len(dataset))
+        asked = asked.fine_tuned(beginning.config, dataset.looks)
     config = fit_to_data(asked.config, dataset)
     require_classes_of_data(asked, config)
     contrast = dataset.contrast_warning  # looked for before there is a folder, as it may raise
