@@ -40,6 +40,9 @@ class DataConfig:
     scales: tuple[Count, ...] = ()
     flip: Share = 0.5  # chance that a training image is mirrored
     vertical_flip: Share = 0.0  # likewise upside down; for cells and aerial images
+    # training images are turned by 0, 90, 180 or 270 degrees, each as often; for cells and aerial
+    # images
+    quarter_turns: bool = False
     # classes that change places in a mirrored image, such as [[left_arm, right_arm]]; "auto" =
     # those whose names differ in the word left or right alone; empty = none
     flip_swaps: Literal["auto"] | tuple[tuple[str, str], ...] = "auto"

@@ -21,6 +21,7 @@ bags: an image without boxes then needs no branch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -78,13 +79,14 @@ class Inverse(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """How the network sees an image: resized, cut to a window, then mirrored."""
+    """How the network sees an image: resized, cut to a window, mirrored, then turned."""
 
     original: Size
     resized: Size  # of the whole image
     window: tuple[int, int, int, int]  # left, top, right, bottom: what is seen of it
     horizontal: bool = False  # mirrored
     vertical: bool = False  # upside down
+    turned: bool = False  # by a quarter to the left; in training alone
     colour: tuple[float, float, float] = PLAIN  # factors of brightness, contrast and saturation
 
     @classmethod
@@ -96,8 +98,19 @@ class View:
     @property
     def size(self) -> Size:
         """Return height and width of what is seen."""
+        height, width = self.cut
+        return (width, height) if self.turned else (height, width)
+
+    @property
+    def cut(self) -> Size:
+        """Return height and width of the window."""
         left, top, right, bottom = self.window
         return bottom - top, right - left
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Return network pixels per original pixel along x and y, before it is turned."""
+        return self.resized[1] / self.original[1], self.resized[0] / self.original[0]
 
     @property
     def reflected(self) -> bool:
@@ -109,13 +122,16 @@ class View:
 
     @property
     def inverse(self) -> Inverse:
-        """Return the way back to the pixels of the original."""
+        """Return the way back to the pixels of the original; NaN where the view is turned."""
         left, top, right, bottom = self.window
         height, width = self.original
+        if self.turned:  # x and y change places, which an `Inverse` cannot say
+            nowhere = (math.nan, math.nan)
+            return Inverse(nowhere, nowhere, nowhere, (float(width), float(height)))
         return Inverse(
             (-1.0 if self.horizontal else 1.0, -1.0 if self.vertical else 1.0),
             (float(right if self.horizontal else left), float(bottom if self.vertical else top)),
-            (self.resized[1] / width, self.resized[0] / height),
+            self.scale,
             (float(width), float(height)),
         )
 

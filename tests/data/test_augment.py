@@ -25,6 +25,7 @@ from scnet.data.transforms import (
     keep_visible,
     mask_box,
     train_view,
+    view_boxes,
     view_crop,
     view_image,
     view_mask,
@@ -96,19 +97,57 @@ def test_hiding_a_crop_is_cropping_what_is_not_covered(seed: int) -> None:
 
 @pytest.mark.parametrize("horizontal", [False, True])
 @pytest.mark.parametrize("vertical", [False, True])
-def test_what_a_window_shows_is_a_part_of_the_whole(horizontal: bool, vertical: bool) -> None:
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_a_window_shows_is_a_part_of_the_whole(
+    horizontal: bool, vertical: bool, turned: bool
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
     polygon = [[3.3, 2.1, 36.7, 9.5, 28.2, 27.9, 8.8, 20.4]]
     whole = View((30, 40), (75, 100), (0, 0, 100, 75))
-    view = View((30, 40), (75, 100), (21, 10, 81, 47), horizontal, vertical)
+    view = View((30, 40), (75, 100), (21, 10, 81, 47), horizontal, vertical, turned)
     axes = [axis for axis, flip in ((-2, vertical), (-1, horizontal)) if flip]
+    quarters = int(turned)  # to the left, as NumPy turns
     image = view_image(Image.fromarray(pixels), whole)[:, 10:47, 21:81].flip(axes)
-    assert torch.equal(view_image(Image.fromarray(pixels), view), image)
-    mask = full(view_mask(polygon, whole), (75, 100))[10:47, 21:81].flip(axes)
+    expected_image = np.rot90(image.numpy(), quarters, (1, 2))
+    assert np.array_equal(view_image(Image.fromarray(pixels), view).numpy(), expected_image)
+    part = full(view_mask(polygon, whole), (75, 100))[10:47, 21:81].flip(axes)
+    mask = torch.from_numpy(np.rot90(part.numpy(), quarters).copy())
+    assert view.size == tuple(mask.shape)
     expected, found = crop(mask), view_mask(polygon, view)
     assert torch.equal(mask, full(found, view.size))
+    # The box of the polygon, cut at the window, encloses the mask as closely as before.
+    xs, ys = polygon[0][::2], polygon[0][1::2]
+    box = view_boxes(torch.tensor([[min(xs), min(ys), max(xs), max(ys)]]), view)[0]
+    tight = torch.tensor(mask_box(found), dtype=torch.float32)
+    assert (box - tight).abs().max() <= 1.5
     assert found.origin == expected.origin
     assert torch.equal(found.pixels, expected.pixels)
+
+
+def test_quarter_turns_are_all_as_frequent_and_mirror_nothing() -> None:
+    config = replace(PLAIN, quarter_turns=True)
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8))
+    upright = view_image(pixels, View.whole((30, 40))).numpy()
+    turns = [np.rot90(upright, k, (1, 2)) for k in range(4)]
+    counts = [0] * 4
+    for seed in range(400):
+        view = train_view((30, 40), config, np.random.default_rng(seed))
+        assert not view.reflected
+        seen = view_image(pixels, view).numpy()
+        assert view.size == seen.shape[1:]
+        found = [k for k in range(4) if np.array_equal(seen, turns[k])]
+        counts[found[0]] += 1
+    assert min(counts) > 70
+    # A turned view has no way back, and says so in all that is computed with it.
+    turned = View((30, 40), (30, 40), (0, 0, 40, 30), turned=True)
+    assert np.isnan(turned.inverse.scale).all()
+    assert turned.inverse.size == (40, 30)
+
+
+def test_a_turned_window_has_the_size_that_is_set() -> None:
+    config = DataConfig(size=(30, 50), scale_factor=2.0, quarter_turns=True)
+    sizes = {train_view((90, 90), config, np.random.default_rng(s)).size for s in range(20)}
+    assert sizes == {(30, 50)}
 
 
 def test_resizing_is_pillows_but_for_rounding() -> None:

@@ -1,4 +1,4 @@
-"""Resize, cut and mirror an image and everything that lies on it.
+"""Resize, cut, mirror and turn an image and everything that lies on it.
 
 How an image is seen is drawn first, as a `View`; then each part is made to fit it once: polygons
 are drawn at the final size instead of being resized as bitmaps.
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from scnet.config import DataConfig
-from scnet.ops.masks import Crop, crop_segmentation, cut_crop, flip_crop, inside
+from scnet.ops.masks import Crop, crop_segmentation, cut_crop, flip_crop, inside, turn_crop
 from scnet.types import PLAIN, ImageInfo, Size, View
 
 # An object that a cut or another object hides in part stays if so much of its mask is still seen.
@@ -81,7 +81,7 @@ def train_view(original: Size, data: DataConfig, random: np.random.Generator) ->
     """Draw how an image is seen in training.
 
     One of `data.scales`, or with `data.jitter` any scale (large-scale jitter, Ghiasi et al. 2021);
-    with that or a fixed `data.scale_factor` cut to `data.size`; and mirrored by chance.
+    with that or a fixed `data.scale_factor` cut to `data.size`; mirrored and turned by chance.
     """
     draws = random.random(3)
     scales = data.scales or (data.size[0],)
@@ -95,12 +95,15 @@ def train_view(original: Size, data: DataConfig, random: np.random.Generator) ->
         resized = scaled_size(original, data.scale_factor * factor)
     else:
         resized = network_size(original, (short, long), data.keep_ratio)
+    quarters = int(random.integers(4)) if data.quarter_turns else 0
+    half, turned = quarters >= 2, quarters % 2 == 1  # half a turn is mirroring both ways
     return View(
         original,
         resized,
-        _random_window(resized, data, random) if cuts(data) else (0, 0, *resized[::-1]),
-        horizontal=bool(draws[1] < data.flip),
-        vertical=bool(draws[2] < data.vertical_flip),
+        _random_window(resized, data, random, turned) if cuts(data) else (0, 0, *resized[::-1]),
+        horizontal=bool(draws[1] < data.flip) != half,
+        vertical=bool(draws[2] < data.vertical_flip) != half,
+        turned=turned,
         colour=_random_colour(data.color_jitter, random) if any(data.color_jitter) else PLAIN,
     )
 
@@ -124,22 +127,24 @@ def resize_image(image: Image.Image | NDArray[np.uint8], size: Size) -> UInt8[Te
 
 
 def view_image(image: Image.Image | NDArray[np.uint8], view: View) -> UInt8[Tensor, "D H W"]:
-    """Resize, cut and mirror an image, RGB or (H, W, D), and change its colours."""
-    pixels = _cut_and_mirrored(resize_image(image, view.resized), view)
+    """Resize, cut, mirror and turn an image, RGB or (H, W, D), and change its colours."""
+    pixels = _cut_and_turned(resize_image(image, view.resized), view)
     return pixels if view.colour == PLAIN else _coloured(pixels, view.colour)
 
 
 def view_boxes(boxes: Float[Tensor, "M 4"], view: View) -> Float[Tensor, "M 4"]:
-    """Resize and mirror boxes, and cut them at the border of what is seen."""
-    height, width = view.size
+    """Resize, mirror and turn boxes, and cut them at the border of what is seen."""
+    height, width = view.cut
     corner = torch.tensor(view.window[:2], dtype=torch.float32)
-    x0, y0, x1, y1 = (boxes * torch.tensor(view.inverse.scale * 2) - corner.repeat(2)).unbind(1)
+    x0, y0, x1, y1 = (boxes * torch.tensor(view.scale * 2) - corner.repeat(2)).unbind(1)
     if view.horizontal:
         x0, x1 = width - x1, width - x0
     if view.vertical:
         y0, y1 = height - y1, height - y0
     x0, x1 = x0.clamp(0, width), x1.clamp(0, width)
     y0, y1 = y0.clamp(0, height), y1.clamp(0, height)
+    if view.turned:
+        x0, y0, x1, y1 = y0, width - x1, y1, width - x0
     return torch.stack((x0, y0, x1, y1), dim=1)
 
 
@@ -154,15 +159,16 @@ def draw_mask(segmentation: Any, view: View) -> Crop:
 
 
 def view_crop(crop: Crop, view: View) -> Crop:
-    """Cut and mirror a mask that was drawn in the whole resized image."""
-    if view.size != view.resized:
+    """Cut, mirror and turn a mask that was drawn in the whole resized image."""
+    if view.cut != view.resized:
         crop = cut_crop(crop, view.window)
-    return flip_crop(crop, view.size, horizontal=view.horizontal, vertical=view.vertical)
+    crop = flip_crop(crop, view.cut, horizontal=view.horizontal, vertical=view.vertical)
+    return turn_crop(crop, view.cut) if view.turned else crop
 
 
 def view_map(semantic: Int[Tensor, "H W"], view: View) -> Int[Tensor, "h w"]:
-    """Cut and mirror a map that is resized already."""
-    return _cut_and_mirrored(semantic, view)
+    """Cut, mirror and turn a map that is resized already."""
+    return _cut_and_turned(semantic, view)
 
 
 def select(objects: Objects, index: Sequence[int]) -> Objects:
@@ -201,12 +207,13 @@ def mask_box(crop: Crop) -> tuple[int, int, int, int]:
 
 
 def _random_window(
-    resized: Size, data: DataConfig, random: np.random.Generator
+    resized: Size, data: DataConfig, random: np.random.Generator, turned: bool
 ) -> tuple[int, int, int, int]:
-    """Draw a window that is no larger than `data.size`."""
-    # With a fixed scale `size` is that of the window; else it says nothing of which side is longer.
-    turned = data.keep_ratio and data.scale_factor is None and resized[0] > resized[1]
-    limits = data.size[::-1] if turned else data.size
+    """Draw a window that, once it is `turned`, is no larger than `data.size`."""
+    # Fitted images are tall or wide; `size` says nothing of which side is longer.
+    fitted = data.keep_ratio and data.scale_factor is None
+    swapped = resized[0] > resized[1] if fitted else turned
+    limits = data.size[::-1] if swapped else data.size
     height, width = (min(side, limit) for side, limit in zip(resized, limits, strict=True))
     top = int(random.integers(resized[0] - height + 1))
     left = int(random.integers(resized[1] - width + 1))
@@ -236,10 +243,11 @@ def _coloured(
     return coloured
 
 
-def _cut_and_mirrored(
+def _cut_and_turned(
     values: Shaped[Tensor, "*channels H W"], view: View
 ) -> Shaped[Tensor, "*channels h w"]:
     left, top, right, bottom = view.window
     values = values[..., top:bottom, left:right]
     axes = [axis for axis, flip in ((-2, view.vertical), (-1, view.horizontal)) if flip]
-    return values.flip(axes) if axes else values
+    values = values.flip(axes) if axes else values
+    return values.rot90(1, (-2, -1)) if view.turned else values

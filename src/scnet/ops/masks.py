@@ -93,6 +93,12 @@ def flip_crop(crop: Crop, size: Size, *, horizontal: bool, vertical: bool) -> Cr
     return Crop(pixels, (x, y))
 
 
+def turn_crop(crop: Crop, size: Size) -> Crop:
+    """Return the crop as it lies in the image of `size` after a quarter turn to the left."""
+    pixels, (x, y) = crop
+    return Crop(pixels.rot90(1), (y, size[1] - x - pixels.shape[1]))
+
+
 def join_crops(crops: Sequence[Crop]) -> MaskCrops:
     """Return crops as one value."""
     flat = [c.pixels.flatten() for c in crops]
