@@ -211,7 +211,7 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "data.flip": (-0.1, 3.0),
     "data.vertical_flip": (-0.1, 1.1),
     "data.repeat_rare": (-0.1, 1.1),
-    "data.scale_factor": (0, -1.0),
+    "data.scale_factor": (0.0, -1.0),
     "data.jitter[]": (0.0, -1.0),
     "data.copy_paste": (-0.1, 1.1),
     "data.color_jitter[]": (-0.1, 1.1),
