@@ -149,6 +149,7 @@ def test_resuming_what_is_no_run_folder_says_so_and_names_the_one_above(
         ("predict w x.jpg --score abc", "argument --score: 'abc'; must be between 0 and 1"),
         ("predict w x.jpg --batch 0", "argument --batch: '0'; must be a whole number, at least 1"),
         ("eval w --data d --iou x", "argument --iou: 'x'; must be above 0 and up to 1"),
+        ("predict w a.png --scale-factor 0", "--scale-factor: '0'; must be a number above 0"),
         ("eval w --data d --score good", "'good'; must be between 0 and 1, or 'best'"),
         ("eval w --data d --thresholds 0.5 0", "argument --thresholds: '0'; must be above 0 and"),
         ("eval w --data d --metric stardist", "argument --metric: invalid choice: 'stardist'"),

@@ -160,6 +160,24 @@ def test_no_proposals_are_refused(
     assert "at least 1" in capsys.readouterr().err
 
 
+def test_images_are_seen_larger_or_smaller_on_demand(
+    weights: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(weights), str(photo), "--score", "0", "--max-detections", "5"]
+    found = {}
+    for name, words in {
+        "usual": [],
+        "larger": ["--scale-factor", "3"],
+        "fitted": ["--image-size", "96x144"],
+    }.items():
+        assert main([*command, "-o", str(tmp_path / name), *words]) == 0
+        found[name] = json.loads((tmp_path / name / "photo.json").read_text())
+        assert found[name][0]["segmentation"]["size"] == [60, 90]
+    assert found["usual"] != found["larger"] != found["fitted"]
+    assert main([*command, "--scale-factor", "3", "--image-size", "96x144"]) == 1
+    assert "image_size and scale_factor both" in capsys.readouterr().err
+
+
 def test_a_list_without_annotations_gives_one_file_with_its_ids(
     weights: Path, listed: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

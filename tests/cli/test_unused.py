@@ -36,6 +36,8 @@ UNUSED = (
     ("eval found.json --data x --batch 1", "--batch", "no model runs"),
     ("eval found.json --data x --precision fp32", "--precision", "no model runs"),
     ("eval found.json --data x --proposals 9", "--proposals", "no model runs"),
+    ("eval found.json --data x --scale-factor 2", "--scale-factor", "no model runs"),
+    ("eval found.json --data x --image-size 64x96", "--image-size", "no model runs"),
     ("eval found.json --data x --compile", "--compile", "no model runs"),
     ("eval found.json --data x --same-class a=b", "--same-class", "ids of classes and no names"),
     ("experiment speed --seeds 3", "--seeds", "trains nothing"),

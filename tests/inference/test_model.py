@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,14 @@ from PIL import Image
 from tests.model_cases import make_detector
 
 import scnet
+from scnet.config import DataConfig
 from scnet.data.images import DataError
 from scnet.inference.model import Model
 from scnet.inference.sources import to_image
 from scnet.runtime.device import pick_device
+from scnet.settings import ConfigError
+from scnet.types import Size
+from scnet.weights import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +65,36 @@ def test_boxes_and_masks_are_in_pixels_of_the_image(model: Model, photo: Image.I
     assert found.boxes[:, 2].max() > 100
     assert (found.boxes[:, 2] <= 360.01).all()
     assert (found.boxes[:, 3] <= 240.01).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ({}, (72, 108)),  # as the model was trained
+        ({"scale_factor": 0.5}, (30, 45)),
+        ({"scale_factor": 2.0}, (120, 180)),
+        ({"image_size": (96, 200)}, (96, 144)),
+        ({"image_size": (96, 108)}, (72, 108)),
+    ],
+)
+def test_images_are_seen_as_large_as_is_asked(
+    options: dict[str, Any], seen: Size, photo: Image.Image, tmp_path: Path
+) -> None:
+    detector = make_detector("scnet_lite", model__box__score_threshold=0.0)
+    data = DataConfig(size=(48, 48), scale_factor=1.2, repeat_large=True, jitter=(0.9, 1.1))
+    detector.config = replace(detector.config, data=data)
+    checkpoint.save(tmp_path / "model", detector)
+    model = scnet.load(tmp_path / "model", device="cpu", **options)
+    _, batch = model.read([photo])
+    assert batch.sizes.tolist() == [list(seen)]
+    found = model.predict(photo, score=0.0)
+    assert found.size == (60, 90)
+    assert found.boxes[:, 2].max() <= 90
+
+
+def test_two_ways_to_resize_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="image_size and scale_factor both"):
+        scnet.load(tmp_path, image_size=(64, 96), scale_factor=2.0)
 
 
 def test_score_keeps_what_scores_at_least_that(model: Model, photo: Image.Image) -> None:

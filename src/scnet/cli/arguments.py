@@ -108,6 +108,7 @@ def _add_eval(subparsers: Any) -> None:
     _add_weights(parser, or_else="; or COCO results, a .json file")
     evaluate.add_options(parser)
     _add_inference(parser)
+    _add_resizing(parser)
 
 
 def _add_predict(subparsers: Any) -> None:
@@ -127,6 +128,7 @@ def _add_predict(subparsers: Any) -> None:
         "model keeps, as evaluators want it)",
     )
     _add_inference(parser)
+    _add_resizing(parser)
 
 
 def _add_check(subparsers: Any) -> None:
@@ -293,3 +295,11 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
     )
     text = "compile for a few image sizes first, a minute or two each; faster on GPUs"
     parser.add_argument("--compile", action="store_true", help=text)
+
+
+def _add_resizing(parser: argparse.ArgumentParser) -> None:
+    """Add what lets a model see images larger or smaller than it was trained to."""
+    text = "resize images to this shorter side, and at most this longer one (default: the model's)"
+    parser.add_argument("--image-size", type=values.size, metavar="SHORTxLONG", help=text)
+    text = "enlarge all images by this factor; below 1 makes them smaller"
+    parser.add_argument("--scale-factor", type=values.factor, metavar="F", help=text)

@@ -46,7 +46,7 @@ def load_model(options: argparse.Namespace) -> Model:
     """Load the model that a command line names, as it wants it to run."""
     from scnet.inference.model import load
 
-    names = ("device", "precision", "compile", "proposals", "quiet")
+    names = ("device", "precision", "compile", "proposals", "image_size", "scale_factor", "quiet")
     return load(options.weights, **{name: getattr(options, name) for name in names})
 
 

@@ -179,7 +179,10 @@ TABLE = (
     ),
     *(
         Unused("eval", name, are_results, "no model runs on results in a file", "leave it out")
-        for name in ("device", "batch", "precision", "proposals", "compile")
+        for name in (
+            *("device", "batch", "precision", "proposals", "compile"),
+            *("image_size", "scale_factor"),
+        )
     ),
     Unused(
         "eval",

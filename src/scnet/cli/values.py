@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,6 +18,11 @@ def positive(text: str) -> int:
 def count(text: str) -> int:
     """Read a whole number from 0 on."""
     return _number(int, text, lambda value: value >= 0, "a whole number, 0 or more")
+
+
+def factor(text: str) -> float:
+    """Read a number above 0."""
+    return _number(float, text, lambda value: 0 < value < math.inf, "a number above 0")
 
 
 def share(text: str) -> float:

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from scnet.config import Config
+from scnet.config import Config, override
 from scnet.data.transforms import eval_view, resize_image
 from scnet.inference.compiled import compiled
 from scnet.inference.detections import Detections, place
@@ -23,6 +23,7 @@ from scnet.inference.sources import Source, to_pixels
 from scnet.model.detector import Detector
 from scnet.runtime.device import pick_device
 from scnet.runtime.memory import KeptMemory
+from scnet.settings import ConfigError
 from scnet.types import Batch, Found, ImageInfo
 from scnet.weights import checkpoint, hub
 from scnet.weights.load import read
@@ -251,6 +252,8 @@ def load(
     precision: Precision = "fp32",
     compile: bool = False,
     proposals: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    scale_factor: float | None = None,
     keep_memory: int | None = None,
     quiet: bool = False,
 ) -> Model:
@@ -268,6 +271,9 @@ def load(
             GPUs. Images are padded more, which changes results slightly.
         proposals: boxes of an image that the box stages read; None takes the model's own number,
             usually 1000. Fewer are faster and find less.
+        image_size: the shorter side to which images are resized, and the most that the longer side
+            may have, in place of `data.size` or `data.scale_factor` of the training.
+        scale_factor: how much images are enlarged, whatever their size, in place of both.
         keep_memory: bytes that the process may keep free for the next image, on a CPU with
             Linux; 0 keeps nothing, which is slower. None takes twice what the first prediction
             leaves free, for each image of a batch, and at most 2 GB.
@@ -276,11 +282,14 @@ def load(
     Raises:
         CheckpointError: missing, damaged, or of another architecture.
         ZooError: published weights cannot be had.
+        ConfigError: `image_size` and `scale_factor` are both given, or not positive.
 
     Example:
         >>> model = load("scnet_r50_20e")  # doctest: +SKIP
     """
+    changes = _seen_at(image_size, scale_factor)
     detector = read(weights, quiet=quiet)
+    detector.config = override(detector.config, changes)
     return Model(
         detector,
         device,
@@ -289,6 +298,21 @@ def load(
         proposals=proposals,
         keep_memory=keep_memory,
     )
+
+
+def _seen_at(image_size: tuple[int, int] | None, scale_factor: float | None) -> dict[str, Any]:
+    """Return the settings that make a model see images otherwise than in its training."""
+    if image_size is not None and scale_factor is not None:
+        raise ConfigError(
+            "image_size and scale_factor both say how images are resized; give only one"
+        )
+    # Of the training alone, where it may contradict what is new.
+    unused: dict[str, Any] = {"scales": [], "repeat_large": False}
+    if image_size is not None:
+        return {"data": {**unused, "size": list(image_size), "scale_factor": None}}
+    if scale_factor is not None:
+        return {"data": {**unused, "scale_factor": scale_factor, "keep_ratio": True}}
+    return {}
 
 
 def from_torchvision(
