@@ -174,7 +174,7 @@ def test_images_are_seen_larger_or_smaller_on_demand(
         found[name] = json.loads((tmp_path / name / "photo.json").read_text())
         assert found[name][0]["segmentation"]["size"] == [60, 90]
     assert found["usual"] != found["larger"] != found["fitted"]
-    assert main([*command, "--scale-factor", "3", "--image-size", "96x144"]) == 1
+    assert main([*command, "--scale-factor", "3", "--image-size", "96x144"]) == 2
     assert "image_size and scale_factor both" in capsys.readouterr().err
 
 

@@ -191,6 +191,8 @@ def test_settings_suit_nuclei_and_are_one_value(make_plan: MakePlan, made: Path)
         assert config.model.rpn.after_nms >= 400
         assert config.model.rpn.anchor_scale * 4 == 8  # px on the finest level
         assert config.data.vertical_flip == 0.5
+        assert (config.data.scale_factor, config.data.size) == (1.75, (448, 448))
+        assert config.data.repeat_large
         assert one.folder.parent.name == ("nuclei_tuning" if one.validated else "nuclei_final")
 
 
@@ -204,6 +206,7 @@ def test_full_recipes_are_set_for_crowds_too(make_plan: MakePlan, made: Path) ->
         assert model.rpn.anchor_scale * 4 == 8
         assert model.rpn.after_nms >= 1000
         assert one.config.optim.schedule == "cosine"
+        assert (one.config.data.scale_factor, one.config.data.size) == (2.0, (512, 512))
         assert one.config.optim.max_steps == 8000
 
 
