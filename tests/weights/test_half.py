@@ -17,6 +17,7 @@ import scnet
 from scnet.cli.main import main
 from scnet.config import replace_at
 from scnet.model.detector import Detector
+from scnet.types import Size
 from scnet.weights import checkpoint
 from scnet.weights.half import halved
 
@@ -148,6 +149,24 @@ def test_a_run_becomes_one_file_of_half_the_size(
     assert small.stat().st_size < 0.6 * whole.stat().st_size
     assert load_file(whole)[KEY].dtype == WHOLE
     assert scnet.load(small, device="cpu").classes == ("ash", "oak", "elm")
+
+
+@pytest.mark.parametrize(
+    ("words", "size", "factor"),
+    [
+        ([], None, None),
+        (["--scale-factor", "1.5"], None, 1.5),
+        (["--image-size", "96x200"], (96, 200), None),
+    ],
+)
+def test_a_file_to_hand_on_can_see_images_otherwise(
+    run: Path, tmp_path: Path, words: list[str], size: Size | None, factor: float | None
+) -> None:
+    file = tmp_path / "a.safetensors"
+    assert main(["convert", str(run), "-o", str(file), *words]) == 0
+    data = checkpoint.load(file).config.data
+    assert data.size == (size or checkpoint.load(run).config.data.size)
+    assert data.scale_factor == factor
 
 
 def test_a_file_to_hand_on_names_nothing_of_this_machine(

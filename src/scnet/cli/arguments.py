@@ -262,7 +262,9 @@ def _add_convert(subparsers: Any) -> None:
     )
     from scnet.cli.convert import add_options
 
-    add_options(_command(subparsers, "convert", commands.convert, help, example))
+    parser = _command(subparsers, "convert", commands.convert, help, example)
+    add_options(parser)
+    _add_resizing(parser)
 
 
 def _add_weights(parser: argparse.ArgumentParser, or_else: str = "") -> None:

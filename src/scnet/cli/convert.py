@@ -63,6 +63,8 @@ def is_own(options: argparse.Namespace) -> bool:
 
 def run(options: argparse.Namespace) -> None:
     """Convert a checkpoint and say what it is, and what it does not say."""
+    from scnet.config import override
+    from scnet.data.transforms import resizing
     from scnet.weights.checkpoint import write_weights
     from scnet.weights.foreign.convert import require_free
 
@@ -70,13 +72,16 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("give the file to write with -o FILE.safetensors, or --dry-run")
     if options.output is not None:
         require_free(options.output, overwrite=options.overwrite, or_else=OR_ELSE)
+    changes = resizing(options.image_size, options.scale_factor)
     conversion = _read(options)
+    detector = conversion.detector
+    detector.config = override(detector.config, changes)
     half = _halved(options, conversion) if options.half else None
     if options.dry_run:
         print(f"it converts; nothing was written{_next(options)}")
         return
     output = Path(options.output)
-    write_weights(output, conversion.detector, half)
+    write_weights(output, detector, half)
     size = f"{output.stat().st_size / 1e6:.1f} MB"
     print(f"wrote {output} ({size}); next: scnet predict {output} IMAGE")
 

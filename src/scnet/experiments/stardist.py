@@ -45,8 +45,8 @@ FIGURES = "matching_{split}.json"  # and how it matches
 
 STEPS = {"small": 1000, "paper": 8000}  # where none are given
 # Laid over the recipe of every model, in every training. Images of a microscope have no upright
-# position, and few use the whole range of their files. All are enlarged alike: fitted into the sides
-# of the small ones, crowds in the large ones would lose half of their detail.
+# position, and few use the whole range of their files. All are enlarged alike: fitted into the
+# sides of the small ones, crowds in the large ones would lose half of their detail.
 SETTINGS: Settings = {
     "data": {
         "range": "percentile",

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from scnet.config import Config, override
-from scnet.data.transforms import eval_view, resize_image
+from scnet.data.transforms import eval_view, resize_image, resizing
 from scnet.inference.compiled import compiled
 from scnet.inference.detections import Detections, place
 from scnet.inference.fused import for_inference, with_proposals
@@ -23,7 +23,6 @@ from scnet.inference.sources import Source, to_pixels
 from scnet.model.detector import Detector
 from scnet.runtime.device import pick_device
 from scnet.runtime.memory import KeptMemory
-from scnet.settings import ConfigError
 from scnet.types import Batch, Found, ImageInfo
 from scnet.weights import checkpoint, hub
 from scnet.weights.load import read
@@ -287,7 +286,7 @@ def load(
     Example:
         >>> model = load("scnet_r50_20e")  # doctest: +SKIP
     """
-    changes = _seen_at(image_size, scale_factor)
+    changes = resizing(image_size, scale_factor)
     detector = read(weights, quiet=quiet)
     detector.config = override(detector.config, changes)
     return Model(
@@ -298,21 +297,6 @@ def load(
         proposals=proposals,
         keep_memory=keep_memory,
     )
-
-
-def _seen_at(image_size: tuple[int, int] | None, scale_factor: float | None) -> dict[str, Any]:
-    """Return the settings that make a model see images otherwise than in its training."""
-    if image_size is not None and scale_factor is not None:
-        raise ConfigError(
-            "image_size and scale_factor both say how images are resized; give only one"
-        )
-    # Of the training alone, where it may contradict what is new.
-    unused: dict[str, Any] = {"scales": [], "repeat_large": False}
-    if image_size is not None:
-        return {"data": {**unused, "size": list(image_size), "scale_factor": None}}
-    if scale_factor is not None:
-        return {"data": {**unused, "scale_factor": scale_factor, "keep_ratio": True}}
-    return {}
 
 
 def from_torchvision(
