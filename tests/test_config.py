@@ -202,6 +202,7 @@ REFUSED: dict[str, tuple[float, ...]] = {
     "model.mask.convs": (-2,),
     "model.mask.loss_weights[]": (-0.1,),
     "model.mask.size": (0, -28),
+    "model.mask.least_visible": (-0.1, 1.1),
     "model.mask.scoring.convs": (0,),
     "model.mask.scoring.layers": (0,),
     "model.mask.scoring.hidden": (0,),

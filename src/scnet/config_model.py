@@ -254,6 +254,9 @@ class MaskConfig:
     loss_weights: tuple[Weight, ...] = (1.75,)  # one for each branch
     size: Count = 28  # side of the predicted mask
     scoring: ScoringConfig | None = None  # None = a mask has the score of its box
+    # an object goes if masks of higher scores, of any class, leave less than this share of its own
+    # free, as for cells and other things that do not overlap; 0 = none goes
+    least_visible: Share = 0.0
 
     def __post_init__(self) -> None:
         check(self, "model.mask")

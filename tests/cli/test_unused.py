@@ -37,6 +37,7 @@ UNUSED = (
     ("eval found.json --data x --precision fp32", "--precision", "no model runs"),
     ("eval found.json --data x --proposals 9", "--proposals", "no model runs"),
     ("eval found.json --data x --scale-factor 2", "--scale-factor", "no model runs"),
+    ("eval found.json --data x --least-visible 0.5", "--least-visible", "no model runs"),
     ("eval found.json --data x --image-size 64x96", "--image-size", "no model runs"),
     ("eval found.json --data x --compile", "--compile", "no model runs"),
     ("eval found.json --data x --same-class a=b", "--same-class", "ids of classes and no names"),

@@ -13,10 +13,11 @@ from PIL import Image
 from tests.model_cases import make_detector
 
 import scnet
-from scnet.config import DataConfig
+from scnet.config import DataConfig, replace_at
 from scnet.data.images import DataError
 from scnet.inference.model import Model
 from scnet.inference.sources import to_image
+from scnet.ops.visible import visible
 from scnet.runtime.device import pick_device
 from scnet.settings import ConfigError
 from scnet.types import Size
@@ -90,6 +91,23 @@ def test_images_are_seen_as_large_as_is_asked(
     found = model.predict(photo, score=0.0)
     assert found.size == (60, 90)
     assert found.boxes[:, 2].max() <= 90
+
+
+def test_hidden_objects_are_left_out_on_demand(photo: Image.Image, tmp_path: Path) -> None:
+    detector = make_detector("scnet_lite", model__box__score_threshold=0.0)
+    detector.config = replace_at(detector.config, "model.box.nms_iou", 0.9)
+    checkpoint.save(tmp_path / "model", detector)
+    every = scnet.load(tmp_path / "model", device="cpu").predict(photo, score=0.0)
+    model = scnet.load(tmp_path / "model", device="cpu", least_visible=0.7)
+    found = model.predict(photo, score=0.0)
+    expected = every[visible(every.rle, every.size, 0.7)]
+    assert 0 < len(found) < len(every)
+    assert found.rle == expected.rle
+    assert torch.equal(found.scores, expected.scores)
+    # The same wherever a model looks at images.
+    pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+    alone = model.detector.predict([pixels])[0]
+    assert visible(alone.rle, alone.size, 0.7) == list(range(len(alone)))
 
 
 def test_two_ways_to_resize_are_refused(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def _add_eval(subparsers: Any) -> None:
     _add_weights(parser, or_else="; or COCO results, a .json file")
     evaluate.add_options(parser)
     _add_inference(parser)
-    _add_resizing(parser)
+    _add_changes(parser)
 
 
 def _add_predict(subparsers: Any) -> None:
@@ -128,7 +128,7 @@ def _add_predict(subparsers: Any) -> None:
         "model keeps, as evaluators want it)",
     )
     _add_inference(parser)
-    _add_resizing(parser)
+    _add_changes(parser)
 
 
 def _add_check(subparsers: Any) -> None:
@@ -264,7 +264,7 @@ def _add_convert(subparsers: Any) -> None:
 
     parser = _command(subparsers, "convert", commands.convert, help, example)
     add_options(parser)
-    _add_resizing(parser)
+    _add_changes(parser)
 
 
 def _add_weights(parser: argparse.ArgumentParser, or_else: str = "") -> None:
@@ -299,9 +299,14 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compile", action="store_true", help=text)
 
 
-def _add_resizing(parser: argparse.ArgumentParser) -> None:
-    """Add what lets a model see images larger or smaller than it was trained to."""
+def _add_changes(parser: argparse.ArgumentParser) -> None:
+    """Add what is asked of a model otherwise than it was trained."""
     text = "resize images to this shorter side, and at most this longer one (default: the model's)"
     parser.add_argument("--image-size", type=values.size, metavar="SHORTxLONG", help=text)
     text = "enlarge all images by this factor; below 1 makes them smaller"
     parser.add_argument("--scale-factor", type=values.factor, metavar="F", help=text)
+    text = (
+        "leave out an object of whose mask better ones leave less than this share free, 0..1; for "
+        "things that do not overlap, such as cells (default: the model's, usually 0)"
+    )
+    parser.add_argument("--least-visible", type=values.share, metavar="SHARE", help=text)

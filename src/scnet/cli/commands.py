@@ -42,11 +42,15 @@ def train(options: argparse.Namespace) -> None:
     part()
 
 
+# Options of what is asked of a model otherwise than it was trained.
+CHANGES = ("image_size", "scale_factor", "least_visible")
+
+
 def load_model(options: argparse.Namespace) -> Model:
     """Load the model that a command line names, as it wants it to run."""
     from scnet.inference.model import load
 
-    names = ("device", "precision", "compile", "proposals", "image_size", "scale_factor", "quiet")
+    names = ("device", "precision", "compile", "proposals", "quiet", *CHANGES)
     return load(options.weights, **{name: getattr(options, name) for name in names})
 
 

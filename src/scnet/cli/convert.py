@@ -63,8 +63,7 @@ def is_own(options: argparse.Namespace) -> bool:
 
 def run(options: argparse.Namespace) -> None:
     """Convert a checkpoint and say what it is, and what it does not say."""
-    from scnet.config import override
-    from scnet.data.transforms import resizing
+    from scnet.inference.changes import change
     from scnet.weights.checkpoint import write_weights
     from scnet.weights.foreign.convert import require_free
 
@@ -72,10 +71,10 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("give the file to write with -o FILE.safetensors, or --dry-run")
     if options.output is not None:
         require_free(options.output, overwrite=options.overwrite, or_else=OR_ELSE)
-    changes = resizing(options.image_size, options.scale_factor)
+    changed = change(options.image_size, options.scale_factor, options.least_visible)
     conversion = _read(options)
     detector = conversion.detector
-    detector.config = override(detector.config, changes)
+    detector.config = changed(detector.config)
     half = _halved(options, conversion) if options.half else None
     if options.dry_run:
         print(f"it converts; nothing was written{_next(options)}")

@@ -181,7 +181,7 @@ TABLE = (
         Unused("eval", name, are_results, "no model runs on results in a file", "leave it out")
         for name in (
             *("device", "batch", "precision", "proposals", "compile"),
-            *("image_size", "scale_factor"),
+            *("image_size", "scale_factor", "least_visible"),
         )
     ),
     Unused(

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from scnet.config import DataConfig
 from scnet.ops.masks import Crop, crop_segmentation, cut_crop, flip_crop, inside, turn_crop
-from scnet.settings import ConfigError
 from scnet.types import PLAIN, ImageInfo, Size, View
 
 # An object that a cut or another object hides in part stays if so much of its mask is still seen.
@@ -76,29 +75,6 @@ def eval_view(original: Size, data: DataConfig) -> View:
     else:
         resized = network_size(original, data.size, data.keep_ratio)
     return View(original, resized, (0, 0, *resized[::-1]))
-
-
-def resizing(image_size: Size | None, scale_factor: float | None) -> dict[str, Any]:
-    """Return the settings with which a trained model sees images larger or smaller; none as it is.
-
-    Args:
-        image_size: as `DataConfig.size`.
-        scale_factor: as `DataConfig.scale_factor`, in its place.
-
-    Raises:
-        ConfigError: both are given.
-    """
-    if image_size is not None and scale_factor is not None:
-        raise ConfigError(
-            "image_size and scale_factor both say how images are resized; give only one"
-        )
-    # Of the training alone, where it may contradict what is new.
-    unused: dict[str, Any] = {"scales": [], "repeat_large": False}
-    if image_size is not None:
-        return {"data": {**unused, "size": list(image_size), "scale_factor": None}}
-    if scale_factor is not None:
-        return {"data": {**unused, "scale_factor": scale_factor, "keep_ratio": True}}
-    return {}
 
 
 def train_view(original: Size, data: DataConfig, random: np.random.Generator) -> View:

@@ -246,7 +246,8 @@ def _outcomes(
         if batch is not None:
             batch = batch.to(finder.device)
             found = finder.detect(batch, max_detections=max_detections)
-            placed = iter(place(found, batch, dataset.classes, dataset.category_ids))
+            least = finder.config.model.mask.least_visible
+            placed = iter(place(found, batch, dataset.classes, dataset.category_ids, least))
         for fault in faults:
             yield fault or next(placed)
 

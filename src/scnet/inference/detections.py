@@ -20,6 +20,7 @@ from torch import Tensor
 from scnet.ops import rle
 from scnet.ops.boxes import seen_back
 from scnet.ops.placing import run_lengths_in
+from scnet.ops.visible import visible
 from scnet.types import Batch, Found, Size
 
 if TYPE_CHECKING:
@@ -199,11 +200,16 @@ class Detections:
 
 
 def place(
-    found: Found, batch: Batch, classes: tuple[str, ...], category_ids: tuple[int, ...]
+    found: Found,
+    batch: Batch,
+    classes: tuple[str, ...],
+    category_ids: tuple[int, ...],
+    least_visible: float = 0.0,
 ) -> list[Detections]:
     """Turn what was found in a batch into detections in the pixels of the original images.
 
-    Boxes without width or height are left out: they hold no pixel, and so show nothing.
+    Boxes without width or height are left out: they hold no pixel, and so show nothing. So are
+    objects that show less than `least_visible` of their masks (`MaskConfig.least_visible`).
     """
     inverse = batch.inverse
     if inverse.device.type == "mps":  # has no float64, which placing needs
@@ -227,7 +233,7 @@ def place(
     counts = image[solid].bincount(minlength=len(batch.info)).tolist()
     starts = itertools.accumulate(counts, initial=0)
     rows = zip(torch.split(table, counts), starts, batch.info, strict=False)
-    return [
+    placed_in = [
         Detections(
             boxes=of_image[:, :4].float(),
             scores=of_image[:, 4].float(),
@@ -241,6 +247,12 @@ def place(
         )
         for of_image, start, info in rows
     ]
+    return [_seen(one, least_visible) for one in placed_in] if least_visible else placed_in
+
+
+def _seen(found: Detections, least: float) -> Detections:
+    """Return the objects that show enough of their masks; those of higher scores lie on top."""
+    return found[visible(found.rle, found.size, least)]
 
 
 def _positions(index: Any, length: int) -> Int[Tensor, "M"]:

@@ -14,8 +14,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from scnet.config import Config, override
-from scnet.data.transforms import eval_view, resize_image, resizing
+from scnet.config import Config
+from scnet.data.transforms import eval_view, resize_image
+from scnet.inference.changes import change
 from scnet.inference.compiled import compiled
 from scnet.inference.detections import Detections, place
 from scnet.inference.fused import for_inference, with_proposals
@@ -134,9 +135,13 @@ class Model:
             with self.kept.using(len(part)):
                 images, batch = self.read(part)
                 raw = self.detect(batch, min_score=score, max_detections=max_detections)
-                placed = place(raw, batch, self.detector.classes, self.detector.category_ids)
+                placed = self._placed(raw, batch)
             found += [replace(f, image=i) for f, i in zip(placed, images, strict=True)]
         return found if isinstance(source, list) else found[0]
+
+    def _placed(self, found: Found, batch: Batch) -> list[Detections]:
+        detector, least = self.detector, self.config.model.mask.least_visible
+        return place(found, batch, detector.classes, detector.category_ids, least)
 
     def read(self, sources: Sequence[Source]) -> tuple[list[Image.Image], Batch]:
         """Return images to be looked at, and as a batch on the device, resized."""
@@ -253,6 +258,7 @@ def load(
     proposals: int | None = None,
     image_size: tuple[int, int] | None = None,
     scale_factor: float | None = None,
+    least_visible: float | None = None,
     keep_memory: int | None = None,
     quiet: bool = False,
 ) -> Model:
@@ -273,6 +279,8 @@ def load(
         image_size: the shorter side to which images are resized, and the most that the longer side
             may have, in place of `data.size` or `data.scale_factor` of the training.
         scale_factor: how much images are enlarged, whatever their size, in place of both.
+        least_visible: share of its mask that an object must show where better ones overlap it, in
+            place of `model.mask.least_visible`; for things that do not overlap, such as cells.
         keep_memory: bytes that the process may keep free for the next image, on a CPU with
             Linux; 0 keeps nothing, which is slower. None takes twice what the first prediction
             leaves free, for each image of a batch, and at most 2 GB.
@@ -281,14 +289,14 @@ def load(
     Raises:
         CheckpointError: missing, damaged, or of another architecture.
         ZooError: published weights cannot be had.
-        ConfigError: `image_size` and `scale_factor` are both given, or not positive.
+        ConfigError: `image_size` and `scale_factor` are both given, or one has no such value.
 
     Example:
         >>> model = load("scnet_r50_20e")  # doctest: +SKIP
     """
-    changes = resizing(image_size, scale_factor)
+    changed = change(image_size, scale_factor, least_visible)
     detector = read(weights, quiet=quiet)
-    detector.config = override(detector.config, changes)
+    detector.config = changed(detector.config)
     return Model(
         detector,
         device,

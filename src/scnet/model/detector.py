@@ -138,7 +138,8 @@ class Detector(nn.Module):
         views = (View.whole((image.shape[-2], image.shape[-1])) for image in images)
         info = [ImageInfo(i, "", view) for i, view in enumerate(views)]
         batch = Batch.of(images, info).to(self.device)
-        return place(self.detect(batch), batch, self.classes, self.category_ids)
+        least = self.config.model.mask.least_visible
+        return place(self.detect(batch), batch, self.classes, self.category_ids, least)
 
     @property
     def device(self) -> torch.device:
