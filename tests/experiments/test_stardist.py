@@ -193,6 +193,7 @@ def test_settings_suit_nuclei_and_are_one_value(make_plan: MakePlan, made: Path)
         assert config.data.vertical_flip == 0.5
         assert (config.data.scale_factor, config.data.size) == (1.75, (448, 448))
         assert config.data.repeat_large
+        assert config.model.mask.least_visible == 0.5
         assert one.folder.parent.name == ("nuclei_tuning" if one.validated else "nuclei_final")
 
 

@@ -48,6 +48,7 @@ STEPS = {"small": 1000, "paper": 8000}  # where none are given
 # position, and few use the whole range of their files. All are enlarged alike: fitted into the
 # sides of the small ones, crowds in the large ones would lose half of their detail.
 SETTINGS: Settings = {
+    "model": {"mask": {"least_visible": 0.5}},  # nuclei do not lie in one another
     "data": {
         "range": "percentile",
         "vertical_flip": 0.5,
