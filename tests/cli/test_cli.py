@@ -141,7 +141,7 @@ def test_resuming_what_is_no_run_folder_says_so_and_names_the_one_above(
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("predict w x.jpg --scor 0.3", "unknown argument --scor; did you mean --score?"),
+        ("predict w x.jpg --scor 0.3", "unknown argument --scor; did you mean --score or "),
         ("train r --outptu new", "unknown argument --outptu; did you mean --output"),
         ("train r --modle=off", "unknown argument --modle; did you mean --model"),
         ("eval w --data d --reprot page", "unknown argument --reprot; did you mean --report"),
