@@ -74,7 +74,9 @@ def run(options: argparse.Namespace) -> None:
     changed = change(options.image_size, options.scale_factor, options.least_visible)
     conversion = _read(options)
     detector = conversion.detector
-    detector.config = changed(detector.config)
+    if options.image_size or options.scale_factor or options.least_visible is not None:
+        detector.config = changed(detector.config)
+        print("written with what was asked for of images and visible parts in place of its own")
     half = _halved(options, conversion) if options.half else None
     if options.dry_run:
         print(f"it converts; nothing was written{_next(options)}")

@@ -102,6 +102,8 @@ def _heads(model: ModelConfig) -> str:
 
 def _images(config: Config) -> str:
     low, high = config.data.size
+    if config.data.scale_factor is not None:
+        return f"enlarged {config.data.scale_factor:g} times"
     if not config.data.keep_ratio:
         return f"resized to {low} x {high}"
     return f"short side {low}, long side at most {high}"
@@ -109,7 +111,11 @@ def _images(config: Config) -> str:
 
 def _answers(config: Config) -> str:
     box = config.model.box
-    return f"score over {box.score_threshold:g}, NMS {box.nms_iou:g}, at most {box.max_detections}"
+    least = config.model.mask.least_visible
+    return (
+        f"score over {box.score_threshold:g}, NMS {box.nms_iou:g}, at most {box.max_detections}"
+        + (f", at least {least:.0%} visible" if least else "")
+    )
 
 
 def _body(model: ModelConfig) -> str:
