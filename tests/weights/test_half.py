@@ -160,10 +160,20 @@ def test_a_run_becomes_one_file_of_half_the_size(
     ],
 )
 def test_a_file_to_hand_on_can_see_images_otherwise(
-    run: Path, tmp_path: Path, words: list[str], size: Size | None, factor: float | None
+    run: Path,
+    tmp_path: Path,
+    words: list[str],
+    size: Size | None,
+    factor: float | None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = tmp_path / "a.safetensors"
-    assert main(["convert", str(run), "-o", str(file), *words]) == 0
+    assert main(["convert", str(run), "-o", str(file), "--least-visible", "0.5", *words]) == 0
+    told = capsys.readouterr().out
+    assert "at least 50% visible" in told
+    assert ("enlarged 1.5 times" in told) == (factor is not None)
+    assert ("short side 96, long side at most 200" in told) == (size is not None)
+    assert checkpoint.load(file).config.model.mask.least_visible == 0.5
     data = checkpoint.load(file).config.data
     assert data.size == (size or checkpoint.load(run).config.data.size)
     assert data.scale_factor == factor

@@ -193,7 +193,7 @@ def _add_demo(subparsers: Any) -> None:
     text = "folder for everything it makes (default: demo, numbered where that is taken)"
     parser.add_argument("-o", "--output", metavar="DIR", type=Path, help=text)
     parser.add_argument(
-        "--steps", type=values.positive, default=70, help="training steps (default: 70)"
+        "--steps", type=values.positive, default=50, help="training steps (default: 50)"
     )
 
 

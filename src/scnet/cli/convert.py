@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scnet.cli.commands import CHANGES
 from scnet.cli.errors import UsageError
 from scnet.cli.outputs import OR_ELSE
 
 if TYPE_CHECKING:
+    from scnet.config import Config
     from scnet.weights.foreign.conversion import Conversion
     from scnet.weights.half import Half
 
@@ -71,30 +74,27 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError("give the file to write with -o FILE.safetensors, or --dry-run")
     if options.output is not None:
         require_free(options.output, overwrite=options.overwrite, or_else=OR_ELSE)
-    changed = change(options.image_size, options.scale_factor, options.least_visible)
-    conversion = _read(options)
-    detector = conversion.detector
-    if options.image_size or options.scale_factor or options.least_visible is not None:
-        detector.config = changed(detector.config)
-        print("written with what was asked for of images and visible parts in place of its own")
+    changed = change(**{name: getattr(options, name) for name in CHANGES})
+    conversion = _read(options, changed)
     half = _halved(options, conversion) if options.half else None
     if options.dry_run:
         print(f"it converts; nothing was written{_next(options)}")
         return
     output = Path(options.output)
-    write_weights(output, detector, half)
+    write_weights(output, conversion.detector, half)
     size = f"{output.stat().st_size / 1e6:.1f} MB"
     print(f"wrote {output} ({size}); next: scnet predict {output} IMAGE")
 
 
-def _read(options: argparse.Namespace) -> Conversion:
-    """Read the file, say what it is, and return what it became."""
+def _read(options: argparse.Namespace, changed: Callable[[Config], Config]) -> Conversion:
+    """Read the file, change its settings, say what it is, and return what it became."""
     file = Path(options.file)
     _refuse_name(file)
     if file.is_dir() or is_own(options):
         from scnet.weights import public
 
         conversion, private = public.read(file)
+        conversion.detector.config = changed(conversion.detector.config)
         print(conversion)
         if private:
             print(f"left out         {', '.join(private)}, which name files of this machine")
@@ -109,6 +109,7 @@ def _read(options: argparse.Namespace) -> Conversion:
         leave=() if options.leave is None else _list(options.leave, "--leave"),
         norm_eps=options.norm_eps,
     )
+    conversion.detector.config = changed(conversion.detector.config)
     print(conversion)
     if not conversion.named and not options.quiet:
         print("the checkpoint has no class names; give them with --classes NAMES", file=sys.stderr)

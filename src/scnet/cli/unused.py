@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from scnet.cli.commands import CHANGES
 from scnet.cli.convert import is_own
 from scnet.cli.errors import UsageError
 from scnet.cli.evaluate import are_results
@@ -179,10 +180,7 @@ TABLE = (
     ),
     *(
         Unused("eval", name, are_results, "no model runs on results in a file", "leave it out")
-        for name in (
-            *("device", "batch", "precision", "proposals", "compile"),
-            *("image_size", "scale_factor", "least_visible"),
-        )
+        for name in ("device", "batch", "precision", "proposals", "compile", *CHANGES)
     ),
     Unused(
         "eval",

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Float, Int, Int32
 
-from scnet.ops import rle
+from scnet.ops.visible import placed
 from scnet.types import Size
 
 _AT_ONCE = 1 << 22  # pixels that are compared together; more take memory
@@ -38,7 +38,7 @@ def label_map(masks: Sequence[Any], size: Size) -> LabelMap:
     labels = np.zeros(size, np.int32, order="F")  # run lengths go down the columns
     several = np.zeros(size, bool, order="F")
     for number in range(len(masks), 0, -1):
-        place, inside = _placed(masks[number - 1], size)
+        place, inside = placed(masks[number - 1], size)
         several[place] |= inside & (labels[place] > 0)
         labels[place][inside] = number
     return LabelMap(labels, _areas(labels, len(masks)), int(several.sum()))
@@ -63,7 +63,7 @@ def overlapping(objects: LabelMap, predictions: LabelMap) -> Pairs:
 
 def share_inside(predictions: LabelMap, mask: Any) -> Float[np.ndarray, "n"]:
     """Return how much of each object of a map lies in a mask, as a fraction of its pixels."""
-    place, inside = _placed(mask, predictions.labels.shape)
+    place, inside = placed(mask, predictions.labels.shape)
     pixels = np.bincount(predictions.labels[place][inside], minlength=len(predictions.areas) + 1)
     share: Float[np.ndarray, "n"] = pixels[1:] / np.maximum(predictions.areas, 1)
     return share
@@ -79,12 +79,3 @@ def _areas(labels: Int32[np.ndarray, "H W"], number: int) -> Int[np.ndarray, "n"
 
 def _pieces(pixels: int) -> Iterator[slice]:
     return (slice(start, start + _AT_ONCE) for start in range(0, pixels, _AT_ONCE))
-
-
-def _placed(mask: Any, size: Size) -> tuple[tuple[slice, slice], Bool[np.ndarray, "h w"]]:
-    """Return where the box of a mask lies, and the mask in it."""
-    found = rle.foreground(rle.runs(mask, size), size)
-    if found is None:
-        return np.s_[0:0, 0:0], np.zeros((0, 0), bool)
-    crop, (x, y) = found
-    return np.s_[y : y + crop.shape[0], x : x + crop.shape[1]], crop.view(bool)

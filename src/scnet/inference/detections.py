@@ -233,7 +233,7 @@ def place(
     counts = image[solid].bincount(minlength=len(batch.info)).tolist()
     starts = itertools.accumulate(counts, initial=0)
     rows = zip(torch.split(table, counts), starts, batch.info, strict=False)
-    placed_in = [
+    detections = [
         Detections(
             boxes=of_image[:, :4].float(),
             scores=of_image[:, 4].float(),
@@ -247,12 +247,9 @@ def place(
         )
         for of_image, start, info in rows
     ]
-    return [_seen(one, least_visible) for one in placed_in] if least_visible else placed_in
-
-
-def _seen(found: Detections, least: float) -> Detections:
-    """Return the objects that show enough of their masks; those of higher scores lie on top."""
-    return found[visible(found.rle, found.size, least)]
+    if not least_visible:
+        return detections
+    return [one[visible(one.rle, one.size, least_visible)] for one in detections]
 
 
 def _positions(index: Any, length: int) -> Int[Tensor, "M"]:

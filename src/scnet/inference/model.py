@@ -135,13 +135,10 @@ class Model:
             with self.kept.using(len(part)):
                 images, batch = self.read(part)
                 raw = self.detect(batch, min_score=score, max_detections=max_detections)
-                placed = self._placed(raw, batch)
+                least = self.config.model.mask.least_visible
+                placed = place(raw, batch, self.classes, self.detector.category_ids, least)
             found += [replace(f, image=i) for f, i in zip(placed, images, strict=True)]
         return found if isinstance(source, list) else found[0]
-
-    def _placed(self, found: Found, batch: Batch) -> list[Detections]:
-        detector, least = self.detector, self.config.model.mask.least_visible
-        return place(found, batch, detector.classes, detector.category_ids, least)
 
     def read(self, sources: Sequence[Source]) -> tuple[list[Image.Image], Batch]:
         """Return images to be looked at, and as a batch on the device, resized."""

@@ -7,8 +7,10 @@ non-maximum suppression can hold masks of the same thing. The second of them sho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from scnet.ops import rle
 from scnet.types import Size
@@ -26,13 +28,19 @@ def visible(masks: Sequence[rle.RLE], size: Size, least: float) -> list[int]:
     taken = np.zeros(size, bool, order="F")  # run lengths go down the columns
     kept = []
     for place, mask in enumerate(masks):
-        found = rle.foreground(rle.runs(mask, size), size)
-        if found is None:
-            continue
-        pixels, (x, y) = found[0].view(bool), found[1]
-        under = taken[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+        window, pixels = placed(mask, size)
+        under = taken[window]
         free = np.count_nonzero(pixels & ~under)
         if free and free >= least * np.count_nonzero(pixels):
             under |= pixels
             kept.append(place)
     return kept
+
+
+def placed(mask: Any, size: Size) -> tuple[tuple[slice, slice], Bool[np.ndarray, "h w"]]:
+    """Return where the box of a mask lies in an image of `size`, and the mask in it."""
+    found = rle.foreground(rle.runs(mask, size), size)
+    if found is None:
+        return np.s_[0:0, 0:0], np.zeros((0, 0), bool)
+    crop, (x, y) = found
+    return np.s_[y : y + crop.shape[0], x : x + crop.shape[1]], crop.view(bool)
