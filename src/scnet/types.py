@@ -260,6 +260,7 @@ class Proposals(NamedTuple):
 
     boxes: Float[Tensor, "B N 4"]
     valid: Bool[Tensor, "B N"]  # False where padding
+    logits: Float[Tensor, "B N"] | None = None  # object or not; None where a stage refined them
 
 
 class Samples(NamedTuple):

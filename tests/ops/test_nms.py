@@ -106,6 +106,7 @@ def test_no_candidate_gives_no_box() -> None:
 def test_proposals_drop_empty_boxes_and_are_padded() -> None:
     boxes = torch.tensor([[[0.0, 0, 10, 10], [5, 5, 5, 9], [30, 30, 40, 40]], [[0.0, 0, 0, 0]] * 3])
     scores = torch.tensor([[0.2, 0.9, 0.6], [0.5, 0.5, 0.5]])
-    best, valid = top_proposals(boxes, scores, torch.zeros(3, dtype=torch.long), 0.7, 4)
+    best, valid, scored = top_proposals(boxes, scores, torch.zeros(3, dtype=torch.long), 0.7, 4)
     assert valid.tolist() == [[True, True, False], [False] * 3]  # no more places than boxes
     assert best[0, :2].tolist() == [[30, 30, 40, 40], [0, 0, 10, 10]]
+    assert torch.equal(scored[0], torch.tensor([0.6, 0.2, 0]))

@@ -108,6 +108,7 @@ def _add_eval(subparsers: Any) -> None:
     _add_weights(parser, or_else="; or COCO results, a .json file")
     evaluate.add_options(parser)
     _add_inference(parser)
+    _add_tta(parser)
     _add_changes(parser)
 
 
@@ -128,6 +129,7 @@ def _add_predict(subparsers: Any) -> None:
         "model keeps, as evaluators want it)",
     )
     _add_inference(parser)
+    _add_tta(parser)
     _add_changes(parser)
 
 
@@ -297,6 +299,14 @@ def _add_inference(parser: argparse.ArgumentParser) -> None:
     )
     text = "compile for a few image sizes first, a minute or two each; faster on GPUs"
     parser.add_argument("--compile", action="store_true", help=text)
+
+
+def _add_tta(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "test-time augmentation, averaged over views of an image: itself and its mirror image, "
+        "flips in both directions (4 views), or all turns, too (8); slower, and a little better"
+    )
+    parser.add_argument("--tta", choices=("mirror", "flips", "turns"), help=text)
 
 
 def _add_changes(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ def load_model(options: argparse.Namespace) -> Model:
     """Load the model that a command line names, as it wants it to run."""
     from scnet.inference.model import load
 
-    names = ("device", "precision", "compile", "proposals", "quiet", *CHANGES)
+    names = ("device", "precision", "compile", "proposals", "tta", "quiet", *CHANGES)
     return load(options.weights, **{name: getattr(options, name) for name in names})
 
 

@@ -180,7 +180,17 @@ TABLE = (
     ),
     *(
         Unused("eval", name, are_results, "no model runs on results in a file", "leave it out")
-        for name in ("device", "batch", "precision", "proposals", "compile", *CHANGES)
+        for name in ("device", "batch", "precision", "proposals", "compile", "tta", *CHANGES)
+    ),
+    *(
+        Unused(
+            command,
+            "batch",
+            lambda options: options.tta is not None,
+            "views of one image pass at a time",
+            "leave it out, or --tta",
+        )
+        for command in ("eval", "predict")
     ),
     Unused(
         "eval",

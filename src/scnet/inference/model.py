@@ -21,9 +21,11 @@ from scnet.inference.compiled import compiled
 from scnet.inference.detections import Detections, place
 from scnet.inference.fused import for_inference, with_proposals
 from scnet.inference.sources import Source, to_pixels
+from scnet.inference.tta import Augmented, Views
 from scnet.model.detector import Detector
 from scnet.runtime.device import pick_device
 from scnet.runtime.memory import KeptMemory
+from scnet.settings import ConfigError
 from scnet.types import Batch, Found, ImageInfo
 from scnet.weights import checkpoint, hub
 from scnet.weights.load import read
@@ -49,6 +51,7 @@ class Model:
         precision: Precision = "fp32",
         compile: bool = False,
         proposals: int | None = None,
+        tta: Views | None = None,
         keep_memory: int | None = None,
     ) -> None:
         """Take a detector; the options are those of `load`.
@@ -64,8 +67,11 @@ class Model:
         self.fast = for_inference(self.detector)
         if proposals is not None:
             self.fast = with_proposals(self.fast, proposals)
+        if compile and tta:
+            raise ConfigError("compiled code keeps one view of an image; give compile or tta")
         if compile:
             self.fast = compiled(self.fast)
+        self.finder = Augmented(self.fast, tta) if tta else self.fast
         # On GPUs PyTorch keeps memory anyway.
         self.kept = KeptMemory(keep_memory if self.device.type == "cpu" else 0)
 
@@ -163,7 +169,7 @@ class Model:
         dtype = AUTOCAST[self.precision]
         cast = torch.autocast(self.device.type, dtype, enabled=self.precision != "fp32")
         with self.kept.using(len(batch.info)), cast:
-            return self.fast.detect(batch, min_score=min_score, max_detections=max_detections)
+            return self.finder.detect(batch, min_score=min_score, max_detections=max_detections)
 
     def release_memory(self) -> None:
         """Give the system back what is kept for the next image, which then takes longer."""
@@ -256,6 +262,7 @@ def load(
     image_size: tuple[int, int] | None = None,
     scale_factor: float | None = None,
     least_visible: float | None = None,
+    tta: Views | None = None,
     keep_memory: int | None = None,
     quiet: bool = False,
 ) -> Model:
@@ -278,6 +285,9 @@ def load(
         scale_factor: how much images are enlarged, whatever their size, in place of both.
         least_visible: share of its mask that an object must show where better ones overlap it, in
             place of `model.mask.least_visible`; for things that do not overlap, such as cells.
+        tta: test-time augmentation: what is averaged over views of an image. "mirror" is the image
+            and its mirror image, "flips" these also upside down, "turns" all eight ways to lay an
+            image. Time grows with the views, which pass one at a time.
         keep_memory: bytes that the process may keep free for the next image, on a CPU with
             Linux; 0 keeps nothing, which is slower. None takes twice what the first prediction
             leaves free, for each image of a batch, and at most 2 GB.
@@ -286,7 +296,8 @@ def load(
     Raises:
         CheckpointError: missing, damaged, or of another architecture.
         ZooError: published weights cannot be had.
-        ConfigError: `image_size` and `scale_factor` are both given, or one has no such value.
+        ConfigError: `image_size` and `scale_factor` are both given, or `compile` and `tta`, or one
+            has no such value.
 
     Example:
         >>> model = load("scnet_r50_20e")  # doctest: +SKIP
@@ -294,14 +305,19 @@ def load(
     changed = change(image_size, scale_factor, least_visible)
     detector = read(weights, quiet=quiet)
     detector.config = changed(detector.config)
-    return Model(
+    model = Model(
         detector,
         device,
         precision=precision,
         compile=compile,
         proposals=proposals,
+        tta=tta,
         keep_memory=keep_memory,
     )
+    if isinstance(model.finder, Augmented) and not quiet:
+        for note in model.finder.notes:
+            print(f"note: {note}", file=sys.stderr)
+    return model
 
 
 def from_torchvision(

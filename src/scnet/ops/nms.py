@@ -22,11 +22,11 @@ def top_proposals(
     group: Int[Tensor, "N"],
     iou: float,
     keep: int,
-) -> tuple[Float[Tensor, "B P 4"], Bool[Tensor, "B P"]]:
+) -> tuple[Float[Tensor, "B P 4"], Bool[Tensor, "B P"], Float[Tensor, "B P"]]:
     """Return the `keep` best boxes of each image that survive NMS within their group, best first.
 
     Boxes without width or height are dropped. Fewer survivors are padded; the second value is False
-    there. P is `keep`, or N where there are not as many.
+    there. The third is their scores. P is `keep`, or N where there are not as many.
     """
     images, number = scores.shape
     image = torch.arange(images, device=boxes.device)[:, None].expand(images, number).flatten()
@@ -34,8 +34,10 @@ def top_proposals(
     real = (flat[:, 2:] > flat[:, :2]).all(1)
     # A box without area overlaps no other, so it needs not go before.
     kept = group_nms(flat, score, group.expand(images, number).flatten() * images + image, iou)
-    best, valid = _laid_out(image[kept], real[kept], images, min(keep, number), flat[kept])
-    return best, valid
+    best, scored, valid = _laid_out(
+        image[kept], real[kept], images, min(keep, number), flat[kept], score[kept]
+    )
+    return best, valid, scored
 
 
 def class_nms(
