@@ -323,7 +323,7 @@ def test_proposals_are_ordered_by_logits_where_their_scores_are_equal(first: int
     assert (logits.sigmoid() == 1).all()
     level = torch.zeros(3, dtype=torch.long)
     out = RPNOutput(logits, torch.zeros(1, 3, 4), anchors, level, (3,))
-    boxes, valid = rpn.proposals(out, torch.tensor([[96, 128]]), training=False)
+    boxes, valid, _ = rpn.proposals(out, torch.tensor([[96, 128]]), training=False)
     assert boxes[0, valid[0]].tolist() == anchors[[first, 2]].tolist()
 
 

@@ -131,7 +131,7 @@ def test_the_rpn_says_the_same(case: Case) -> None:
 
 
 def test_proposals_are_the_same(case: Case) -> None:
-    boxes, valid = case.ours.rpn.proposals(case.dense.rpn, case.batch.sizes, training=False)
+    boxes, valid, _ = case.ours.rpn.proposals(case.dense.rpn, case.batch.sizes, training=False)
     for mine, there, theirs in zip(boxes, valid, case.theirs.proposals, strict=True):
         assert len(theirs) > 50
         assert abs(int(there.sum()) - len(theirs)) <= 2
