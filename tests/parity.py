@@ -362,7 +362,7 @@ def _image_rows(trace: Trace, theirs: Reference) -> list[Row]:
 
 
 def proposal_rows(proposals: Proposals, moved: Tensor, goals: Sequence[Tensor]) -> Iterable[Row]:
-    boxes = [boxes[valid] for boxes, valid in zip(*proposals, strict=True)]
+    boxes = [boxes[valid] for boxes, valid in zip(proposals.boxes, proposals.valid, strict=True)]
     share = float(moved.sum() / proposals.valid.sum())
     yield row("proposals", _numbered("image ", boxes, goals))
     yield Row("proposals that a tie moved", share, "all", PROPOSAL_TIES)
