@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from scnet.ops import nms
+from scnet.ops import nms_groups
 from scnet.ops.boxes import iou
-from scnet.ops.nms import class_nms, group_nms, top_proposals
+from scnet.ops.nms_groups import group_nms
+from scnet.ops.nms import class_nms, top_proposals
 
 FEW, MANY = 60, 1500
 
@@ -78,7 +79,7 @@ def test_images_of_a_batch_are_suppressed_each_for_itself(
     at_once: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if at_once:  # as on a GPU
-        monkeypatch.setattr(nms, "_group_by_group", nms._all_groups)
+        monkeypatch.setattr(nms_groups, "_group_by_group", nms_groups._all_groups)
     boxes, scores, _ = candidates(400)
     scores = scores[:, None] * torch.tensor([1.0, 0.8])
     image = torch.arange(400) % 4
@@ -92,8 +93,8 @@ def test_images_of_a_batch_are_suppressed_each_for_itself(
 
 def test_groups_all_at_once_equal_group_by_group_far_out_too() -> None:
     boxes, scores, group = candidates(MANY)
-    rows = nms._group_by_group(boxes, scores, group * 500, 0.5)
-    again = nms._all_groups(boxes, scores, group * 500, 0.5)
+    rows = nms_groups._group_by_group(boxes, scores, group * 500, 0.5)
+    again = nms_groups._all_groups(boxes, scores, group * 500, 0.5)
     assert set(rows.tolist()) == set(again.tolist())
 
 

@@ -218,13 +218,16 @@ def test_rois_are_sorted_by_level_in_order() -> None:
         assert rows.tolist() == sorted(rows.tolist())
 
 
-@pytest.mark.parametrize("sizes", [[(8, 12), (4, 6), (2, 3), (1, 2)], [(1, 1)] * 6, [(5, 3)]])
+@pytest.mark.parametrize(
+    "sizes", [[(8, 12), (4, 6), (2, 3), (1, 2)], [(1, 1)] * 6, [(5, 3), (9, 7)]]
+)
 def test_levels_on_a_canvas_do_not_touch(sizes: list[tuple[int, int]]) -> None:
-    corners, size = pooling._packed(sizes)
-    taken = torch.zeros(size)
-    for (y, x), (height, width) in zip(corners, sizes, strict=True):
-        taken[y : y + height, x : x + width] += 1
-    assert taken.max() == 1
+    maps = [torch.full((1, 1, *size), i + 1.0) for i, size in enumerate(sizes)]
+    canvas = pooling._packed(maps)[0, 0]
+    for (y, x), level in zip(pooling._corners(sizes), maps, strict=True):
+        height, width = level.shape[2:]
+        assert (canvas[y : y + height, x : x + width] == level).all()
+    assert canvas.sum() == sum(level.sum() for level in maps)
 
 
 def test_a_box_that_is_not_a_number_pools_to_zero() -> None:

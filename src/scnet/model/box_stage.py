@@ -79,7 +79,7 @@ class BoxStage(nn.Module):
         positive = samples.gt >= 0
         # Background has no box; its rows are masked out.
         own = samples.labels.clamp(max=self.num_boxes - 1)[:, None, None]
-        deltas = out.deltas.take_along_dim(own, dim=1)[:, 0]
+        deltas = out.deltas.gather(1, own.expand(-1, 1, 4))[:, 0]
         # Background moves nowhere: some box onto itself.
         boxes = torch.where(positive[:, None], samples.rois.boxes, self.unit)
         goals = targets.boxes.flatten(0, 1)[samples.gt.clamp(min=0)]
@@ -102,7 +102,7 @@ class BoxStage(nn.Module):
         if labels is not None:
             likeliest = torch.where(labels == self.num_classes, likeliest, labels)
         own = likeliest.clamp(max=self.num_boxes - 1)[:, None, None]
-        deltas = out.deltas.take_along_dim(own, dim=1)[:, 0].float()
+        deltas = out.deltas.gather(1, own.expand(-1, 1, 4))[:, 0].float()
         boxes = box_ops.decode(rois.boxes, deltas, self.std, sizes[rois.image])
         return RoIs(boxes, rois.image)
 

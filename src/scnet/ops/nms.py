@@ -9,12 +9,9 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torchvision.ops import nms
 
-AT_ONCE = (
-    50_000  # boxes that a GPU compares in one call; the table of who suppresses whom is 0.3 GB
-)
-
+from scnet.ops import suppress
+from scnet.ops.nms_groups import group_nms
 
 def top_proposals(
     boxes: Float[Tensor, "B N 4"],
@@ -28,6 +25,8 @@ def top_proposals(
     Boxes without width or height are dropped. Fewer survivors are padded; the second value is False
     there. The third is their scores. P is `keep`, or N where there are not as many.
     """
+    if torch.compiler.is_compiling():
+        return suppress.top_proposals(boxes, scores, group, iou, keep)
     images, number = scores.shape
     image = torch.arange(images, device=boxes.device)[:, None].expand(images, number).flatten()
     flat, score = boxes.flatten(0, 1), scores.flatten()
@@ -61,6 +60,11 @@ def class_nms(
     That is boxes, scores, labels, and which places hold one. A score counts from `threshold` on.
     With `across`, a box suppresses those of other classes too.
     """
+    if torch.compiler.is_compiling():
+        boxes, scores = (x.view(images, -1, *x.shape[1:]) for x in (boxes, scores))
+        return suppress.class_nms(
+            boxes, scores, threshold=threshold, iou=iou, keep=keep, across=across
+        )
     classes = scores.shape[1]
     row, label = (scores >= threshold).nonzero(as_tuple=True)
     box = boxes.expand(-1, classes, 4)[row, label]
@@ -71,36 +75,6 @@ def class_nms(
         of[kept], there, images, keep, box[kept], score[kept], label[kept]
     )
     return best, found, labels, valid
-
-
-def group_nms(
-    boxes: Float[Tensor, "N 4"], scores: Float[Tensor, "N"], group: Int[Tensor, "N"], iou: float
-) -> Int[Tensor, "n"]:
-    """Return the rows that survive NMS within their group, best first, equal ones as they came."""
-    if boxes.device.type == "cpu" or boxes.shape[0] > AT_ONCE:
-        kept = _group_by_group(boxes, scores, group, iou)
-    else:
-        kept = _all_groups(boxes, scores, group, iou)
-    kept = kept.sort().values
-    return kept[scores[kept].argsort(descending=True, stable=True)]
-
-
-def _group_by_group(boxes: Tensor, scores: Tensor, group: Tensor, iou: float) -> Tensor:
-    """Compare the boxes of each group alone: least work, and a wait for each on a GPU."""
-    order = group.argsort(stable=True)
-    groups = torch.split(order, group.bincount().tolist())
-    parts = [rows[nms(boxes[rows], scores[rows], iou)] for rows in groups if rows.shape[0]]
-    return torch.cat([*parts, order[:0]])
-
-
-def _all_groups(boxes: Tensor, scores: Tensor, group: Tensor, iou: float) -> Tensor:
-    """Compare all boxes in one call, each group moved where it meets no other."""
-    # In float32 places far out would be some pixels apart.
-    exact = boxes.double()
-    reach = torch.cat([exact, exact.new_zeros(1, 4)])  # there may be no boxes at all
-    span = reach.amax() - reach.amin() + 1
-    kept: Tensor = nms(exact + (group * span)[:, None], scores.double(), iou)
-    return kept
 
 
 def _laid_out(

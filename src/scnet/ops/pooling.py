@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -83,11 +84,10 @@ class CanvasPooler:
         if len(pyramid) > 1:  # a legacy RoI of one cell may end a cell behind its map
             border = 2 if self.legacy else 1
         sizes = [(x.shape[2] + 2 * border, x.shape[3] + 2 * border) for x in pyramid]
-        corners, (height, width) = _packed(sizes)
-        self.canvas = first.new_zeros(*first.shape[:2], height, width)
-        for level, size, (y, x) in zip(pyramid, sizes, corners, strict=True):
-            bordered = F.pad(level, [border] * 4, mode="replicate")
-            self.canvas[:, :, y : y + size[0], x : x + size[1]] = bordered
+        corners = _corners(sizes)
+        self.canvas = first
+        if len(pyramid) > 1:
+            self.canvas = _packed([F.pad(x, [border] * 4, mode="replicate") for x in pyramid])
         # Of each level; made on the device, as a copy from the host would wait.
         self.x, self.y, self.scale, self.width, self.height = (
             torch.cat([first.new_full((1,), value) for value in values])
@@ -143,19 +143,29 @@ def _share_inside(
     return share[:, 1, None, :, None] * share[:, 0, None, None, :]
 
 
-def _packed(sizes: Sequence[Size]) -> tuple[list[tuple[int, int]], Size]:
-    """Return where maps of such sizes lie beside one another, and the size of the whole.
-
-    The second lies below the first, the others beside the second.
-    """
-    corners, bottom = [(0, 0)], sizes[0][0]
-    y, x = bottom, 0
-    for place, (height, width) in enumerate(sizes[1:]):
+def _corners(sizes: Sequence[Size]) -> list[tuple[int, int]]:
+    """Return y and x of where `_packed` lays maps of such sizes."""
+    corners, y, x = [(0, 0)], sizes[0][0], 0
+    for height, width in sizes[1:]:
         corners.append((y, x))
-        y, x = (y, x + width) if place == 0 else (y + height, x)
-    ends = [(y + h, x + w) for (y, x), (h, w) in zip(corners, sizes, strict=True)]
-    height, width = (max(sides) for sides in zip(*ends, strict=True))
-    return corners, (height, width)
+        y, x = (y, width) if x == 0 else (y + height, x)
+    return corners
+
+
+def _packed(maps: Sequence[Float[Tensor, "B D _h _w"]]) -> Float[Tensor, "B D _h _w"]:
+    """Lay maps beside one another: the second below the first, the others beside the second."""
+    first, second, *others = maps
+    row = _joined([second, _joined(others, down=True)], down=False) if others else second
+    return _joined([first, row], down=True)
+
+
+def _joined(maps: Sequence[Float[Tensor, "B D _h _w"]], *, down: bool) -> Tensor:
+    """Lay maps below or beside one another; behind the smaller ones are zeros."""
+    across = 3 if down else 2
+    most = functools.reduce(torch.sym_max, (x.shape[across] for x in maps))
+    missing = [most - x.shape[across] for x in maps]
+    padded = [F.pad(x, (0, n) if down else (0, 0, 0, n)) for x, n in zip(maps, missing, strict=True)]
+    return torch.cat(padded, dim=2 if down else 3)
 
 
 def sorted_by_level(boxes: Float[Tensor, "R 4"], levels: int) -> Levels:
