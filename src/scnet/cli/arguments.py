@@ -36,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_recipes,
         _add_zoo,
         _add_convert,
+        _add_export,
         _add_bench,
         _add_experiment,
         _add_demo,
@@ -266,6 +267,19 @@ def _add_convert(subparsers: Any) -> None:
 
     parser = _command(subparsers, "convert", commands.convert, help, example)
     add_options(parser)
+    _add_changes(parser)
+
+
+def _add_export(subparsers: Any) -> None:
+    example = "scnet export runs/cells -o cells.onnx"
+    help = "write a trained model as ONNX, from the pixels of an image to masks, and compare both"
+    from scnet.cli.export import add_options
+
+    parser = _command(subparsers, "export", commands.export, help, example)
+    _add_weights(parser)
+    add_options(parser)
+    text = "boxes of an image that the box stages read; fewer are faster and find less"
+    parser.add_argument("--proposals", type=values.positive, metavar="N", help=text)
     _add_changes(parser)
 
 

@@ -61,6 +61,13 @@ def convert(options: argparse.Namespace) -> None:
     run(options)
 
 
+def export(options: argparse.Namespace) -> int:
+    """Write a model as a file for other runtimes."""
+    from scnet.cli.export import run
+
+    return run(options)
+
+
 def recipes(options: argparse.Namespace) -> None:
     from scnet import recipes
 

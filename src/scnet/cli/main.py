@@ -1,5 +1,5 @@
 """The command line: `scnet train | eval | predict | check-data | bench | experiment | convert |
-recipes | zoo | demo`.
+export | recipes | zoo | demo`.
 
 Progress goes to stderr, results to stdout. Exit status: 0 done, 1 the input is wrong or a check
 failed, 2 the command line is wrong, 130 interrupted, 141 nobody reads the results any more, as in

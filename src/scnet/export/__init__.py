@@ -1,1 +1,1 @@
-"""Models as files that other runtimes predict with."""
+"""Models as files that other runtimes predict with; `onnx_file.write` is the way in."""

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor, nn
 
 from scnet.config import Config
@@ -99,11 +99,27 @@ class Detector(nn.Module):
         max_detections: int | None = None,
     ) -> tuple[RoIs, Float[Tensor, "R"], Int[Tensor, "R"]]:
         """Return boxes, scores and labels of the best candidates after suppression."""
+        boxes, scores, labels, valid = self.suppressed(
+            candidates, images, min_score, max_detections
+        )
+        image, place = valid.nonzero(as_tuple=True)
+        return RoIs(boxes[image, place], image), scores[image, place], labels[image, place]
+
+    def suppressed(
+        self,
+        candidates: Candidates,
+        images: int,
+        min_score: float = 0.0,
+        max_detections: int | None = None,
+    ) -> tuple[
+        Float[Tensor, "B N 4"], Float[Tensor, "B N"], Int[Tensor, "B N"], Bool[Tensor, "B N"]
+    ]:
+        """Return the best candidates of each image, best first, and which places hold one."""
         box = self.config.model.box
         suppress = class_nms
         if box.soft_nms is not None:
             suppress = partial(soft_class_nms, decay=box.soft_nms, lowest=min_score)
-        boxes, scores, labels, valid = suppress(
+        return suppress(
             *candidates,
             images,
             threshold=max(box.score_threshold, min_score),
@@ -111,8 +127,6 @@ class Detector(nn.Module):
             keep=box.max_detections if max_detections is None else max_detections,
             across=box.nms_across_classes,
         )
-        image, place = valid.nonzero(as_tuple=True)
-        return RoIs(boxes[image, place], image), scores[image, place], labels[image, place]
 
     def dense(self, images: Num[Tensor, "B D H W"], sizes: Int[Tensor, "B 2"]) -> Dense:
         """Return what depends on whole images alone: its shapes follow from theirs."""
