@@ -8,8 +8,8 @@ from torch import Tensor
 
 from scnet.ops import nms_groups
 from scnet.ops.boxes import iou
-from scnet.ops.nms_groups import group_nms
 from scnet.ops.nms import class_nms, top_proposals
+from scnet.ops.nms_groups import group_nms
 
 FEW, MANY = 60, 1500
 

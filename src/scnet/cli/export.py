@@ -17,9 +17,7 @@ SUFFIX = ".onnx"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command to its parser."""
-    parser.add_argument(
-        "-o", "--output", metavar="FILE.onnx", required=True, help="file to write"
-    )
+    parser.add_argument("-o", "--output", metavar="FILE.onnx", required=True, help="file to write")
     text = "images that the file takes at a time (default: 1)"
     parser.add_argument("--batch", type=values.positive, default=1, metavar="N", help=text)
     text = "height and width of every image (default: any)"

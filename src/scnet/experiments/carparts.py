@@ -32,7 +32,7 @@ from scnet.experiments.runs import ExperimentError, Outcome, finish
 from scnet.experiments.tables import Row
 from scnet.experiments.tabulate import costs, dots, figures, gains, machines, verdicts
 from scnet.inference.model import load
-from scnet.ops.nms import group_nms
+from scnet.ops.nms_groups import group_nms
 from scnet.training.log import Log
 
 Say = Callable[[str], None]

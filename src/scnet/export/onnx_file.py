@@ -12,6 +12,7 @@ import json
 import logging
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ def write(detector: Detector, file: Path, form: Form | None = None) -> None:
         core,
         io_map=[("padded", "images"), ("sizes", "sizes")],
     )
+    del model.opset_import[1:]  # both parts bring the same one
     onnx.helper.set_model_props(model, {METADATA: json.dumps(description(detector, form))})
     model.producer_name, model.producer_version = "scnet", __version__
     onnx.save(model, file)
@@ -108,12 +110,9 @@ def require_packages() -> None:
     Raises:
         ExportError: says how to install it.
     """
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ExportError(f"export needs the package {error.name}: {INSTALL}") from error
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        if find_spec(name) is None:
+            raise ExportError(f"export needs the package {name}: {INSTALL}")
 
 
 def _translated(detector: Detector, form: Form) -> Any:
@@ -160,7 +159,7 @@ def _beginning(bands: int, form: Form, ir_version: int, opsets: Any) -> Any:
     from onnx import parser
 
     height, width = form.size or ("height", "width")
-    model = parser.parse_model(
+    return parser.parse_model(
         f"""
         <ir_version: {ir_version}, opset_import: ["" : {opsets[0].version}]>
         pad (uint8[{form.batch},{bands},{height},{width}] image)
@@ -177,4 +176,3 @@ def _beginning(bands: int, form: Form, ir_version: int, opsets: Any) -> Any:
         }}
         """
     )
-    return model

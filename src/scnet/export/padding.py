@@ -7,11 +7,14 @@ layer from the size of the image. Sides of images are multiples of 32, so that i
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
+
+Part = TypeVar("Part", bound=nn.Module)
 
 
 class ConstantSame(nn.Conv2d):
@@ -29,12 +32,12 @@ class ConstantSame(nn.Conv2d):
         )
 
 
-def with_constant_padding(network: nn.Module) -> nn.Module:
+def with_constant_padding(network: Part) -> Part:
     """Return a network that shares all weights, and pads by constants."""
     copied = copy.copy(network)
     copied._modules = {
         name: child and with_constant_padding(child) for name, child in network._modules.items()
     }
     if isinstance(copied, Conv2dSame):
-        copied.__class__ = ConstantSame
+        copied.__class__ = ConstantSame  # type: ignore[assignment]
     return copied

@@ -66,7 +66,8 @@ def compare(
 
 def made_up(model: Model, form: Form) -> list[tuple[str, Source]]:
     """Return images with objects that no model was trained on, of several shapes."""
-    bands, images = len(model.detector.mean), []
+    bands = len(model.detector.mean)
+    images: list[tuple[str, Source]] = []
     for number, size in enumerate([form.size] if form.size else SIZES):
         pixels, _ = scene(np.random.default_rng(number), size)
         copies = np.concatenate([pixels] * -(-bands // pixels.shape[2]), axis=2)[..., :bands]
@@ -83,7 +84,7 @@ def _difference(
     ours = Arrays(*(x.numpy() for x in (found.boxes, found.scores, found.labels, found.masks)))
     image = read.images[:, :, :height, :width].numpy()
     theirs = session.run(np.repeat(image, form.batch, axis=0))[-1]
-    return difference(ours, theirs, name, (height, width), _edges(model, ours, theirs))
+    return difference(ours, theirs, name, (height, width), _edges(model, (ours, theirs)))
 
 
 def _as_read(model: Model, source: Source, size: Size | None) -> Batch:
@@ -95,10 +96,10 @@ def _as_read(model: Model, source: Source, size: Size | None) -> Batch:
     return Batch.of([resize_image(pixels.values, size)], [info])
 
 
-def _edges(model: Model, *found: Arrays) -> list[float]:
+def _edges(model: Model, found: Sequence[Arrays]) -> list[float]:
     """Return the scores at which a detection may be there or not."""
     box = model.config.model.box
-    last = [f.scores[-1] for f in found if 0 < len(f.scores) == box.max_detections]
+    last = [float(f.scores[-1]) for f in found if 0 < len(f.scores) == box.max_detections]
     return [box.score_threshold, *last]
 
 

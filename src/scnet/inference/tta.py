@@ -26,7 +26,7 @@ from scnet.model.cascade import Dense
 from scnet.model.detector import Detector, evaluating
 from scnet.model.features import RoIFeatures
 from scnet.model.mask_branch import FoundMasks
-from scnet.ops.nms import group_nms
+from scnet.ops.nms_groups import group_nms
 from scnet.settings import ConfigError
 from scnet.types import Batch, Candidates, Found, ImageInfo, Proposals, RoIs, Size, View
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from scnet.ops import suppress
 from scnet.ops.nms_groups import group_nms
 
+
 def top_proposals(
     boxes: Float[Tensor, "B N 4"],
     scores: Float[Tensor, "B N"],

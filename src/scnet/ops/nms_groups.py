@@ -1,4 +1,4 @@
-"""Non-maximum suppression within groups: what torchvision's does for one, for all of them at once."""
+"""Non-maximum suppression within groups: torchvision's, which knows of none, for all of them."""
 
 from __future__ import annotations
 

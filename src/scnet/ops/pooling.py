@@ -162,9 +162,11 @@ def _packed(maps: Sequence[Float[Tensor, "B D _h _w"]]) -> Float[Tensor, "B D _h
 def _joined(maps: Sequence[Float[Tensor, "B D _h _w"]], *, down: bool) -> Tensor:
     """Lay maps below or beside one another; behind the smaller ones are zeros."""
     across = 3 if down else 2
-    most = functools.reduce(torch.sym_max, (x.shape[across] for x in maps))
+    most: int = functools.reduce(torch.sym_max, (x.shape[across] for x in maps))  # type: ignore[arg-type]
     missing = [most - x.shape[across] for x in maps]
-    padded = [F.pad(x, (0, n) if down else (0, 0, 0, n)) for x, n in zip(maps, missing, strict=True)]
+    padded = [
+        F.pad(x, (0, n) if down else (0, 0, 0, n)) for x, n in zip(maps, missing, strict=True)
+    ]
     return torch.cat(padded, dim=2 if down else 3)
 
 

@@ -69,9 +69,7 @@ def class_nms(
     iou: float,
     keep: int,
     across: bool = False,
-) -> tuple[
-    Float[Tensor, "B P 4"], Float[Tensor, "B P"], Int[Tensor, "B P"], Bool[Tensor, "B P"]
-]:
+) -> tuple[Float[Tensor, "B P 4"], Float[Tensor, "B P"], Int[Tensor, "B P"], Bool[Tensor, "B P"]]:
     """Return what `nms.class_nms` does; P is `keep`, or N * C where that is less."""
     images, number, classes = scores.shape
     asked = torch.where(scores >= threshold, scores, NEVER)
