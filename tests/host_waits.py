@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_leaves
 import scnet
 from scnet.inference.model import Model
 from scnet.model.sampling import RandomChoice
-from scnet.ops import nms
+from scnet.ops import nms_groups
 
 SOURCE = str(Path(scnet.__file__).parent)
 
@@ -57,7 +57,7 @@ MAKERS |= {torch.ones, torch.zeros, torch.rand, torch.randn, torch.randint}
 # What decides between CPU and GPU in the model, and what it decides on a GPU.
 CHOICES = {
     "scnet.ops.pooling._is_sparse_faster": lambda features: False,
-    "scnet.ops.nms._group_by_group": nms._all_groups,
+    "scnet.ops.nms_groups._group_by_group": nms_groups._all_groups,
     "scnet.model.sparse_head.pays": lambda x: False,
     "scnet.model.layers._pays": lambda layer, x: False,
     "scnet.model.layers.has_avx512": lambda: False,
