@@ -38,7 +38,7 @@ class Difference:
     alone: int  # that only one of the two has, and not for a score at the edge
     edge: int  # that only one of the two has for a score at the edge
     box: float  # largest differences of the pairs
-    score: float
+    score: float  # of boxes, or of the IoUs that are foretold of masks
     mask: float
 
     @property
@@ -81,7 +81,8 @@ def _difference(
     read = _as_read(model, source, form.size)
     height, width = read.sizes[0].tolist()
     found = model.detect(read)
-    ours = Arrays(*(x.numpy() for x in (found.boxes, found.scores, found.labels, found.masks)))
+    values = (found.boxes, found.scores, found.labels, found.masks, found.mask_ious)
+    ours = Arrays(*(None if x is None else x.numpy() for x in values))  # type: ignore[arg-type]
     image = read.images[:, :, :height, :width].numpy()
     theirs = session.run(np.repeat(image, form.batch, axis=0))[-1]
     return difference(ours, theirs, name, (height, width), _edges(model, (ours, theirs)))
@@ -120,6 +121,11 @@ def difference(
     def most(values: np.ndarray) -> float:
         return float(values.max(initial=0)) if np.isfinite(values).all() else math.inf
 
+    ious = 0.0
+    if (ours.mask_ious is None) != (theirs.mask_ious is None):
+        ious = math.inf
+    elif ours.mask_ious is not None and theirs.mask_ious is not None:
+        ious = most(np.abs(ours.mask_ious[rows] - theirs.mask_ious[columns]))
     return Difference(
         name=name,
         size=size,
@@ -128,6 +134,6 @@ def difference(
         alone=len(alone) - edge,
         edge=edge,
         box=most(apart[rows, columns]),
-        score=most(scores[rows, columns]),
+        score=max(most(scores[rows, columns]), ious),
         mask=most(np.abs(ours.masks[rows] - theirs.masks[columns])),
     )

@@ -19,6 +19,8 @@ class Arrays(NamedTuple):
     scores: Float[np.ndarray, "N"]
     labels: Int[np.ndarray, "N"]
     masks: Float[np.ndarray, "N S S"]
+    # of each mask with its object, as mask scoring foretells; None where the model has none
+    mask_ious: Float[np.ndarray, "N"] | None = None
 
 
 class Session:
@@ -42,7 +44,10 @@ class Session:
         """Return what is in each image."""
         values = self.session.run(None, {"image": images})
         out = dict(zip(self.names, values, strict=True))
-        arrays = [out[name] for name in Arrays._fields]
+        arrays = {name: out[name] for name in Arrays._fields if name in out}
         if "count" not in out:
-            return [Arrays(*arrays)]
-        return [Arrays(*(x[i, :n] for x in arrays)) for i, n in enumerate(out["count"])]
+            return [Arrays(**arrays)]
+        return [
+            Arrays(**{name: x[i, :n] for name, x in arrays.items()})
+            for i, n in enumerate(out["count"])
+        ]
