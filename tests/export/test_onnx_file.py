@@ -188,3 +188,16 @@ def test_the_command_writes_what_equals_its_weights_and_nothing_else(
 def test_a_file_of_another_kind_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "nuclei", "-o", "cells.pb"]) == 2
     assert "must end in .onnx" in capsys.readouterr().err
+
+
+def test_a_comparison_without_a_detection_is_said_to_prove_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = {"alone": 0, "edge": 0, "box": 0.0, "score": 0.0, "mask": 0.0}
+    monkeypatch.setattr(onnx_file, "write", lambda detector, new, form: new.write_bytes(b""))
+    monkeypatch.setattr("scnet.export.session.Session", lambda file: None)
+    for count, said in ((0, True), (2, False)):
+        one = parity.Difference(name="a", size=(9, 9), model=count, file=count, **numbers)
+        monkeypatch.setattr(parity, "compare", lambda *given, one=one: [one])
+        assert main(["export", "nuclei", "-o", str(tmp_path / f"{count}.onnx")]) == 0
+        assert ("nothing is found" in capsys.readouterr().err) is said

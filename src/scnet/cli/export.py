@@ -66,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
             raise ExportError(
                 f"{output} was not written, as the file differs from the model; --keep writes it"
             )
+    if not any(one.model or one.file for one in found):
+        say("note: nothing is found in these images, so little is compared; give others to --check")
     size = output.stat().st_size / 1e6
     print(f"wrote {output} ({size:.1f} MB){'' if holds else ', which differs from the model'}")
     return 0 if holds else 1
